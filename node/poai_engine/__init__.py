@@ -1,0 +1,1 @@
+"""Engines that run the exact forward pass, and the model files they load."""

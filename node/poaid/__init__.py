@@ -1,0 +1,1 @@
+"""The PoAI node: chain, store, verifier, miner and command line."""

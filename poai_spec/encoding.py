@@ -1,0 +1,148 @@
+# # Encoding  [generated from specs/encoding.md by `poai spec compile`: edit the page]
+
+# Status: normative, version 1.
+
+# Every consensus object and every network message is encoded with SSZ (Simple Serialize, from Ethereum's consensus
+# specifications): fixed-size fields in order, little-endian, and a 4-byte offset for each variable-size field. Only the
+# serialisation is used; `hash_tree_root` is not. A container is a frozen dataclass whose fields carry their SSZ type.
+# One function decodes, and one value has one encoding: what decodes is encoded again and must give the same bytes.
+
+
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from ssz.exceptions import SSZException
+from ssz.sedes import ByteList, ByteVector, Container, List
+
+from poai_spec.notation import Malformed
+
+T = TypeVar("T")
+
+
+# ## Fields
+
+# `bytes20 = ByteVector[20]`, used for addresses, is the one basic type that the library does not name.
+
+
+bytes20 = ByteVector(20)
+
+
+# ### `ssz_field`
+
+
+def ssz_field(sedes: Any, *, item: type | None = None) -> Any:
+    """Declare a dataclass field with its SSZ type.
+
+    Args:
+        sedes: the SSZ type, or a container class of these pages.
+        item: for a list of containers, the container class of its items.
+    """
+    return field(metadata={"sedes": sedes, "item": item})
+
+
+# ### `get_sedes`
+
+
+def get_sedes(kind: Any) -> Any:
+    """Return the SSZ type of a container class (its fields in order of declaration); an SSZ type is itself."""
+    if not isinstance(kind, type):
+        return kind
+    return Container([get_sedes(f.metadata["sedes"]) for f in fields(kind)])
+
+
+# ## Encoding and decoding
+
+# ### `to_plain`
+
+
+def to_plain(value: Any) -> Any:
+    """Return a container as nested tuples, the form that the SSZ library takes."""
+    if isinstance(value, tuple):
+        return tuple(to_plain(item) for item in value)
+    if hasattr(value, "__dataclass_fields__"):
+        return tuple(to_plain(getattr(value, f.name)) for f in fields(value))
+    return value
+
+
+# ### `from_plain`
+
+
+def from_plain(kind: type[T], plain: Any) -> T:
+    """Build a container of class `kind` from the SSZ library's nested sequences; lists become tuples."""
+    values = zip(fields(kind), plain, strict=True)  # type: ignore[arg-type]
+    return kind(*[field_from_plain(f.metadata["sedes"], f.metadata["item"], value) for f, value in values])
+
+
+# ### `field_from_plain`
+
+
+def field_from_plain(sedes: Any, item: type | None, value: Any) -> Any:
+    """Convert one field: containers become their class, lists tuples, and byte lists bytes."""
+    if isinstance(sedes, type):
+        return from_plain(sedes, value)
+    if isinstance(sedes, ByteList):
+        return bytes(value)
+    if isinstance(sedes, List):
+        return tuple(from_plain(item, v) if item else field_from_plain(sedes.element_sedes, None, v) for v in value)
+    return value
+
+
+# ### `encode`
+
+
+def encode(value: Any) -> bytes:
+    """Return the SSZ serialisation of a container; the caller guarantees that every field is in range."""
+    return bytes(get_sedes(type(value)).serialize(to_plain(value)))
+
+
+# ### `decode`
+
+# The library raises errors of many classes on hostile bytes, among them `AttributeError` and plain `ValueError`, and it
+# accepts a list whose first offset is wrong. Hence one place that turns all of them into `Malformed`, and the comparison
+# with the encoding of the result.
+
+
+def decode(kind: type[T], data: bytes) -> T:
+    """Return the container of class `kind` that `data` encodes.
+
+    Raises:
+        Malformed: `encoding/undecodable`, `encoding/not-canonical`.
+    """
+    try:
+        value = from_plain(kind, get_sedes(kind).deserialize(data))
+        again = encode(value)
+    except (SSZException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise Malformed("encoding/undecodable", f"{len(data)} bytes are no {kind.__name__}: {error}") from error
+    if again != data:
+        raise Malformed("encoding/not-canonical", f"{kind.__name__} has another encoding of {len(again)} bytes")
+    return value
+
+
+# ```pycon
+# >>> from dataclasses import dataclass
+# >>> from poai_spec.encoding import decode, encode, ssz_field, uint32, uint64
+# >>> @dataclass(frozen=True)
+# ... class Pair:
+# ...     small: int = ssz_field(uint32)
+# ...     large: int = ssz_field(uint64)
+# >>> encode(Pair(1, 2)).hex()
+# '010000000200000000000000'
+# >>> decode(Pair, encode(Pair(1, 2)))
+# Pair(small=1, large=2)
+# >>> decode(Pair, b"short")
+# Traceback (most recent call last):
+# poai_spec.notation.Malformed: encoding/undecodable: 5 bytes are no Pair: Tried to read 8. Only got 1 bytes
+
+
+# ## Rejection codes
+
+# | code | class | meaning |
+# | --- | --- | --- |
+# | `encoding/undecodable` | Malformed | the bytes are no SSZ serialisation of the expected type |
+# | `encoding/not-canonical` | Malformed | the bytes decode, but the value's encoding is another |
+
+# ## Rationale
+
+# - **SSZ, not JSON or RLP.** Fixed offsets, no choice in how to write a number, implementations in every language that
+#   has an Ethereum client. RLP appears only inside the account trie, whose format is Ethereum's.
+# - **No `hash_tree_root`.** Nothing here needs a Merkle proof into a header, and one flat hash is easier to get right.

@@ -1,0 +1,1 @@
+"""Tools around the specification: compiler, models, benches, and the `poai` command."""
