@@ -1,0 +1,178 @@
+# # Difficulty  [generated from specs/difficulty.md by `poai spec compile`: edit the page]
+
+# Status: normative, version 1.
+
+# The target of every block follows from its ancestors. It changes once a period of `retarget_blocks` blocks, by the ratio
+# of the time that the last period claims to the time it should have taken. This page says which stamps that ratio is made
+# of, how stamps are bounded, and why a miner cannot gain by lying in them.
+
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from poai_spec.containers import Header, HeaderCore
+from poai_spec.notation import Height, Invalid, Milliseconds, Target, Work
+from poai_spec.parameters import MEDIAN_TIME_BLOCKS, RETARGET_CLAMP, Config
+
+
+# ## Chains
+
+# In these pages the ancestors of a block are a sequence of headers, genesis first and the parent last: `chain[h]` is the
+# ancestor at height h, and `len(chain)` is the height of the block itself. Only `len` and an index from 0 are used, so a
+# client may pass an object that looks headers up on demand.
+
+
+Chain: TypeAlias = Sequence[Header]
+
+
+# ## Work
+
+# ### `compute_work`
+
+
+def compute_work(target: Target) -> Work:
+    """Return the expected number of quizzes behind a block, `2^256 // (target + 1)`.
+
+    Of 2^256 equally likely values of `l_hat`, `target` are below the target; the `+ 1` keeps work at least 1.
+    """
+    return 2**256 // (target + 1)
+
+
+# ```pycon
+# >>> from poai_spec.difficulty import compute_work
+# >>> compute_work(2**256 - 1), compute_work(2**255 - 1), compute_work(2**256 // 1000)
+# (1, 2, 1000)
+
+
+# ## Retargeting
+
+# With R = `retarget_blocks`, blocks 1 .. 1 + R delimit the first period, 1 + R .. 1 + 2R the second, and so on: the last
+# block of a period is the first of the next, so no interval between blocks is left out or counted twice. The target
+# changes at the heights 2 + R, 2 + 2R, ...: in the block after the one that ends a period.
+
+# ### `is_retarget_height`
+
+
+def is_retarget_height(height: Height, config: Config) -> bool:
+    """Tell whether the target may differ from the parent's: height 2 + k R for some k >= 1."""
+    return height >= 2 + config.retarget_blocks and (height - 2) % config.retarget_blocks == 0
+
+
+# ### `compute_next_target`
+
+
+def compute_next_target(target: Target, actual: Milliseconds, config: Config) -> Target:
+    """Return the target that follows a period.
+
+    Args:
+        target: the target of the period.
+        actual: the time it claims, last stamp less first, ms; any sign.
+        config: gives R, the spacing and the easiest target.
+
+    Returns:
+        `target * actual / E` for E = R * spacing, changed at most fourfold, and in 1 .. max_target.
+    """
+    expected = config.retarget_blocks * config.spacing
+    bounded = min(max(actual, expected // RETARGET_CLAMP), expected * RETARGET_CLAMP)
+    return min(max(target * bounded // expected, 1), config.max_target)
+
+
+# ### `compute_target`
+
+
+def compute_target(chain: Chain, config: Config) -> Target:
+    """Return the target that a block on top of `chain` must have."""
+    parent, height = chain[len(chain) - 1].core, len(chain)
+    if not is_retarget_height(height, config):
+        return parent.target
+    first = chain[height - 1 - config.retarget_blocks].core
+    return compute_next_target(parent.target, parent.timestamp - first.timestamp, config)
+
+
+# ### `check_target`
+
+
+def check_target(core: HeaderCore, chain: Chain, config: Config) -> None:
+    """Refuse a target that the ancestors do not give.
+
+    Raises:
+        Invalid: `difficulty/target`.
+    """
+    target = compute_target(chain, config)
+    if core.target != target:
+        raise Invalid("difficulty/target", f"block {len(chain)} has {core.target:#x}, its ancestors give {target:#x}")
+
+
+# ## Time stamps
+
+# Three rules bound a stamp. It lies above the median of the last ancestors (page [header](header.md)), at most
+# `max_future` ahead of the local clock (there too), and if it ends a period, above the stamp that began it.
+
+# ### `compute_median_time`
+
+
+def compute_median_time(chain: Chain) -> Milliseconds:
+    """Return the median stamp of the last 11 headers of `chain`, or of all of them if there are fewer.
+
+    For an even number it is the upper one of the two in the middle: index `n // 2` of the n sorted stamps.
+    """
+    height = len(chain)
+    stamps = sorted(chain[h].core.timestamp for h in range(max(0, height - MEDIAN_TIME_BLOCKS), height))
+    return stamps[len(stamps) // 2]
+
+
+# ### `check_period_forward`
+
+
+def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None:
+    """Refuse a block that ends a period (height 1 + k R, k >= 1) but is not later than the block that began it.
+
+    Raises:
+        Invalid: `difficulty/period-not-forward`.
+    """
+    height, blocks = len(chain), config.retarget_blocks
+    if height == 1 or (height - 1) % blocks != 0:
+        return
+    first = chain[height - blocks].core.timestamp
+    if core.timestamp <= first:
+        raise Invalid("difficulty/period-not-forward", f"stamp {core.timestamp} is not above {first}, R blocks earlier")
+
+
+# ## Rejection codes
+
+# | code | class | meaning |
+# | --- | --- | --- |
+# | `difficulty/target` | Invalid | not the target that the ancestors give |
+# | `difficulty/period-not-forward` | Invalid | a block that ends a period is not later than the one that began it |
+
+# All values are in the header or its ancestors, so a failure is permanent.
+
+# ## Rationale
+
+# **No gain from false stamps, a sketch.** Let b_0 < b_1 < ... < b_n be the stamps of the blocks that delimit n periods,
+# and r_i = (b_i - b_(i-1)) / E > 0 the ratio of period i, before the clamp. The target is multiplied by at most
+# max(r_i, 1/4) (the upper clamp and `max_target` only lower it). Now ln max(r, 1/4) <= r - 1 for every r >= 0: for
+# r >= 1/4 this is ln r <= r - 1, and below that ln 1/4 = -1.39 < -1 <= r - 1. Summed over the periods,
+
+#     ln(T_n / T_0) <= (b_n - b_0) / E - n <= (elapsed + max_future) / E - n,
+
+# because b_n is at most `max_future` ahead of the clock; elapsed is counted from b_0, and the first b_0 is block 1, which
+# saw the real time or lost some. So n periods that leave the difficulty where it was take at least n E - `max_future` of
+# real time, whatever the stamps say and whoever chose them. With `max_future <= E / 10` the lead is a tenth of a period,
+# once. Equality needs r_i = 1 throughout: every other pattern only makes the target smaller.
+
+# **Why the rule `period-not-forward` is needed.** Without it some r_i can be negative, and below ln(1/4) + 1 = -0.39 the
+# clamp at 1/4 gives more than r - 1. The stamps +4E, +4E, +4E, -12E claim no time in all and multiply the target by
+# 4 * 4 * 4 / 4 = 16 a cycle. The median rule does not prevent it, since only one block in R needs a false stamp.
+# `poai bench retarget` searches for such patterns under all three rules.
+
+# **Why a period shares its ends with its neighbours.** Bitcoin measures R - 1 intervals of R: the one between two periods
+# is never counted, so a miner may set the last stamp of each period late and the first of the next early (the time-warp
+# attack), and difficulty falls without bound.
+
+# **Why block 1 is the anchor.** Genesis carries a fixed stamp; a network started months later would claim a first period
+# of months. Block 1 has a real one, and its own interval counts for nothing.
+
+# **Why the target and not the work is scaled.** `target * actual // E` rounds down, at most one part in the target.
+
+# An absolute schedule (ASERT) was weighed in ADR 0002.

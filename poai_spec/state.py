@@ -1,0 +1,144 @@
+# # State  [generated from specs/state.md by `poai spec compile`: edit the page]
+
+# Status: normative, version 1.
+
+# Who owns what: a map from addresses to accounts, and the root that a header commits to. Accounts have Ethereum's shape
+# and lie in Ethereum's Merkle-Patricia trie, so that a virtual machine can be added without a new state format. In
+# version 1 only balances change, and only by the subsidy.
+
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import rlp
+from trie import HexaryTrie
+
+from poai_spec.containers import HeaderCore
+from poai_spec.economics import compute_subsidy
+from poai_spec.notation import Address, Hash32, Invalid, Wei, keccak256
+
+
+# ## Constants
+
+# | name | value | why |
+# | --- | --- | --- |
+# | `EMPTY_TRIE_ROOT` | `keccak256(rlp(b""))`, `56e81f17...b421` | root of a trie without entries; every account's storage root |
+# | `EMPTY_CODE_HASH` | `keccak256(b"")`, `c5d24601...a470` | hash of no code; every account's code hash |
+
+
+EMPTY_TRIE_ROOT: Hash32 = keccak256(b"\x80")
+EMPTY_CODE_HASH: Hash32 = keccak256(b"")
+
+
+# ## Types
+
+# ### `Account`
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account; the default is one that nothing has touched yet.
+
+    Attributes:
+        nonce: transactions sent; 0 in version 1.
+        balance: wei.
+        storage_root: root of the account's storage trie; `EMPTY_TRIE_ROOT` in version 1.
+        code_hash: Keccak-256 of its code; `EMPTY_CODE_HASH` in version 1.
+    """
+
+    nonce: int = 0
+    balance: Wei = 0
+    storage_root: Hash32 = EMPTY_TRIE_ROOT
+    code_hash: Hash32 = EMPTY_CODE_HASH
+
+
+# A state holds the accounts that were touched. It is never changed in place: functions return a new one.
+
+
+State: TypeAlias = Mapping[Address, Account]
+
+
+# ## Functions
+
+# ### `encode_account`
+
+
+def encode_account(account: Account) -> bytes:
+    """Return `rlp([nonce, balance, storage_root, code_hash])`, integers big-endian without leading zeros.
+
+    Reference: Ethereum yellow paper, section 4.1 and appendix B.
+    """
+    fields = [account.nonce, account.balance, account.storage_root, account.code_hash]
+    return bytes(rlp.encode(fields))
+
+
+# ### `compute_state_root`
+
+
+def compute_state_root(state: State) -> Hash32:
+    """Return the root of the trie that maps `keccak256(address)` to the account's encoding.
+
+    Reference: Ethereum yellow paper, appendix D.
+    """
+    trie = HexaryTrie({}, prune=True)
+    for address, account in state.items():
+        trie[keccak256(address)] = encode_account(account)
+    return bytes(trie.root_hash)
+
+
+# ```pycon
+# >>> from poai_spec.state import EMPTY_TRIE_ROOT, Account, compute_state_root
+# >>> compute_state_root({}) == EMPTY_TRIE_ROOT
+# True
+# >>> EMPTY_TRIE_ROOT.hex()[:16]
+# '56e81f171bcc55a6'
+# >>> compute_state_root({bytes(20): Account(balance=5 * 10**18)}).hex()[:16]
+# '8ccdf2379bbcc6e7'
+
+
+# ### `process_credit`
+
+
+def process_credit(state: State, address: Address, amount: Wei) -> State:
+    """Return the state after `amount` was added to an account; a zero amount touches none."""
+    if amount == 0:
+        return state
+    account = state.get(address, Account())
+    return {**state, address: replace(account, balance=account.balance + amount)}
+
+
+# ### `process_header`
+
+
+def process_header(state: State, core: HeaderCore) -> State:
+    """Return the state after a block: its miner has been credited with the subsidy."""
+    return process_credit(state, core.miner, compute_subsidy(core.height))
+
+
+# ### `check_state_root`
+
+
+def check_state_root(state: State, core: HeaderCore) -> None:
+    """Refuse a header that commits to another state than the one after it, `state`.
+
+    Raises:
+        Invalid: `state/root`.
+    """
+    root = compute_state_root(state)
+    if core.state_root != root:
+        raise Invalid("state/root", f"block {core.height} has {core.state_root.hex()}, its chain gives {root.hex()}")
+
+
+# ## Rejection codes
+
+# | code | class | meaning |
+# | --- | --- | --- |
+# | `state/root` | Invalid | not the root of the state after this block; header and ancestors decide it |
+
+# ## Rationale
+
+# - **Keys are hashed.** An attacker who may choose addresses cannot make the trie deep.
+# - **The trie is rebuilt for every block** here, because that is the shortest definition. A client keeps it and changes
+#   one path; the root depends on the content alone, not on the order of changes.
+# - **The zero address is an account like any other.** A miner who names it loses the money.
