@@ -1,0 +1,178 @@
+# # Quiz  [generated from specs/quiz.md by `poai spec compile`: edit the page]
+
+# Status: normative, version 1.
+
+# The work. Each header core, nonce included, decides one quiz: a token sequence of fixed length for the model to read, and
+# a fixed number of positions whose loss counts. Every quiz of a network costs the same, and no part of one can be prepared
+# before its header exists.
+
+# ```text
+# BOS (if the model has one) | salt | question, question, ..., the last one cut off
+# <----------------------------- quiz_tokens ----------------------------------->
+
+
+
+from dataclasses import dataclass
+
+from poai_spec.containers import HeaderCore, compute_core_hash
+from poai_spec.drbg import Drbg
+from poai_spec.lexicon import Lexicon, get_tokens
+from poai_spec.notation import Hash32, Invalid, tagged_hash
+from poai_spec.parameters import Config, ModelManifest
+from poai_spec.questions import Question, compute_longest_question, generate_question
+
+
+# ## Types
+
+# ### `Quiz`
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """What the model reads, and what of it is scored.
+
+    Attributes:
+        seed: the quiz seed, which decides all the rest.
+        tokens: exactly `quiz_tokens` ids.
+        scored: exactly `scored_tokens` positions in `tokens`, ascending, each >= 1.
+        salt: the `salt_tokens` random ids at the start.
+        questions: the questions in order; of the last one only a part may be in `tokens`.
+    """
+
+    seed: Hash32
+    tokens: tuple[int, ...]
+    scored: tuple[int, ...]
+    salt: tuple[int, ...]
+    questions: tuple[Question, ...]
+
+
+# ## Functions
+
+# ### `compute_quiz_seed`
+
+# Network, epoch and header core: whatever a miner can vary changes the quiz. Were a field left out, its variations would
+# share one forward pass.
+
+
+def compute_quiz_seed(network_id: Hash32, epoch_key: Hash32, core: HeaderCore) -> Hash32:
+    """Return `Keccak(tag || network_id || epoch_key || core_hash)`, the seed of the quiz's random bits."""
+    return tagged_hash("PoAI/quiz/1", network_id, epoch_key, compute_core_hash(core))
+
+
+# ### `draw_salt`
+
+
+def draw_salt(drbg: Drbg, count: int, model: ModelManifest) -> tuple[int, ...]:
+    """Draw `count` ids, each uniform over the manifest's salt ranges laid end to end."""
+    size = sum(span.last - span.first + 1 for span in model.salt_ranges)
+    salt = []
+    for _ in range(count):
+        index = drbg.below(size)
+        for span in model.salt_ranges:
+            if index <= span.last - span.first:
+                salt.append(span.first + index)
+                break
+            index -= span.last - span.first + 1
+    return tuple(salt)
+
+
+# ### `generate_quiz`
+
+# The salt is drawn first, then whole questions until the sequence is full.
+
+
+def generate_quiz(quiz_seed: Hash32, config: Config, lexicon: Lexicon) -> Quiz:
+    """Return the quiz of a seed; `lexicon` is the one that `config.model.questions_digest` names."""
+    drbg = Drbg(quiz_seed)
+    salt = draw_salt(drbg, config.salt_tokens, config.model)
+    tokens = [config.model.bos_id, *salt] if config.model.add_bos else [*salt]
+    questions, answers = [], []
+    while len(tokens) < config.quiz_tokens:
+        question = generate_question(drbg)
+        questions.append(question)
+        tokens += get_tokens(lexicon, question.prompt)
+        first = len(tokens)
+        tokens += get_tokens(lexicon, question.answer)
+        answers += range(first, len(tokens))
+        tokens += lexicon.ids["\n"]
+    scored = select_scored(answers, config)
+    return Quiz(quiz_seed, tuple(tokens[: config.quiz_tokens]), scored, salt, tuple(questions))
+
+
+# ### `select_scored`
+
+# The number of scored positions is fixed, so that the size of a loss does not depend on how many questions a quiz happens to
+# hold. Answers come first, in order of position. Where a quiz has too few of them, the last positions of the sequence that
+# are not scored yet complete the number: they have seen the most context, whatever they are.
+
+
+def select_scored(answers: list[int], config: Config) -> tuple[int, ...]:
+    """Return exactly `scored_tokens` positions, ascending.
+
+    Args:
+        answers: positions of answer tokens, ascending; those at or beyond `quiz_tokens` are cut off.
+        config: `check_config` makes sure that neither salt nor BOS, and so never position 0, is ever needed.
+    """
+    scored = {position for position in answers if position < config.quiz_tokens}
+    scored = set(sorted(scored)[: config.scored_tokens])
+    for position in reversed(range(config.quiz_tokens)):
+        if len(scored) == config.scored_tokens:
+            break
+        scored.add(position)
+    return tuple(sorted(scored))
+
+
+# ### `check_longest_question`
+
+# Called once, when a network is loaded. Every quiz then holds at least one whole question.
+
+
+def check_longest_question(config: Config, lexicon: Lexicon) -> None:
+    """Refuse a network whose longest question is longer than what BOS and salt leave of a quiz.
+
+    Raises:
+        Invalid: `quiz/question-too-long`.
+    """
+    room = config.quiz_tokens - config.salt_tokens - int(config.model.add_bos)
+    longest = compute_longest_question(lexicon)
+    if longest > room:
+        raise Invalid("quiz/question-too-long", f"a question can take {longest} tokens, the quiz has room for {room}")
+
+
+# ## For people
+
+# ### `get_quiz_name`
+
+
+def get_quiz_name(salt: tuple[int, ...]) -> str:
+    """Return the salt in hexadecimal, the name under which a quiz is logged: `1a2b-00ff-...`."""
+    return "-".join(f"{token:04x}" for token in salt)
+
+
+# ### `get_quiz_text`
+
+
+def get_quiz_text(quiz: Quiz) -> str:
+    """Return the questions with their answers, one a line, the last one whole even if the sequence cuts it off."""
+    return "".join(question.text + "\n" for question in quiz.questions)
+
+
+# ## Rejection codes
+
+# | code | class | meaning |
+# | --- | --- | --- |
+# | `quiz/question-too-long` | Invalid | the network's quizzes have no room for its longest question |
+
+# ## Rationale
+
+# - **Why salt?** The states of a causal model at position t depend on tokens 0 .. t only, so two quizzes with a common
+#   beginning share the work for it. A miner can generate quizzes for very many nonces, which is cheap, sort them, and run
+#   the model once for each common beginning. Without salt, sorting 131,000 nonces of an early version of these questions
+#   saved 15 % of the work. Random tokens in front make common beginnings as rare as chance allows: PREFIX_FIGURES
+# - **Why only normal tokens?** Control tokens can change how a model reads what follows, and some vocabularies hold unused
+#   tokens whose embeddings were never trained.
+# - **Why is the last question cut off?** Padding would be work that everybody knows beforehand.
+# - **Why are positions that are no answers scored at all?** Because a quiz with a long puzzle may hold two answer tokens
+#   and another one twelve. The work, the memory and the meaning of the loss should not vary with that.
+# - **No position of the salt is scored.** `check_config` demands `scored_tokens < quiz_tokens - salt_tokens - BOS`, and the
+#   completion goes downwards from the end, so it stops before it reaches the salt.
