@@ -33,7 +33,7 @@ Chain: TypeAlias = Sequence[Header]
 def compute_work(target: Target) -> Work:
     """Return the expected number of quizzes behind a block, `2^256 // (target + 1)`.
 
-    Of 2^256 equally likely values of `l_hat`, `target` are below the target; the `+ 1` keeps work at least 1.
+    `2^256 / target` quizzes are expected; the `+ 1` is Bitcoin's, rounds down and keeps the divisor positive.
     """
     return 2**256 // (target + 1)
 
@@ -41,7 +41,7 @@ def compute_work(target: Target) -> Work:
 # ```pycon
 # >>> from poai_spec.difficulty import compute_work
 # >>> compute_work(2**256 - 1), compute_work(2**255 - 1), compute_work(2**256 // 1000)
-# (1, 2, 1000)
+# (1, 2, 999)
 
 
 # ## Retargeting

@@ -1,0 +1,172 @@
+# # Block  [generated from specs/block.md by `poai spec compile`: edit the page]
+
+# Status: normative, version 1.
+
+# Every rule that a block must pass, in one total order, and the functions that apply them. **A block that breaks several
+# rules fails with the first code in that order.** So every client rejects a block for the same reason, and pays as little
+# as possible to find it.
+
+
+from dataclasses import dataclass
+
+from poai_spec.body import EMPTY_BODY, check_body
+from poai_spec.containers import Block
+from poai_spec.difficulty import Chain
+from poai_spec.engine import Engine, Evaluation
+from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
+from poai_spec.lexicon import Lexicon
+from poai_spec.notation import Milliseconds
+from poai_spec.parameters import Config
+from poai_spec.state import State, check_state_root, process_header
+from poai_spec.work import check_trace, get_quiz, verify_work
+
+
+# ## Order of checks
+
+# | | code | class | needs | costs |
+# | --- | --- | --- | --- | --- |
+# | 1 | `encoding/undecodable`, `encoding/not-canonical` | Malformed | the bytes | decoding |
+# | 2 | `header/version` | Invalid | the header | a comparison |
+# | 3 | `body/transactions-not-active` | Invalid | the header | a comparison |
+# | 4 | `fork-choice/known-invalid` | Invalid | earlier verdicts | a hash, a look-up |
+# | 5 | `fork-choice/invalid-ancestor` | Invalid | earlier verdicts | a look-up |
+# | 6 | `fork-choice/unknown-parent` | NotYet | the kept headers | a look-up |
+# | 7 | `header/parent` | Invalid | the parent | a hash; never fails in a store, which finds parents by hash |
+# | 8 | `header/height` | Invalid | the parent | a comparison |
+# | 9 | `difficulty/target` | Invalid | the ancestors | a division |
+# | 10 | `header/median-time` | Invalid | the ancestors | sorting 11 stamps |
+# | 11 | `difficulty/period-not-forward` | Invalid | the ancestors | a comparison |
+# | 12 | `work/l-hat` | Invalid | the ancestors | a few hashes |
+# | 13 | `header/future` | NotYet | the clock | a comparison |
+# | 14 | `fork-choice/too-many-headers` | NotYet | the kept headers | counting |
+# | 15 | `body/root` | Malformed | the body | hashing it |
+# | 16 | `work/trace-digest` | Malformed | the trace list | hashing it |
+# | 17 | `work/trace-length` | Invalid | the trace list | a comparison |
+# | 18 | `fork-choice/parent-not-replayed` | NotYet | the parent's state | a look-up |
+# | 19 | `state/root` | Invalid | the parent's state | a path in a trie |
+# | 20 | `fork-choice/lighter` | NotYet | the kept headers | a comparison |
+# | 21 | `work/trace` | Invalid | the model | one layer an entry, up to the first false one |
+# | 22 | `work/loss` | Invalid | the model | a whole pass |
+
+# A header that travels alone is checked by rules 2 to 14; this page contains those that need no store.
+
+# **Why these classes.** *Invalid* is what the header and its ancestors decide, for every copy of the block and at any
+# time: rules 2 to 5, 7 to 12, 19, 21 and 22, and 17 because by then the header is known to commit to this very list.
+# *Malformed* is what the sender may have done to a good header: 15 and 16, which is why they come before 17. *NotYet* is
+# what depends on this node's clock (13), on what it holds (6, 14, 18) or on what it prefers (20).
+
+# **Why this place for a NotYet.** It must not hide a permanent fault that is as cheap to find, or a forger hides behind
+# it unblamed: the clock comes after the hashes of `work/l-hat`, and the lighter branch after everything but the replay.
+# And it must come before what is costlier than itself: a header from the future never has its body hashed.
+
+# ## Genesis
+
+# ### `make_genesis`
+
+
+def make_genesis(config: Config) -> Block:
+    """Return block 0, which every node makes for itself; its state is empty."""
+    return Block(header=make_genesis_header(config), body=EMPTY_BODY, trace=())
+
+
+# ## Rules
+
+# ### `check_contents`
+
+
+def check_contents(block: Block, config: Config) -> None:
+    """Compare body and trace list with what the header commits to: rules 15 to 17.
+
+    Raises:
+        Malformed: `body/root`, `work/trace-digest`.
+        Invalid: `work/trace-length`.
+    """
+    check_body(block)
+    check_trace(block, config)
+
+
+# ### `process_block`
+
+
+def process_block(state: State, block: Block) -> State:
+    """Return the state after a block: rule 19.
+
+    Args:
+        state: the state after its parent.
+        block: passed `check_contents`.
+
+    Raises:
+        Invalid: `state/root`.
+    """
+    after = process_header(state, block.header.core)
+    check_state_root(after, block.header.core)
+    return after
+
+
+# ### `replay_block`
+
+
+def replay_block(block: Block, chain: Chain, config: Config, lexicon: Lexicon, engine: Engine) -> Evaluation:
+    """Run the block's quiz and compare: rules 21 and 22, last of all.
+
+    Raises:
+        Invalid: `work/trace`, `work/loss`.
+    """
+    quiz = get_quiz(block.header.core, chain, config, lexicon)
+    return verify_work(engine, quiz, block.header, block.trace)
+
+
+# ### `Judge`
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What a node judges a network's blocks with; fixed while it runs.
+
+    Attributes:
+        config: the network; passed `check_config`.
+        lexicon: the token ids of its pieces; hashes to `config.model.questions_digest`.
+        engine: its model; passed `check_engine`.
+    """
+
+    config: Config
+    lexicon: Lexicon
+    engine: Engine
+
+
+# ### `check_block`
+
+# The whole validity of a block on a known chain, as `poaid verify` applies it. Fork choice calls the same functions and
+# puts its own rules between them.
+
+
+def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Milliseconds) -> State:
+    """Apply every rule that needs no store, in order, and return the state after the block.
+
+    Args:
+        block: the meant to stand on top of `chain`.
+        chain: all ancestors, genesis first, each valid.
+        state: the state after the parent.
+        judge: network, lexicon and model.
+        now: the local clock, ms since 1970.
+
+    Raises:
+        Invalid, Malformed, NotYet: the first rule of the table that the block breaks.
+    """
+    check_header_alone(block.header)
+    check_header_in_chain(block.header, chain, judge.config, now)
+    check_contents(block, judge.config)
+    after = process_block(state, block)
+    replay_block(block, chain, judge.config, judge.lexicon, judge.engine)
+    return after
+
+
+# ## Rationale
+
+# - **One table.** Two clients that reject a block for different reasons punish different peers. The conformance vectors
+#   contain blocks that break two rules.
+# - **The replay is last of all**, because it costs a million times more than the rest together, and a forger pays only
+#   hashes to reach it.
+# - **`state/root` before the replay**, though a miner with false state did real work: he alone bears the cost of it.
+# - **Genesis is made, not received.** A block that claims height 0 has no parent here, so it is an orphan like any other
+#   stranger.
