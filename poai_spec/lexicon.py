@@ -172,21 +172,24 @@ def compute_lexicon_digest(lexicon: Lexicon) -> Hash32:
 # ### `parse_lexicon`
 
 
+LEXICON_FORMAT = 1
+
+
 def parse_lexicon(data: bytes) -> Lexicon:
     """Return the lexicon in a JSON file.
 
     Raises:
-        Invalid: `lexicon/not-json`, `lexicon/format`, or what `check_pieces` finds.
+        Invalid: `lexicon/not-json`, `lexicon/keys`, `lexicon/format`, or what `check_pieces` finds.
     """
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=refuse_duplicates)
     except (ValueError, RecursionError) as error:
         raise Invalid("lexicon/not-json", f"the lexicon is not JSON in UTF-8: {error}") from error
-    if not isinstance(value, dict) or set(value) != {"format", "model", "pieces"} or value["format"] != 1:
-        raise Invalid("lexicon/format", 'expected an object with "format": 1, "model" and "pieces", and nothing else')
-    pieces = value["pieces"]
-    if not isinstance(pieces, dict) or not isinstance(value["model"], str):
-        raise Invalid("lexicon/types", '"model" is a string and "pieces" an object')
+    if not isinstance(value, dict) or set(value) != {"format", "model", "pieces"}:
+        raise Invalid("lexicon/keys", 'expected an object with "format", "model" and "pieces", and nothing else')
+    number, model, pieces = value["format"], value["model"], value["pieces"]
+    if type(number) is not int or number != LEXICON_FORMAT or not isinstance(model, str) or not isinstance(pieces, dict):
+        raise Invalid("lexicon/format", '"format" is 1, "model" a string and "pieces" an object')
     check_pieces(pieces)
     return Lexicon({piece: tuple(pieces[piece]) for piece in PIECES})
 
@@ -272,8 +275,8 @@ def read_lexicon(name: str) -> Lexicon:
 # | --- | --- | --- |
 # | `lexicon/not-json` | Invalid | the file is not JSON in UTF-8 |
 # | `lexicon/duplicate-key` | Invalid | a key occurs twice in one object |
-# | `lexicon/format` | Invalid | not format 1, or keys missing or unknown |
-# | `lexicon/types` | Invalid | `model` is no string or `pieces` no object |
+# | `lexicon/keys` | Invalid | keys missing or unknown |
+# | `lexicon/format` | Invalid | not format 1, `model` no string, or `pieces` no object |
 # | `lexicon/unknown-piece` | Invalid | a string that no question uses |
 # | `lexicon/missing-piece` | Invalid | a piece without ids |
 # | `lexicon/ids` | Invalid | ids that are no list, empty, or no unsigned 32-bit integers |

@@ -86,7 +86,8 @@ def generate_quiz(quiz_seed: Hash32, config: Config, lexicon: Lexicon) -> Quiz:
     drbg = Drbg(quiz_seed)
     salt = draw_salt(drbg, config.salt_tokens, config.model)
     tokens = [config.model.bos_id, *salt] if config.model.add_bos else [*salt]
-    questions, answers = [], []
+    questions: list[Question] = []
+    answers: list[int] = []
     while len(tokens) < config.quiz_tokens:
         question = generate_question(drbg)
         questions.append(question)

@@ -125,7 +125,7 @@ def solve_odd_one_out(*words: str) -> set[str]:
 
 def solve_alphabetical_order(*words: str) -> set[str]:
     """Return each word that no other precedes, letter by letter."""
-    return {word for word in words if sorted([*words])[0] == word}
+    return {word for word in words if all(word <= other for other in words)}
 
 
 # ## Lists
@@ -208,7 +208,7 @@ def solve(prompt: Sequence[str]) -> tuple[str, ...]:
 # (' no',)
 # >>> solve(split_pieces("Some dogs are birds. Some birds are cars. Are any dogs cars?"))
 # Traceback (most recent call last):
-# poai_spec.notation.Invalid: solvers/not-one-answer: ...
+# poai_spec.notation.Invalid: solvers/not-one-answer: 'Some dogs are birds. Some birds are cars. Are any dogs cars?' has the answers ['no', 'yes']
 
 
 # ## Rejection codes
