@@ -120,7 +120,8 @@ def decode(kind: type[T], data: bytes) -> T:
 
 # ```pycon
 # >>> from dataclasses import dataclass
-# >>> from poai_spec.encoding import decode, encode, ssz_field, uint32, uint64
+# >>> from ssz.sedes import uint32, uint64
+# >>> from poai_spec.encoding import decode, encode, ssz_field
 # >>> @dataclass(frozen=True)
 # ... class Pair:
 # ...     small: int = ssz_field(uint32)

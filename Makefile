@@ -1,0 +1,69 @@
+# Every target makes .venv and installs what it needs; a second run only checks the stamps.
+# Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/spec -x"`.
+
+PYTHON ?= python3
+TESTS ?= tests
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+REQUIRES := pyproject.toml constraints.txt
+
+# llama-cpp-python comes as source. The multimodal library, and the helper library that only llama.cpp's own programs
+# use, are two thirds of the build; tools/llama.cmake says how the second is left out.
+LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
+
+.DEFAULT_GOAL := help
+.PHONY: help venv test check spec model constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.dev ## .venv with the project (editable) and its development tools
+
+test: $(VENV)/.llama model ## all tests and the examples of the pages; builds llama-cpp-python the first time
+	$(BIN)/python -m pytest $(TESTS)
+
+check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
+	$(BIN)/ruff check tools node tests
+	$(BIN)/ruff format --check tools node tests
+	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid
+	$(BIN)/python -m poai_tools.spec_cli compile --check
+
+spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
+	$(BIN)/python -m poai_tools.spec_cli compile
+
+model: $(VENV)/.dev ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
+	$(BIN)/poai model fetch smollm2
+
+constraints: $(VENV)/.dev ## resolve the newest versions of all dependencies into constraints.txt
+	@mkdir -p build
+	$(PIP) install -qq --dry-run --ignore-installed --report build/resolved.json -e '.[dev,llama]'
+	$(BIN)/python -m poai_tools.constraints build/resolved.json constraints.txt
+
+clean: ## remove .venv, caches and build products; models and chains stay
+	rm -rf $(VENV) build dist poai.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find poai_spec node tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "$(PYTHON) not found: install Python 3.11 or later, or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$$($(PYTHON) -V) is too old: PoAI needs 3.11 or later; name another: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python $(REQUIRES)
+	@echo "installing PoAI and its development tools into $(VENV)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+# pip -v prints 15,000 lines for this build and pip alone none for minutes, so ninja's counter is picked out of the log.
+# pip keeps the wheel in its cache: another checkout on the same machine installs it in seconds.
+$(VENV)/.llama: $(VENV)/.dev tools/llama.cmake
+	@$(BIN)/python -c 'import llama_cpp' 2>/dev/null || command -v c++ >/dev/null || \
+	  { echo "no C++ compiler (c++): llama-cpp-python is built from source; install g++ or clang" >&2; exit 1; }
+	@echo "installing llama-cpp-python; the first time on a machine it is compiled, which takes minutes"
+	@rm -f $@
+	@{ CMAKE_ARGS="$(LLAMA_CMAKE)" $(PIP) install --verbose -c constraints.txt -e '.[llama]' 2>&1 && touch $@; } \
+	  | tee $(VENV)/llama.log | grep --line-buffered -oE '^ *\[[0-9]*0/[0-9]+\]'; \
+	  test -e $@ || { tail -n 25 $(VENV)/llama.log >&2; echo "failed; the whole log is $(VENV)/llama.log" >&2; exit 1; }

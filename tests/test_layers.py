@@ -1,0 +1,71 @@
+"""The layers of the code, read from its imports."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Each package may import those before it.
+LAYERS = {
+    "poai_spec": ROOT / "poai_spec",
+    "poai_engine": ROOT / "node" / "poai_engine",
+    "poaid": ROOT / "node" / "poaid",
+    "poai_tools": ROOT / "tools" / "poai_tools",
+}
+PACKAGE_FILES = sorted(path for folder in LAYERS.values() for path in folder.rglob("*.py"))
+# Any path below a home, scratch or work directory of the machine that the file was written on.
+FOREIGN_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|tmp|work|Users)/\w")
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            yield node.module or ""
+
+
+def imported_roots(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported_modules(path)}
+
+
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_go_one_way(package: str) -> None:
+    allowed = set(list(LAYERS)[: list(LAYERS).index(package) + 1])
+    files = sorted(LAYERS[package].rglob("*.py"))
+    assert files
+    for path in files:
+        assert imported_roots(path) & LAYERS.keys() <= allowed, path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize(("library", "most"), [("sqlite3", 1), ("libp2p", 0)])
+def test_few_files_import(library: str, most: int) -> None:
+    files = [str(path.relative_to(ROOT)) for path in PACKAGE_FILES if library in imported_roots(path)]
+    assert len(files) <= most, files
+
+
+def tracked_files() -> list[Path]:
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    return [ROOT / name.decode() for name in names if name and (ROOT / name.decode()).is_file()]
+
+
+@pytest.mark.parametrize("folder", ["poai_spec", "node", "tools", "tests"])
+def test_no_handler_catches_everything(folder: str) -> None:
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ExceptHandler):
+                kinds = {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)} if node.type else {""}
+                assert not kinds & {"", "Exception", "BaseException"}, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_no_file_names_a_path_of_its_authors_machine() -> None:
+    for path in tracked_files():
+        content = path.read_bytes()
+        if b"\0" not in content:
+            found = FOREIGN_PATH.search(content.decode("utf-8"))
+            assert found is None, f"{path.relative_to(ROOT)}: {found}"
