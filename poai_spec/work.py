@@ -135,7 +135,7 @@ def verify_work(engine: Engine, quiz: Quiz, header: Header, trace: Sequence[Hash
             check_evaluation(step, header, trace)
             return step
         check_entry(index, step, trace)
-    assert False, "an engine's last step is the evaluation"
+    raise AssertionError("an engine's last step is the evaluation")
 
 
 # ### `check_entry`
