@@ -141,7 +141,7 @@ def _plan(shape: _Shape, vocabulary_size: int) -> Iterator[_Tensor]:
 
 def _n_bytes(tensor: _Tensor) -> int:
     block, size = GGML_QUANT_SIZES[GGMLQuantizationType[tensor.type]]
-    return max(tensor.rows, 1) * tensor.columns // block * int(size)
+    return int(max(tensor.rows, 1) * tensor.columns // block * size)
 
 
 def _set_scale(bits: Any, exponent: int, sign: int) -> Any:
@@ -166,9 +166,9 @@ def _data(tensor: _Tensor, stream: Any) -> Any:
         bits[:] = low | exponent | (bits & (1 << (mantissa + exponent_bits)))
         return raw
     blocks = raw.reshape(-1, GGML_QUANT_SIZES[GGMLQuantizationType[tensor.type]][1])
-    for offset, exponent, sign in _SCALES[tensor.type]:
-        bits = np.ascontiguousarray(blocks[:, offset : offset + 2]).view("<u2")
-        blocks[:, offset : offset + 2] = _set_scale(bits, tensor.level + exponent, sign).view(np.uint8)
+    for offset, relative, sign in _SCALES[tensor.type]:
+        scales = np.ascontiguousarray(blocks[:, offset : offset + 2]).view("<u2")
+        blocks[:, offset : offset + 2] = _set_scale(scales, tensor.level + relative, sign).view(np.uint8)
     return raw
 
 
@@ -231,6 +231,6 @@ def synthesize(name: str, path: Path) -> None:
         _write(name, part)
         part.replace(path)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror}): free some space or choose another place") from error
+        raise ModelError(f"{path}: cannot be written ({error.strerror}): free space or choose another place") from error
     finally:
         part.unlink(missing_ok=True)
