@@ -16,7 +16,7 @@ from poai_spec.parameters import HALVING_BLOCKS, INITIAL_SUBSIDY
 
 
 def compute_subsidy(height: Height) -> Wei:
-    """Return what the block at `height` creates, wei; genesis creates nothing, nor does any block from 13,230,001 on."""
+    """Return what the block at `height` creates, wei: nothing for genesis, nor for any block from 13,230,001 on."""
     if height == 0:
         return 0
     return INITIAL_SUBSIDY >> (height - 1) // HALVING_BLOCKS
