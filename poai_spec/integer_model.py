@@ -343,9 +343,8 @@ def quantise_matrix(name: str, weights: list[list[int]]) -> Matrix:
         Invalid: `integer-model/row-maximum`.
     """
     maxima = [max(abs(w) for w in row) for row in weights]
+    check_maximum(name, max(maxima))
     k = MULTIPLIER_BITS - bit_length(max(maxima))
-    if bit_length(max(maxima)) > ROW_MAXIMUM_BITS:
-        raise Invalid("integer-model/row-maximum", f"{name} holds a weight of magnitude 2^14 or more")
     return Matrix(
         name=name,
         k=k,
@@ -354,6 +353,19 @@ def quantise_matrix(name: str, weights: list[list[int]]) -> Matrix:
             tuple(div_round(127 * w, m) if m else 0 for w in row) for row, m in zip(weights, maxima, strict=True)
         ),
     )
+
+
+# ### `check_maximum`
+
+
+def check_maximum(name: str, maximum: int) -> None:
+    """Refuse a matrix whose largest magnitude (integer, 2^24 * w) is 2^38 or more.
+
+    Raises:
+        Invalid: `integer-model/row-maximum`.
+    """
+    if bit_length(maximum) > ROW_MAXIMUM_BITS:
+        raise Invalid("integer-model/row-maximum", f"{name} holds a weight of magnitude 2^14 or more")
 
 
 # ### `read_matrix`
@@ -374,9 +386,21 @@ def read_gains(gguf: GgufFile, name: str) -> tuple[int, ...]:
         Invalid: `integer-model/gain`.
     """
     gains = tuple(round_shift(w, 8) for w in decode_tensor(get_tensor(gguf, name))[0])
-    if max(abs(gain) for gain in gains) >= GAIN_LIMIT << 16:
-        raise Invalid("integer-model/gain", f"{name} has a gain of magnitude {GAIN_LIMIT} or more")
+    check_gain(name, max(abs(gain) for gain in gains))
     return gains
+
+
+# ### `check_gain`
+
+
+def check_gain(name: str, largest: int) -> None:
+    """Refuse a norm whose largest gain (magnitude, Q16) is 128 or more.
+
+    Raises:
+        Invalid: `integer-model/gain`.
+    """
+    if largest >= GAIN_LIMIT << 16:
+        raise Invalid("integer-model/gain", f"{name} has a gain of magnitude {GAIN_LIMIT} or more")
 
 
 # ### `read_layer`

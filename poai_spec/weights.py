@@ -285,6 +285,24 @@ TENSOR_TYPES: dict[str, tuple[int, int, BlockDecoder]] = {
 }
 
 
+# ### `check_layout`
+
+
+def check_layout(tensor: GgufTensor) -> None:
+    """Refuse a tensor whose type is unknown or whose bytes do not fit its shape.
+
+    Raises:
+        Invalid: `weights/type`, `weights/shape`.
+    """
+    if tensor.type not in TENSOR_TYPES:
+        raise Invalid("weights/type", f"{tensor.name} is {tensor.type}; accepted: {', '.join(TENSOR_TYPES)}")
+    elements, size, _ = TENSOR_TYPES[tensor.type]
+    columns, rows = tensor.shape[-1], (tensor.shape[0] if len(tensor.shape) == 2 else 1)
+    expected = rows * (columns // elements) * size
+    if columns % elements or len(tensor.shape) not in (1, 2) or not expected or len(tensor.data) != expected:
+        raise Invalid("weights/shape", f"{tensor.name}: {tensor.shape} {tensor.type} in {len(tensor.data)} bytes")
+
+
 # ### `decode_tensor`
 
 
@@ -294,14 +312,9 @@ def decode_tensor(tensor: GgufTensor) -> list[list[int]]:
     Raises:
         Invalid: `weights/type`, `weights/shape`, `weights/not-finite`.
     """
-    if tensor.type not in TENSOR_TYPES:
-        raise Invalid("weights/type", f"{tensor.name} is {tensor.type}; accepted: {', '.join(TENSOR_TYPES)}")
-    elements, size, decode_block = TENSOR_TYPES[tensor.type]
-    columns, rows = tensor.shape[-1], (tensor.shape[0] if len(tensor.shape) == 2 else 1)
-    row_bytes, rest = columns // elements * size, columns % elements
-    if rest or len(tensor.shape) not in (1, 2) or len(tensor.data) != rows * row_bytes or not tensor.data:
-        raise Invalid("weights/shape", f"{tensor.name}: {tensor.shape} {tensor.type} in {len(tensor.data)} bytes")
-    data = bytes(tensor.data)
+    check_layout(tensor)
+    _, size, decode_block = TENSOR_TYPES[tensor.type]
+    data, columns = bytes(tensor.data), tensor.shape[-1]
     blocks = [decode_block(data[at : at + size]) for at in range(0, len(data), size)]
     flat = [value for block in blocks for value in block]
     return [flat[at : at + columns] for at in range(0, len(flat), columns)]

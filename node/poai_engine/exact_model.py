@@ -1,0 +1,167 @@
+"""The integer model in NumPy arrays: the page `integer-model`, equal to it bit for bit.
+
+Tensors are decoded a few thousand rows at a time, so loading needs little more memory than the result.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from Crypto.Hash import keccak
+from numpy.typing import NDArray
+
+from poai_engine.decode import Ints, decode_rows
+from poai_spec.fixed_point import bit_length
+from poai_spec.integer_model import (
+    MULTIPLIER_BITS,
+    Architecture,
+    check_gain,
+    check_maximum,
+    check_tensors,
+    compute_attention_scale,
+    compute_root_of_digests,
+    get_tensor,
+    get_tensor_shapes,
+    read_architecture,
+)
+from poai_spec.notation import Hash32, int32_le, keccak256, uint32_le
+from poai_spec.weights import GgufFile, GgufTensor, check_layout
+
+CHUNK_ELEMENTS = 1 << 22
+"""Elements decoded at once: 32 MiB of int64, a compromise between memory and NumPy's per-call cost."""
+
+
+@dataclass(frozen=True, eq=False)
+class ExactMatrix:
+    """A linear map; the row o, column i stands for `q[o, i] * multipliers[o] * 2^(-k - 24)`.
+
+    Attributes:
+        name: the GGUF tensor that it comes from.
+        k: exponent shared by the rows.
+        multipliers: int32, shape (O,).
+        q: int8, shape (O, K).
+    """
+
+    name: str
+    k: int
+    multipliers: NDArray[np.int32]
+    q: NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class ExactModel:
+    """The integers of a model.
+
+    Attributes:
+        architecture: the shape.
+        embedding: int32, shape (V, D), Q14.
+        matrices: by GGUF name; the head is `output.weight` or, tied, `token_embd.weight`.
+        gains: by GGUF name, int32, shape (D,), Q16.
+        head: name of the head's matrix.
+        attention_scale: log2(e) / sqrt(head_dim), Q24.
+    """
+
+    architecture: Architecture
+    embedding: NDArray[np.int32]
+    matrices: dict[str, ExactMatrix]
+    gains: dict[str, NDArray[np.int32]]
+    head: str
+    attention_scale: int
+
+
+def load_exact_model(gguf: GgufFile) -> ExactModel:
+    """Return the integers of a model file.
+
+    Raises:
+        Invalid: `integer-model/...` or `weights/...`, the same as `poai_spec.integer_model.make_integer_model`.
+    """
+    a = read_architecture(gguf)
+    check_tensors(gguf, a)
+    tied = "output.weight" not in gguf.tensors
+    shapes = get_tensor_shapes(a, tied=tied)
+    for name in shapes:
+        check_layout(gguf.tensors[name])
+    head = "token_embd.weight" if tied else "output.weight"
+    linear = [name for name, shape in shapes.items() if len(shape) == 2 and name != "token_embd.weight"]
+    linear += [head] if tied else []
+    return ExactModel(
+        architecture=a,
+        embedding=_read_embedding(get_tensor(gguf, "token_embd.weight")),
+        matrices={name: _read_matrix(gguf.tensors[name]) for name in linear},
+        gains={name: _read_gains(gguf.tensors[name]) for name, shape in shapes.items() if len(shape) == 1},
+        head=head,
+        attention_scale=compute_attention_scale(a.head_dim),
+    )
+
+
+def _chunks(tensor: GgufTensor) -> Iterator[tuple[int, int, Ints]]:
+    rows, columns = tensor.shape
+    step = max(1, CHUNK_ELEMENTS // columns)
+    for start in range(0, rows, step):
+        stop = min(rows, start + step)
+        yield start, stop, decode_rows(tensor, start, stop)
+
+
+def _read_embedding(tensor: GgufTensor) -> NDArray[np.int32]:
+    out = np.empty(tensor.shape, np.int32)
+    for start, stop, w in _chunks(tensor):
+        out[start:stop] = np.clip((w + 512) >> 10, -(2**31), 2**31 - 1)
+    return out
+
+
+def _read_matrix(tensor: GgufTensor) -> ExactMatrix:
+    q, maxima = np.empty(tensor.shape, np.int8), np.empty(tensor.shape[0], np.int64)
+    for start, stop, w in _chunks(tensor):
+        m = np.abs(w).max(axis=1)
+        check_maximum(tensor.name, int(m.max()))
+        maxima[start:stop], q[start:stop] = m, quantise_weights(w, m)
+    k = MULTIPLIER_BITS - bit_length(int(maxima.max()))
+    scaled = maxima << max(k, 0)
+    divisor = 127 << max(-k, 0)
+    return ExactMatrix(tensor.name, k, ((2 * scaled + divisor) // (2 * divisor)).astype(np.int32), q)
+
+
+def quantise_weights(w: Ints, maxima: Ints) -> NDArray[np.int8]:
+    """Return div_round(127 * w, m) for each row, 0 where m = 0.
+
+    The quotient is estimated in float64 and corrected by one exact integer comparison: a float64 estimate of a
+    number of magnitude at most 127 is off by less than 2^-40, so its rounding is off by one at most.
+    """
+    m = np.maximum(maxima, 1)[:, None]
+    q = np.floor(127.0 * w / m + 0.5).astype(np.int64)
+    rest = 254 * w + m - 2 * m * q  # in [0, 2m) when q is the floor of (254 w + m) / 2m
+    q += (rest >= 2 * m).astype(np.int64) - (rest < 0)
+    return np.asarray(q, np.int8)
+
+
+def _read_gains(tensor: GgufTensor) -> NDArray[np.int32]:
+    gains = (decode_rows(tensor, 0, 1)[0] + 128) >> 8
+    check_gain(tensor.name, int(np.abs(gains).max()))
+    return np.asarray(gains, np.int32)
+
+
+def _hash_tensor(tag: str, name: str, *parts: bytes | memoryview) -> Hash32:
+    """The streaming form of `tagged_hash` over a tensor's name and contents; no copy of the weights is made."""
+    state = keccak.new(digest_bits=256)
+    for part in (keccak256(tag.encode()), uint32_le(len(name)), name.encode(), *parts):
+        state.update(part)
+    return state.digest()
+
+
+def compute_tensor_digests(model: ExactModel) -> list[tuple[str, Hash32]]:
+    """Return name and digest of every tensor, in the order in which the root takes them."""
+    named = [
+        (name, _hash_tensor("PoAI/integer-vectors/1", name, values.astype("<i4", copy=False).data.cast("B")))
+        for name, values in (("token_embd.weight", model.embedding), *model.gains.items())
+    ]
+    for name, matrix in model.matrices.items():
+        sizes = uint32_le(matrix.q.shape[0]) + uint32_le(matrix.q.shape[1]) + int32_le((matrix.k,))
+        multipliers = matrix.multipliers.astype("<i4", copy=False).data.cast("B")
+        digest = _hash_tensor("PoAI/integer-matrix/1", name, sizes, multipliers, matrix.q.data.cast("B"))
+        named.append((name, digest))
+    return sorted(named, key=lambda pair: pair[0].encode())
+
+
+def compute_exact_root(model: ExactModel) -> Hash32:
+    """Return the integer-model root, equal to `poai_spec.integer_model.compute_integer_model_root`."""
+    return compute_root_of_digests(model.architecture, [digest for _, digest in compute_tensor_digests(model)])

@@ -1,0 +1,190 @@
+"""The exact engine equals the specification bit for bit: weights, every layer, scores, traces."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from poai_engine.decode import decode_rows
+from poai_engine.exact import ExactEngine, bit_length, compute_nlls, div_round, exp2_neg, isqrt, round_shift
+from poai_engine.exact_model import quantise_weights
+from poai_engine.products import FloatMatrix, multiply, products_are_exact
+from poai_engine.reference import ReferenceEngine
+from poai_spec import fixed_point, inference
+from poai_spec.engine import Evaluation
+from poai_spec.integer_model import quantise_matrix
+from poai_spec.notation import Invalid
+from poai_spec.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
+from tests.engine.tiny_models import float32, random_tensor, tiny_models
+
+relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+int64s = st.integers(-(2**62), 2**62)
+
+
+@pytest.mark.parametrize("kind", TENSOR_TYPES)
+@pytest.mark.parametrize("loudness", ["quiet", "normal", "loud", "mixed"])
+def test_decoding_of_every_type(kind: str, loudness: str) -> None:
+    tensor = random_tensor(np.random.default_rng(1), "t", kind, (7, 512), loudness)
+    assert decode_rows(tensor, 0, 7).tolist() == decode_tensor(tensor)
+    assert decode_rows(tensor, 2, 5).tolist() == decode_tensor(tensor)[2:5]
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=40))
+def test_decoding_of_any_float32(bits: list[int]) -> None:
+    tensor = GgufTensor("t", "F32", (len(bits),), np.asarray(bits, "<u4").tobytes())
+    try:
+        expected = decode_tensor(tensor)[0]
+    except Invalid as error:
+        with pytest.raises(Invalid, match=error.code):
+            decode_rows(tensor, 0, 1)
+        return
+    for ours, theirs in zip(decode_rows(tensor, 0, 1)[0].tolist(), expected, strict=True):
+        assert ours == theirs or (abs(ours) >= 2**61 and abs(theirs) >= 2**61 and (ours > 0) == (theirs > 0))
+
+
+@pytest.mark.parametrize("kind", [k for k in TENSOR_TYPES if k not in ("F32", "BF16")])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_decoding_of_any_block(kind: str, seed: int) -> None:
+    elements, size, _ = TENSOR_TYPES[kind]
+    data = np.random.default_rng(seed).integers(0, 256, 4 * size, dtype=np.uint8).tobytes()
+    tensor = GgufTensor("t", kind, (4, elements), data)
+    try:
+        expected = decode_tensor(tensor)
+    except Invalid as error:
+        with pytest.raises(Invalid, match=error.code):
+            decode_rows(tensor, 0, 4)
+        return
+    assert decode_rows(tensor, 0, 4).tolist() == expected
+
+
+@given(st.lists(st.lists(st.integers(-(2**38) + 1, 2**38 - 1), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_quantised_weights(rows: list[list[int]]) -> None:
+    w = np.asarray(rows, np.int64)
+    assert quantise_weights(w, np.abs(w).max(axis=1)).tolist() == [list(r) for r in quantise_matrix("t", rows).rows]
+
+
+@given(int64s, st.integers(0, 40), st.integers(1, 2**40))
+def test_rounding(x: int, n: int, b: int) -> None:
+    if abs(x) < 2**61:
+        assert round_shift(np.asarray([x]), n).tolist() == [fixed_point.round_shift(x, n)]
+        assert div_round(np.asarray([x]), np.asarray([b])).tolist() == [fixed_point.div_round(x, b)]
+
+
+@given(st.integers(0, 2**53 - 1), st.integers(0, 2**62 - 1), st.integers(0, 2**54))
+def test_functions(x: int, y: int, d: int) -> None:
+    assert bit_length(np.asarray([x])).tolist() == [x.bit_length()]
+    assert exp2_neg(np.asarray([d])).tolist() == [fixed_point.exp2_neg(d)]
+    root = int(isqrt(np.asarray([y]))[0])
+    assert root * root <= y < (root + 1) ** 2
+
+
+@pytest.mark.parametrize("root", [1, 2**15, 2**26 - 1, 2**30, 2**31 - 1])
+def test_square_roots_around_squares(root: int) -> None:
+    around = np.asarray([root * root - 1, root * root, root * root + 1], np.int64)
+    assert isqrt(around).tolist() == [root - 1, root, root]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 700), st.sampled_from([20, 300, 2048]))
+@relaxed
+def test_products_beyond_the_float32_bound(seed: int, columns: int, loudest: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.integers(-loudest, loudest + 1, (5, columns))
+    a[0] = loudest
+    q = rng.integers(-127, 128, (6, columns))
+    q[0] = 127
+    exact = multiply(a.astype(np.float32), FloatMatrix(q.astype(np.float32)))
+    assert np.array_equal(exact, a @ q.T)
+
+
+def test_blas_is_exact_within_the_bound() -> None:
+    assert products_are_exact()
+
+
+def test_products_fall_back_to_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poai_engine.products.products_are_exact", lambda: False)
+    a, q = np.asarray([[2048.0] * 300], np.float32), np.asarray([[127.0] * 300], np.float32)
+    assert multiply(a, FloatMatrix(q)).tolist() == [[2048 * 127 * 300]]
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=20), st.integers(0, 1))
+def test_nll(logits: list[int], target: int) -> None:
+    expected = inference.compute_nll(tuple(logits), target)
+    assert compute_nlls(np.asarray([logits], np.int64), np.asarray([target])) == [expected]
+    assert expected >= 0
+
+
+def run_layer_by_layer(gguf: GgufFile, tokens: list[int]) -> None:
+    """Compare the residual stream of every position after every block."""
+    spec, exact = ReferenceEngine(gguf), ExactEngine(gguf)
+    assert exact.integer_model_root == spec.integer_model_root
+    rows = [spec.model.embedding[token] for token in tokens]
+    for number, (layer, ours) in enumerate(zip(spec.model.layers, exact.residuals([tokens]), strict=True)):
+        rows = inference.run_block(spec.model, layer, rows)
+        assert ours[0].tolist() == [list(row) for row in rows], f"block {number} differs"
+    logits = exact.logits(tokens, range(len(tokens)))
+    for row, ours in zip(rows, logits.tolist(), strict=True):
+        normed = inference.rms_norm(row, spec.model.output_norm, spec.model.architecture.epsilon)
+        assert inference.linear(spec.model.head, normed) == tuple(ours)
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=150)
+def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=6))
+    run_layer_by_layer(gguf, tokens)
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=60)
+def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    length = data.draw(st.integers(2, 6))
+    ids = st.lists(st.integers(0, vocabulary - 1), min_size=length, max_size=length)
+    positions = st.sets(st.integers(1, length - 1), min_size=1).map(sorted)
+    tokens = data.draw(st.lists(ids, min_size=1, max_size=4))
+    scored = [data.draw(positions) for _ in tokens]
+    spec, exact = ReferenceEngine(gguf), ExactEngine(gguf)
+    expected = spec.evaluate(tokens, scored)
+    assert exact.evaluate(tokens, scored) == expected
+    assert [exact.evaluate([t], [s])[0] for t, s in zip(tokens, scored, strict=True)] == expected
+    steps = list(exact.steps(tokens[0], scored[0]))
+    assert steps == list(spec.steps(tokens[0], scored[0]))
+    assert isinstance(steps[-1], Evaluation)
+    assert list(steps[-1].trace[:-1]) == steps[:-1]
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=30)
+def test_a_prefix_does_not_see_what_follows(gguf: GgufFile, data: st.DataObject) -> None:
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=2, max_size=8))
+    cut = data.draw(st.integers(1, len(tokens) - 1))
+    engine = ExactEngine(gguf)
+    for whole, prefix in zip(engine.residuals([tokens]), engine.residuals([tokens[:cut]]), strict=True):
+        assert np.array_equal(whole[:, :cut], prefix)
+
+
+def test_saturation_is_counted_and_agrees() -> None:
+    """Values at the ends of int32 saturate alike, and the counter sees them."""
+    loud = np.random.default_rng(3)
+    shapes = {"token_embd": (4, 4), "blk.0.attn_q": (4, 4), "blk.0.attn_k": (4, 4), "blk.0.attn_v": (4, 4),
+              "blk.0.attn_output": (4, 4), "blk.0.ffn_gate": (6, 4), "blk.0.ffn_up": (6, 4), "blk.0.ffn_down": (4, 6)}  # fmt: skip
+    tensors = {f"{n}.weight": random_tensor(loud, f"{n}.weight", "F32", s, "loud") for n, s in shapes.items()}
+    gains = np.full(4, 127.0, "<f4").tobytes()
+    for n in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        tensors[f"{n}.weight"] = GgufTensor(f"{n}.weight", "F32", (4,), gains)
+    metadata = {"general.architecture": "llama", "llama.block_count": 1, "llama.embedding_length": 4,
+                "llama.feed_forward_length": 6, "llama.attention.head_count": 2,
+                "llama.attention.layer_norm_rms_epsilon": float32(1e-5)}  # fmt: skip
+    gguf = GgufFile(metadata, tensors)
+    engine = ExactEngine(gguf, count_saturations=True)
+    assert engine.evaluate([[0, 1, 2, 3]], [[1, 3]]) == ReferenceEngine(gguf).evaluate([[0, 1, 2, 3]], [[1, 3]])
+    assert engine.saturations is not None
+    assert all(engine.saturations[name] > 0 for name in ("linear", "rotated", "attn_v", "residual"))
+
+
+def test_refusals_are_those_of_the_page() -> None:
+    with pytest.raises(Invalid, match="integer-model/architecture"):
+        ExactEngine(GgufFile({}, {}))
