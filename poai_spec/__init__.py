@@ -1,4 +1,52 @@
 # # The PoAI specification  [generated from specs/README.md by `poai spec compile`: edit the page]
 
-# The normative pages, in reading order. They are markdown with Python: the code blocks together are the package
-# `poai_spec`, compiled line for line, so it can be imported, stepped through and tested.
+# The rules of PoAI, as pages to read and as a package to run. Each page is markdown with Python. The code blocks together
+# are the package `poai_spec`: `poai spec compile` turns every page into the module of the same name and the same line
+# numbers, so a traceback, a debugger or a coverage report points into the page. The package is slow and plain on purpose:
+# Python integers, no floating point, no caches. Faster implementations are compared with it, bit for bit.
+
+# The code is normative. Where prose and code disagree, the code decides and the prose is a defect to report. A rule that is
+# broken raises an error whose code, such as `difficulty/target`, begins with a page's name; `poai spec where CODE` prints the
+# line that raises it. Each page ends with the codes that it owns.
+
+
+__version__ = "0.1.0"
+
+
+# ## Reading order
+
+# A page imports only from pages above it. For a first look take the [walkthrough](walkthrough.md), then
+# [quiz](quiz.md), [inference](inference.md), [loss](loss.md) and [block](block.md).
+
+# Status is *normative* for what an implementation must do, *informative* for what it may ignore. All pages describe
+# version 1.
+
+# | | page | what it fixes | status |
+# | --- | --- | --- | --- |
+# | 1 | [notation](notation.md) | integers, hashes, the three classes of errors | normative |
+# | 2 | [encoding](encoding.md) | SSZ, one encoding a value | normative |
+# | 3 | [parameters](parameters.md) | every number, networks and models | normative |
+# | 4 | [containers](containers.md) | header core, header, body, block, and their hashes | normative |
+# | 5 | [drbg](drbg.md) | uniform integers from a seed | normative |
+# | 6 | [epoch](epoch.md) | epochs and their keys | normative |
+# | 7 | [lexicon](lexicon.md) | the pieces of questions and their token ids | normative |
+# | 8 | [questions](questions.md) | the families of questions | normative |
+# | 9 | [solvers](solvers.md) | the answer found from the prompt alone | normative |
+# | 10 | [quiz](quiz.md) | from a header core to a token sequence | normative |
+# | 11 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
+# | 12 | [weights](weights.md) | GGUF tensors as integers | normative |
+# | 13 | [integer-model](integer-model.md) | rows to int8, what is refused, the model's root | normative |
+# | 14 | [engine](engine.md) | the interface between a chain and a model | normative |
+# | 15 | [loss](loss.md) | loss, trace and `l_hat` | normative |
+# | 16 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
+# | 17 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
+# | 18 | [work](work.md) | checking a block's work, cheapest part first | normative |
+# | 19 | [economics](economics.md) | subsidy and halving | normative |
+# | 20 | [state](state.md) | accounts and the state root | normative |
+# | 21 | [body](body.md) | what a block carries beside its header | normative |
+# | 22 | [header](header.md) | genesis, and the rules for a header | normative |
+# | 23 | [block](block.md) | every check of a block, in one total order | normative |
+# | 24 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
+# | 25 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+
+# `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

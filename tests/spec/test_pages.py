@@ -185,10 +185,27 @@ def test_examples(page: str) -> None:
     assert result.failed == 0, "".join(report)
 
 
+READING_ORDER = re.findall(r"^\| \d+ \| \[[a-z0-9-]+\]\(([a-z0-9-]+)\.md\) \|", TEXTS["README"], re.MULTILINE)
+
+
 def test_readme_lists_every_page_once() -> None:
-    listed = re.findall(r"^\| \d+ \| \[[a-z0-9-]+\]\(([a-z0-9-]+)\.md\) \|", TEXTS["README"], re.MULTILINE)
-    assert len(listed) == len(set(listed))
-    assert set(listed) == set(PAGES) - {"README"}
+    assert len(READING_ORDER) == len(set(READING_ORDER))
+    assert set(READING_ORDER) == set(PAGES) - {"README"}
+
+
+@every_page
+def test_pages_import_only_from_pages_above(page: str) -> None:
+    above = set(READING_ORDER[: READING_ORDER.index(page)] if page in READING_ORDER else [])
+    for node in ast.walk(MODULES[page]):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("poai_spec."):
+            assert node.module.removeprefix("poai_spec.").replace("_", "-") in above, f"{page}.md:{node.lineno}"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "README"])
+def test_page_says_its_status(page: str) -> None:
+    status = re.search(rf"^\| \d+ \| \[{page}\].*\| (\w+) \|$", TEXTS["README"], re.MULTILINE)
+    assert status is not None
+    assert f"\nStatus: {status[1]}, version 1.\n" in TEXTS[page]
 
 
 @every_page
