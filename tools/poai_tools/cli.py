@@ -1,0 +1,27 @@
+"""The command `poai`. Wrong usage exits with 2, a failed check with 1 and one line that says what to do."""
+
+import sys
+
+import typer
+
+from poai_engine.errors import ModelError
+from poai_spec.notation import SpecError
+from poai_tools import model_cli, spec_cli
+from poai_tools.lexicon import LexiconError
+
+app = typer.Typer(
+    help="Tools of Proof of AI: the specification, its vectors, and models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(model_cli.app, name="model")
+app.add_typer(spec_cli.app, name="spec")
+
+
+def main() -> None:
+    """Run `poai`."""
+    try:
+        app()
+    except (SpecError, ModelError, LexiconError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
