@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
 from poai_tools.compile import mask
 from poai_tools.pages import CODE, Fence, RaiseSite, find_codes_in_table, find_fences, find_raises
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
+
 from poai_tools.compile import compile_specs, mask, module_name
 from poai_tools.spec_cli import app, find_rules
-from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +126,7 @@ def test_check_names_the_difference_and_writes_nothing(
     monkeypatch.chdir(checkout)
     result = CliRunner().invoke(app, ["compile", "--check"])
     assert result.exit_code == 1
-    assert result.stderr == f"out of date: poai_spec/{name}; run `make spec` and commit\n"
+    assert result.stderr == f"error: out of date: poai_spec/{name}; run `make spec` and commit\n"
     assert snapshot(checkout) == before
     assert CliRunner().invoke(app, ["compile"]).exit_code == 0
     assert CliRunner().invoke(app, ["compile", "--check"]).exit_code == 0
@@ -139,7 +140,7 @@ def test_a_page_that_does_not_parse_is_named_and_nothing_is_written(
     monkeypatch.chdir(checkout / "specs")
     result = CliRunner().invoke(app, ["compile"])
     assert result.exit_code == 1
-    assert result.stderr == "specs/fork-choice.md:4: invalid syntax\n"
+    assert result.stderr == "error: specs/fork-choice.md:4: invalid syntax\n"
     assert snapshot(checkout) == before
 
 
@@ -147,7 +148,7 @@ def test_outside_a_checkout_one_line_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["compile"])
     assert result.exit_code == 2
-    assert result.stderr == "no specs/notation.md here or above: run this inside a checkout of the repository\n"
+    assert result.stderr == "error: no specs/notation.md here or above: run this inside a checkout of the repository\n"
 
 
 def test_the_committed_package_is_the_compiled_one() -> None:
@@ -167,4 +168,4 @@ def test_where_leads_to_the_raise() -> None:
 def test_where_suggests_the_nearest_codes() -> None:
     result = CliRunner().invoke(app, ["where", "parameters/perod"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("no rule is called 'parameters/perod'; the nearest: parameters/period")
+    assert result.stderr.startswith("error: no rule is called 'parameters/perod'; the nearest: parameters/period")

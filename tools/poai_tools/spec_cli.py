@@ -20,8 +20,8 @@ app = typer.Typer(help="Compile the specification and look things up in it.", no
 
 
 def fail(message: str, status: int) -> NoReturn:
-    """Print one line and end: status 1 is a failed check, 2 wrong usage."""
-    print(message, file=sys.stderr)
+    """Print one line to standard error and end: status 1 is a failed check, 2 wrong usage."""
+    print(f"error: {message}", file=sys.stderr)
     raise typer.Exit(status)
 
 
