@@ -39,7 +39,7 @@ SCALES = (
     ("richer", "richest", "poorer", "poorest"),
 )
 
-CLASSES = ("dogs", "birds", "horses", "trees", "cars", "books", "houses", "boats", "stones", "plants", "kings", "stars")
+CLASSES = ("dogs", "birds", "horses", "trees", "cars", "books", "houses", "boats", "stones", "plants", "roads", "stars")
 
 CATEGORIES = (
     ("cat", "dog", "horse", "cow", "bird", "bear"),
@@ -101,13 +101,14 @@ PIECES: tuple[str, ...] = tuple(
 # ('\n', ' ', '0', ' z')
 
 
-# ### `split_pieces`
-
-# How the text of a question is cut. Each character belongs to exactly one piece, and no choice is left: a letter or an
+# How the text of a question is cut: each character belongs to exactly one piece, and no choice is left. A letter or an
 # operator takes the space before it, a digit does not.
 
 
 PIECE_PATTERN = re.compile(r" ?[A-Za-z]+| [-+*/%=]+|[0-9]| |[,.:?\n]")
+
+
+# ### `split_pieces`
 
 
 def split_pieces(text: str) -> tuple[str, ...]:
@@ -169,10 +170,11 @@ def compute_lexicon_digest(lexicon: Lexicon) -> Hash32:
 # UTF-8. Reading is strict: whoever runs a network of their own writes such a file, and a slip in it would not show before
 # two nodes disagree.
 
-# ### `parse_lexicon`
-
 
 LEXICON_FORMAT = 1
+
+
+# ### `parse_lexicon`
 
 
 def parse_lexicon(data: bytes) -> Lexicon:
@@ -187,8 +189,9 @@ def parse_lexicon(data: bytes) -> Lexicon:
         raise Invalid("lexicon/not-json", f"the lexicon is not JSON in UTF-8: {error}") from error
     if not isinstance(value, dict) or set(value) != {"format", "model", "pieces"}:
         raise Invalid("lexicon/keys", 'expected an object with "format", "model" and "pieces", and nothing else')
-    number, model, pieces = value["format"], value["model"], value["pieces"]
-    if type(number) is not int or number != LEXICON_FORMAT or not isinstance(model, str) or not isinstance(pieces, dict):
+    number, pieces = value["format"], value["pieces"]
+    strict = type(number) is int and isinstance(value["model"], str) and isinstance(pieces, dict)
+    if not strict or number != LEXICON_FORMAT:
         raise Invalid("lexicon/format", '"format" is 1, "model" a string and "pieces" an object')
     check_pieces(pieces)
     return Lexicon({piece: tuple(pieces[piece]) for piece in PIECES})

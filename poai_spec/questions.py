@@ -168,12 +168,10 @@ def generate_ordering(drbg: Drbg) -> tuple[str, str]:
     return f"{told[0]}. {told[1]}. Who is {asked}?", f" {answer}"
 
 
-# ### `generate_syllogism`
-
-# Which conclusion follows is a question of logic, not of dogs. As in Aristotle, every class has members. The answer is
-# `yes` where the conclusion is true whenever the premises are, and `no` where it is false whenever they are; forms in
-# which the premises leave it open are not asked. The answer is drawn before the form, so half of all answers are `yes`.
-# The names in the comments are the traditional ones of the moods that the forms come from.
+# Syllogisms ask what follows, which is a question of logic, not of dogs. As in Aristotle, every class has members. The
+# answer is `yes` where the conclusion is true whenever the premises are, and `no` where it is false whenever they are;
+# forms in which the premises leave it open are not asked. The answer is drawn before the form, so half of all answers are
+# `yes`. The names in the comments are the traditional ones of the moods that the forms come from.
 
 
 SYLLOGISMS = {
@@ -195,9 +193,12 @@ SYLLOGISMS = {
         "No {a} are {b}. All {c} are {b}. Are any {a} {c}?",  # against Camestres
         "Some {a} are {b}. No {b} are {c}. Are all {a} {c}?",  # against Ferio
         "Some {a} are {b}. No {c} are {b}. Are all {a} {c}?",  # against Festino
-        "Some {b} are {a}. No {b} are {c}. Are all {a} {c}?",  # against Ferison
+        "No {b} are {c}. Some {b} are {a}. Are all {a} {c}?",  # against Ferison
     ),
 }
+
+
+# ### `generate_syllogism`
 
 
 def generate_syllogism(drbg: Drbg) -> tuple[str, str]:
@@ -280,7 +281,7 @@ def generate_word_list(drbg: Drbg) -> tuple[str, str]:
 
 # ## One question
 
-# ### `generate_question`
+# `FAMILIES` lists the names in the order in which the draw counts them.
 
 
 GENERATORS: dict[str, Callable[[Drbg], tuple[str, str]]] = {
@@ -303,6 +304,9 @@ GENERATORS: dict[str, Callable[[Drbg], tuple[str, str]]] = {
 FAMILIES = tuple(GENERATORS)
 
 
+# ### `generate_question`
+
+
 def generate_question(drbg: Drbg) -> Question:
     """Return the next question of a stream: its family is drawn first, uniform over `FAMILIES`."""
     family = drbg.choice(FAMILIES)
@@ -316,8 +320,17 @@ def generate_question(drbg: Drbg) -> Question:
 # >>> drbg = Drbg(bytes(32))
 # >>> for _ in range(6):
 # ...     print(generate_question(drbg).text)
+# Next: four, five, six, seven
+# 946 % 47 = 6
+# 713 + 126 = 839
+# 456 % 26 = 14
+# 623 - 573 = 50
+# 266 // 92 = 2
 # >>> question = generate_question(drbg)
-# >>> question.prompt, question.answer
+# >>> question.prompt
+# ('Of', ' cat', ',', ' dog', ',', ' plane', ' and', ' cow', ' the', ' odd', ' one', ' is')
+# >>> question.answer
+# (' plane',)
 
 
 # ## The longest question
@@ -340,9 +353,13 @@ SHAPES = (
 )
 
 
+# ### `with_spaces`
+
+
 def with_spaces(words: Sequence[str]) -> tuple[str, ...]:
     """Return the words as pieces inside a line."""
     return tuple(f" {word}" for word in words)
+
 
 
 SLOTS: dict[str, Sequence[str]] = {

@@ -168,8 +168,17 @@ def get_quiz_text(quiz: Quiz) -> str:
 
 # - **Why salt?** The states of a causal model at position t depend on tokens 0 .. t only, so two quizzes with a common
 #   beginning share the work for it. A miner can generate quizzes for very many nonces, which is cheap, sort them, and run
-#   the model once for each common beginning. Without salt, sorting 131,000 nonces of an early version of these questions
-#   saved 15 % of the work. Random tokens in front make common beginnings as rare as chance allows: PREFIX_FIGURES
+#   the model once for each common beginning. Random tokens in front make common beginnings as rare as chance allows. The
+#   table shows how much 100,000 sorted quizzes of 64 tokens save, as measured; the constant BOS, whose state every miner
+#   keeps, is left out.
+
+#   | lexicon | 8 salt tokens | no salt |
+#   | --- | --- | --- |
+#   | `smollm2-135m` | 0.9 % | 11.9 % |
+#   | `tinyllama-1.1b` | 1.1 % | 12.5 % |
+
+#   With ever more quizzes the first salt token is always shared, 1 token in 64 or 1.6 %; sharing a second one takes about
+#   as many quizzes as the square of the vocabulary's size, 10^9 at least.
 # - **Why only normal tokens?** Control tokens can change how a model reads what follows, and some vocabularies hold unused
 #   tokens whose embeddings were never trained.
 # - **Why is the last question cut off?** Padding would be work that everybody knows beforehand.

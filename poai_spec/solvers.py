@@ -60,11 +60,12 @@ def solve_ordering(prompt: str) -> set[str]:
     asked = prompt.rsplit(" ", 1)[1].rstrip("?")
     answers = set()
     for scale in SCALES:
-        if asked not in scale or any(word not in scale for _, word, _ in told):
+        more, most, less, least = scale
+        if asked not in (most, least) or any(word not in (more, less) for _, word, _ in told):
             continue
         for order in permutations(sorted({name for left, _, right in told for name in (left, right)})):
-            if all((order.index(a) < order.index(b)) == (word == scale[0]) for a, word, b in told):
-                answers.add(order[0] if asked == scale[1] else order[-1])
+            if all((order.index(a) < order.index(b)) == (word == more) for a, word, b in told):
+                answers.add(order[0] if asked == most else order[-1])
     return answers
 
 
@@ -158,26 +159,28 @@ def solve_word_list(*given: str) -> set[str]:
 
 # ## One question
 
-# ### `solve`
+# The patterns exclude each other, so their order does not matter. Numbers have at most four digits, so no prompt makes a
+# solver search for long.
 
-# The patterns exclude each other, so their order does not matter.
 
-
-N = r"(0|[1-9][0-9]*)"
+N = r"(0|[1-9][0-9]{0,3})"
 W = r"([A-Za-z]+)"
 TOLD = r"[A-Z][a-z]+ is [a-z]+ than [A-Z][a-z]+\. "
 PREMISE = r"(?:All|Some|No) [a-z]+ are [a-z]+\. "
 SOLVERS: tuple[tuple[str, Callable[..., set[str]]], ...] = (
     (rf"{N} (\+|-|\*|//|%) {N} = ", solve_arithmetic),
     (rf"{N}, {N}, {N}, ", solve_number_sequence),
-    (rf"({TOLD}{TOLD}Who is [a-z]+\?) ", solve_ordering),
-    (rf"({PREMISE}{PREMISE}Are (?:all|any) [a-z]+ (?:not )?[a-z]+\?) ", solve_syllogism),
-    (rf"Of {W}, {W}, {W} and {W} the odd one is ", solve_odd_one_out),
-    (rf"Of {W}, {W} and {W} the first in the alphabet is ", solve_alphabetical_order),
-    (rf"(One) (day|month|letter) (after|before) {W} is ", solve_step),
-    (rf"(Two|Three) (days|months|letters) (after|before) {W} is ", solve_step),
-    (rf"Next: {W}, {W}, {W}, ", solve_word_list),
+    (rf"({TOLD}{TOLD}Who is [a-z]+\?)", solve_ordering),
+    (rf"({PREMISE}{PREMISE}Are (?:all|any) [a-z]+ (?:not )?[a-z]+\?)", solve_syllogism),
+    (rf"Of {W}, {W}, {W} and {W} the odd one is", solve_odd_one_out),
+    (rf"Of {W}, {W} and {W} the first in the alphabet is", solve_alphabetical_order),
+    (rf"(One) (day|month|letter) (after|before) {W} is", solve_step),
+    (rf"(Two|Three) (days|months|letters) (after|before) {W} is", solve_step),
+    (rf"Next: {W}, {W}, {W},", solve_word_list),
 )
+
+
+# ### `solve`
 
 
 def solve(prompt: Sequence[str]) -> tuple[str, ...]:
@@ -187,8 +190,7 @@ def solve(prompt: Sequence[str]) -> tuple[str, ...]:
         Invalid: `solvers/unreadable`, `solvers/not-one-answer`.
     """
     text = "".join(prompt)
-    spaced = text if text.endswith(" ") else f"{text} "
-    matches = [(solver, match) for pattern, solver in SOLVERS if (match := re.fullmatch(pattern, spaced, re.ASCII))]
+    matches = [(solver, match) for pattern, solver in SOLVERS if (match := re.fullmatch(pattern, text, re.ASCII))]
     if not matches:
         raise Invalid("solvers/unreadable", f"{text!r} is no question of any family")
     solver, match = matches[0]

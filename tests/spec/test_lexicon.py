@@ -23,8 +23,8 @@ from poai_spec.lexicon import (
 from poai_spec.notation import Invalid, keccak256
 
 PINNED = {
-    "smollm2-135m": "fcb39ade32cfa22eb92cfdde081ff1d4b9be1e8b2bd2a69dec8290d732302b38",
-    "tinyllama-1.1b": "a7913e161110c9e86e9e5b86a32f774cabfc50c9769db19b642fb9a56071c2fe",
+    "smollm2-135m": "01e3d90b16a60cdd0e84f8cedd7690b33cef79abfaec8465717b61d5eb51d4be",
+    "tinyllama-1.1b": "e2b8c8bcadaa429594818052567e985b6d7ecb200a128d4dca872b5e77605f04",
 }
 
 

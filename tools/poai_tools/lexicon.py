@@ -88,9 +88,13 @@ def make_lexicon_with(tokenizer: Tokenizer) -> Lexicon:
     for piece in PIECES:
         ids[piece] = tuple(tokenise_inside(tokenizer, piece))
         if not ids[piece] or tokenizer.detokenise(ids[piece]) != piece.encode("utf-8"):
-            raise LexiconError(f"the ids {ids[piece]} do not turn back into {piece!r}: this model cannot have a lexicon")
+            raise LexiconError(
+                f"the ids {ids[piece]} do not turn back into {piece!r}: this model cannot have a lexicon"
+            )
         if owners.setdefault(ids[piece], piece) != piece:
-            raise LexiconError(f"{piece!r} and {owners[ids[piece]]!r} have the same ids: this model cannot have a lexicon")
+            raise LexiconError(
+                f"{piece!r} and {owners[ids[piece]]!r} have the same ids: this model cannot have a lexicon"
+            )
     return Lexicon(ids)
 
 

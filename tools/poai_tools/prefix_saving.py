@@ -1,11 +1,12 @@
 """How much work a miner saves who sorts quizzes and runs the model once for each common beginning.
 
-The states of a causal model at position t depend on tokens 0 .. t only, so what two quizzes have in common at their start
-needs to be computed once. Generating quizzes is cheap, so a miner can generate very many, sort them and walk through them
-in order, keeping the states of the last one. The salt (page quiz) is there to make this worthless.
+The states of a causal model at position t depend on tokens 0 .. t only, so what two quizzes have in common at their
+start needs to be computed once. Generating quizzes is cheap, so a miner can generate very many, sort them and walk
+through them in order, keeping the states of the last one. The salt (page quiz) is there to make this worthless.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 from poai_spec.lexicon import Lexicon
 from poai_spec.notation import keccak256, uint64_le
@@ -32,12 +33,12 @@ def measure_prefix_saving(quizzes: Iterable[Sequence[int]]) -> float:
     """
     ordered = sorted(tuple(tokens) for tokens in quizzes)
     total = sum(map(len, ordered))
-    saved = sum(count_common(a, b) for a, b in zip(ordered, ordered[1:], strict=False))
+    saved = sum(count_common(a, b) for a, b in pairwise(ordered))
     return saved / total if total else 0.0
 
 
 def generate_token_sequences(config: Config, lexicon: Lexicon, count: int) -> list[tuple[int, ...]]:
-    """Return the tokens, without BOS, of `count` quizzes; quiz i has the seed Keccak("prefix saving" || uint64_le(i))."""
+    """Return the tokens, without BOS, of `count` quizzes; seed i is Keccak("prefix saving" || uint64_le(i))."""
     first = int(config.model.add_bos)
     seeds = (keccak256(b"prefix saving" + uint64_le(i)) for i in range(count))
     return [generate_quiz(seed, config, lexicon).tokens[first:] for seed in seeds]
