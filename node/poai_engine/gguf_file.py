@@ -132,21 +132,22 @@ class _Reader(GGUFReader):  # type: ignore[misc]
         """Read one row of the tensor table; refuse here whatever would overflow in the library's arithmetic."""
         length, name_bytes = self._get_str(orig_offs)
         name = bytes(name_bytes)
+        label = repr(name[:MAX_NAME_BYTES].decode(errors="replace"))
         at = orig_offs + 8 + int(length[0])
         dimensions = int(self._get(at, np.uint32)[0])
         if not 0 < len(name) <= MAX_NAME_BYTES or not 1 <= dimensions <= MAX_DIMENSIONS:
-            raise self.error(f"tensor name {name[:64]!r} or its {dimensions} dimensions are out of range: {_AGAIN}")
+            raise self.error(f"tensor name {label} or its {dimensions} dimensions are out of range: {_AGAIN}")
         shape = [int(n) for n in self._get(at + 4, np.uint64, dimensions)]
         number = int(self._get(at + 4 + 8 * dimensions, np.uint32)[0])
         offset = int(self._get(at + 8 + 8 * dimensions, np.uint64)[0])
         kind = GGMLQuantizationType(number).name if number in set(GGMLQuantizationType) else f"number {number}"
         if kind not in ACCEPTED_TYPES:
-            raise self.error(f"tensor {name.decode(errors='replace')} has type {kind}: use a file whose tensors "
+            raise self.error(f"tensor {label} has type {kind}: use a file whose tensors "
                              f"are of the types {', '.join(ACCEPTED_TYPES)}")  # fmt: skip
         if min(shape) < 1 or prod(shape) > MAX_ELEMENTS or offset > len(self.data):
-            raise self.error(f"tensor {name!r}: shape {shape} or offset {offset} is out of range: {_AGAIN}")
+            raise self.error(f"tensor {label}: shape {shape} or offset {offset} is out of range: {_AGAIN}")
         if shape[0] % GGML_QUANT_SIZES[GGMLQuantizationType(number)][0]:
-            raise self.error(f"tensor {name!r}: rows of {shape[0]} are no whole number of {kind} blocks: {_AGAIN}")
+            raise self.error(f"tensor {label}: rows of {shape[0]} are no whole number of {kind} blocks: {_AGAIN}")
         return super()._get_tensor_info_field(orig_offs)
 
 

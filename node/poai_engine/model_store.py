@@ -1,6 +1,6 @@
 """Find models by name in the user's model folder, and fetch them.
 
-A name (`mini`, `smollm2`, `tinyllama`) stands for a pinned model: its manifest in `specs/manifests/` has the file's
+A name (a key of `MANIFESTS`) stands for a pinned model: its manifest in `specs/manifests/` has the file's
 name, size, SHA-256 and the places to get it from. Anything else is the path of a GGUF file. Nothing gets the name of a
 pinned model in the folder before its digest was checked.
 """
@@ -19,11 +19,16 @@ import platformdirs
 
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import sha256_file
-from poai_engine.synthesize import synthesize
+from poai_engine.synthesize import SYNTHETIC_MODELS, synthesize
 from poai_spec.parameters import read_manifest
 
 MODEL_DIR_VARIABLE = "POAI_MODEL_DIR"
-MANIFESTS = {"mini": "mini", "smollm2": "smollm2-135m", "tinyllama": "tinyllama-1.1b"}  # name -> manifest
+MANIFESTS = {  # name -> manifest
+    "mini": "mini",
+    "smollm2": "smollm2-135m",
+    "tinyllama": "tinyllama-1.1b",
+    "tinyllama-shape": "tinyllama-shape",
+}
 
 
 def get_model_dir() -> Path:
@@ -44,7 +49,7 @@ def resolve_model(name_or_path: str) -> Path:
         ModelError: no such file, or a model that has not been fetched.
     """
     if name_or_path == "mini":
-        return _make_mini()
+        return _make_synthetic("mini")
     if name_or_path in MANIFESTS:
         path = get_model_path(name_or_path)
         if not path.is_file():
@@ -56,12 +61,12 @@ def resolve_model(name_or_path: str) -> Path:
     return path
 
 
-def _make_mini() -> Path:
-    """Return the path of poai-mini, written anew unless a file with the pinned digest is there."""
-    path, wanted = get_model_path("mini"), _pinned_digest("mini")
+def _make_synthetic(name: str) -> Path:
+    """Return the path of a synthetic model, written anew unless a file with the pinned digest is there."""
+    path, wanted = get_model_path(name), _pinned_digest(name)
     if path.is_file() and sha256_file(path) == wanted:
         return path
-    synthesize("mini", path)
+    synthesize(name, path)
     found = sha256_file(path)
     if found != wanted:
         raise ModelError(
@@ -79,7 +84,7 @@ def fetch_model(name: str, report: Callable[[str], None]) -> Path:
     """Return the path of a pinned model, fetched unless it is there; the digest is checked either way.
 
     Args:
-        name: `mini`, `smollm2` or `tinyllama`.
+        name: a key of `MANIFESTS`.
         report: takes one line of progress.
 
     Raises:
@@ -87,8 +92,8 @@ def fetch_model(name: str, report: Callable[[str], None]) -> Path:
     """
     if name not in MANIFESTS:
         raise ModelError(f"no model {name!r} to fetch: the names are {', '.join(MANIFESTS)}")
-    if name == "mini":
-        return _make_mini()
+    if name in SYNTHETIC_MODELS:
+        return _make_synthetic(name)
     path, wanted = get_model_path(name), _pinned_digest(name)
     if path.exists():
         found = sha256_file(path)

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from poai_engine.errors import ModelError
+from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
 from poai_tools import model_cli, spec_cli
 from poai_tools.lexicon import LexiconError
@@ -23,5 +23,5 @@ def main() -> None:
     try:
         app()
     except (SpecError, ModelError, LexiconError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)

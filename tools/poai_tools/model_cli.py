@@ -10,7 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from poai_engine.errors import ModelError
+from poai_engine.errors import ModelError, make_line
 from poai_engine.exact_model import ExactModel, compute_exact_root, load_exact_model
 from poai_engine.gguf_file import TOKEN_TYPE_NAMES, Vocabulary, get_salt_ranges, read_gguf, read_vocabulary, sha256_file
 from poai_engine.model_store import MANIFESTS, fetch_model, resolve_model
@@ -89,7 +89,7 @@ def show(facts: dict[str, Any]) -> None:
             text = ", ".join(f"{k} {v[0] / v[1]:g}" if isinstance(v, list) else f"{k} {v}" for k, v in value.items())
         elif isinstance(value, list):
             text = " ".join("..".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in value)
-        print(f"{key.replace('_', ' '):28} {text}")
+        print(f"{key.replace('_', ' '):28} {make_line(str(text))}")
 
 
 @app.command()
@@ -109,7 +109,7 @@ def info(
             facts |= describe_integers(load_exact_model(gguf))
         facts |= {"accepted": True, "reason": None}
     except (ModelError, SpecError) as error:
-        facts |= {"accepted": False, "reason": str(error)}
+        facts |= {"accepted": False, "reason": make_line(str(error))}
     if as_json:
         print(json.dumps(facts, indent=2))
     else:

@@ -1,0 +1,25 @@
+"""Model files that many tests need."""
+
+from pathlib import Path
+
+import pytest
+
+from poai_engine.model_store import get_model_path
+from poai_engine.synthesize import synthesize
+
+
+@pytest.fixture(scope="session")
+def mini_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The GGUF file of poai-mini."""
+    path = tmp_path_factory.mktemp("models") / "poai-mini.gguf"
+    synthesize("mini", path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def smollm2_path() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, from the model folder; tests that use it are marked `model`."""
+    path = get_model_path("smollm2")
+    if not path.is_file():
+        pytest.fail(f"{path} is missing: run `poai model fetch smollm2` (or leave these tests out: -m 'not model')")
+    return path
