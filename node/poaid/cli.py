@@ -1,0 +1,170 @@
+"""The command `poaid`. Wrong usage exits with 2; a failed check, or anything that cannot go on, with 1 and one line."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from poai_engine.errors import ModelError
+from poai_engine.exact import ExactEngine
+from poai_spec.block import Judge
+from poai_spec.containers import compute_block_hash
+from poai_spec.difficulty import compute_work
+from poai_spec.notation import Address, SpecError
+from poai_spec.parameters import Config, compute_network_id
+from poai_spec.quiz import get_quiz_name
+from poaid.chain import SoloChain
+from poaid.errors import NodeError
+from poaid.logs import configure_logs
+from poaid.miner import Attempt, get_time, mine_block
+from poaid.models import load_engine, locate_model
+from poaid.networks import check_network, get_network, parse_target
+from poaid.store import Store
+from poaid.verify import verify_store
+
+app = typer.Typer(
+    help="A node of Proof of AI.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+log = structlog.get_logger()
+
+DEFAULT_MINER = "0x" + "00" * 19 + "01"
+"""Gets the subsidy of a solo chain unless `--miner-address` is given: an address that nobody has a key of."""
+
+WEI_PER_POAI = 10**18
+
+DataDir = Annotated[Path, typer.Option("--data-dir", help="Folder of the chain; made if it is not there.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads for the model.  [default: all]")]
+
+
+def parse_address(text: str) -> Address:
+    """Return the 20 bytes of an `0x...` address.
+
+    Raises:
+        NodeError: not 40 hexadecimal digits after 0x.
+    """
+    try:
+        address = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        address = b""
+    if len(address) != 20 or not text.startswith("0x"):
+        raise NodeError(f"--miner-address {text!r} is no address: give 0x and 40 hexadecimal digits")
+    return address
+
+
+def format_poai(wei: int) -> str:
+    """Return an amount as POAI with up to 18 decimals, exactly."""
+    whole, rest = divmod(wei, WEI_PER_POAI)
+    return f"{whole}.{rest:018d}".rstrip("0").rstrip(".") + " POAI"
+
+
+@app.command()
+def mine(
+    blocks: Annotated[int, typer.Option(min=1, help="How many blocks to add.")],
+    data_dir: DataDir,
+    network: Annotated[
+        str, typer.Option(help="mainnet, testnet, minimal, local, or a file of `poai network new`.")
+    ] = "local",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "--model-path", help="mini, smollm2, tinyllama, or the path of a GGUF file."),
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="1..1000 thousandths (lower is harder), or 0x...")] = None,
+    miner_address: Annotated[str, typer.Option(help="Account that gets the subsidy.")] = DEFAULT_MINER,
+    threads: Threads = None,
+) -> None:
+    """Mine blocks alone, without peers, and store them."""
+    miner = parse_address(miner_address)
+    net = get_network(network, model, parse_target(target) if target is not None else None)
+    source = locate_model(model, net.config)
+    with Store.create_or_open(data_dir, net, source) as store:
+        chain = SoloChain(store, net.config)
+        network_id = compute_network_id(net.config).hex()[:8]
+        log.info("Chain opened", network=net.name, network_id=network_id, height=len(chain.headers) - 1)
+        judge = Judge(net.config, net.lexicon, _load(source, net.config, threads))
+        for _ in range(blocks):
+            winner = _mine_one(chain, judge, miner)
+            chain.append(winner.make_block(), judge, get_time())
+            _log_block(winner, chain, miner)
+    print(f"mined {blocks} blocks up to height {len(chain.headers) - 1}; check: poaid verify --data-dir {data_dir}")
+
+
+def _load(source: str, config: Config, threads: int | None) -> ExactEngine:
+    with Console(stderr=True).status(f"loading the model {source}"):
+        return load_engine(source, config, threads)
+
+
+def _mine_one(chain: SoloChain, judge: Judge, miner: Address) -> Attempt:
+    """Mine one block, with a line of progress, and return the attempt that won."""
+    height, start, tried, best = len(chain.headers), time.monotonic(), 0, 1 << 256
+    columns = (TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(f"block {height}: loading the first quizzes", total=None)
+        for attempts in mine_block(chain.headers, chain.state, judge, miner):
+            tried, last = tried + len(attempts), attempts[-1]
+            log.debug("Generated quiz", height=height, quiz=get_quiz_name(last.quiz.salt))
+            best = min(best, *(attempt.l_hat for attempt in attempts))
+            rate = tried / max(time.monotonic() - start, 1e-6)
+            progress.update(
+                task,
+                description=f"block {height}: {tried} quizzes, {rate:.2f}/s, best l_hat {best:064x}"[:-56]
+                + f", target {last.header.core.target:064x}"[:-56],
+            )
+            if last.wins:
+                log.info(
+                    f"Generated quiz: {get_quiz_name(last.quiz.salt)}", height=height, tried=tried, rate=f"{rate:.2f}/s"
+                )
+                return last
+    raise AssertionError("mine_block ends with a winner")
+
+
+def _log_block(winner: Attempt, chain: SoloChain, miner: Address) -> None:
+    header = winner.header
+    log.info(
+        "Block mined!",
+        height=header.core.height,
+        hash=compute_block_hash(header).hex()[:16],
+        loss=f"{header.loss / 65536:.3f} bits",
+        work=compute_work(header.core.target),
+        nonce=header.core.nonce,
+        balance=format_poai(chain.state[miner].balance) if miner in chain.state else format_poai(0),
+    )
+
+
+@app.command()
+def verify(data_dir: DataDir, threads: Threads = None) -> None:
+    """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
+    with Store.open(data_dir) as store:
+        try:
+            net = check_network(store.read_network())
+        except SpecError as error:
+            raise NodeError(f"the stored network is damaged: {error.code}: {error.detail}") from error
+        height = store.read_height()
+        judge = Judge(net.config, net.lexicon, _load(store.read_meta("model").decode(), net.config, threads))
+        columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=height)
+            state = verify_store(store, judge, get_time(), lambda _: progress.advance(task))
+    accounts = f"{len(state)} account" + ("" if len(state) == 1 else "s")
+    network_id = compute_network_id(net.config).hex()[:8]
+    print(f"{height} blocks of network {network_id} are valid, every one replayed; {accounts}")
+
+
+def main() -> None:
+    """Run `poaid`."""
+    configure_logs()
+    try:
+        app()
+    except (SpecError, ModelError, NodeError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("stopped; every block that was logged is stored", file=sys.stderr)
+        sys.exit(130)

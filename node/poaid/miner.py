@@ -1,0 +1,112 @@
+"""The mining loop: header cores with rising nonces, their quizzes in batches, until one wins."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from poai_spec.block import Judge
+from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
+from poai_spec.difficulty import Chain, compute_median_time, compute_target
+from poai_spec.engine import Evaluation
+from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.notation import Address, Milliseconds
+from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
+from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
+from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.work import get_epoch_key
+
+BATCH_SECONDS = 1.0
+"""How long a batch may take: a new head, or Ctrl-C, waits no longer than one batch."""
+MAX_BATCH = 32
+"""Quizzes in a batch at most; more are no faster."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One quiz that was run.
+
+    Attributes:
+        quiz: what the model read.
+        header: the header that it makes; a block's if `l_hat < header.core.target`.
+        evaluation: what the model gave.
+        l_hat: the number compared with the target.
+    """
+
+    quiz: Quiz
+    header: Header
+    evaluation: Evaluation
+    l_hat: int
+
+    @property
+    def wins(self) -> bool:
+        """Whether the attempt makes a block."""
+        return is_below_target(self.l_hat, self.header.core.target)
+
+    def make_block(self) -> Block:
+        """Return the block message."""
+        return Block(self.header, EMPTY_BODY, self.evaluation.trace)
+
+
+def get_time() -> Milliseconds:
+    """Return the local clock, ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def choose_timestamp(chain: Chain, config: Config, now: Milliseconds) -> Milliseconds:
+    """Return the clock's time, or the earliest stamp that the rules allow if the clock is behind it."""
+    height, earliest = len(chain), compute_median_time(chain) + 1
+    if height > 1 and (height - 1) % config.retarget_blocks == 0:
+        earliest = max(earliest, chain[height - config.retarget_blocks].core.timestamp + 1)
+    return max(now, earliest)
+
+
+def make_template(chain: Chain, state: State, config: Config, miner: Address, now: Milliseconds) -> HeaderCore:
+    """Return the core of a block on top of `chain`, with nonce 0."""
+    core = HeaderCore(
+        version=PROTOCOL_VERSION,
+        height=len(chain),
+        parent_hash=compute_block_hash(chain[len(chain) - 1]),
+        timestamp=choose_timestamp(chain, config, now),
+        target=compute_target(chain, config),
+        miner=miner,
+        body_root=EMPTY_BODY_ROOT,
+        state_root=bytes(32),
+        nonce=0,
+    )
+    return replace(core, state_root=compute_state_root(process_header(state, core)))
+
+
+def run_attempts(template: HeaderCore, chain: Chain, judge: Judge, count: int) -> list[Attempt]:
+    """Run the quizzes of `count` nonces, from the template's on, in one batch."""
+    config = judge.config
+    network_id, epoch_key = compute_network_id(config), get_epoch_key(chain, config)
+    cores = [replace(template, nonce=template.nonce + n) for n in range(count)]
+    quizzes = [generate_quiz(compute_quiz_seed(network_id, epoch_key, core), config, judge.lexicon) for core in cores]
+    evaluations = judge.engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
+    attempts = []
+    for core, quiz, evaluation in zip(cores, quizzes, evaluations, strict=True):
+        digest = compute_trace_digest(evaluation.trace)
+        l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
+        attempts.append(Attempt(quiz, Header(core, evaluation.loss, digest), evaluation, l_hat))
+    return attempts
+
+
+def mine_block(chain: Chain, state: State, judge: Judge, miner: Address) -> Iterator[list[Attempt]]:
+    """Yield batches of attempts on top of `chain`; the batch that holds a winner, as its last attempt, is the last.
+
+    The time stamp is renewed with every batch, so a block that took long says so.
+    """
+    nonce, size = 0, 1
+    while True:
+        template = replace(make_template(chain, state, judge.config, miner, get_time()), nonce=nonce)
+        start = time.perf_counter()
+        attempts = run_attempts(template, chain, judge, size)
+        seconds = max(time.perf_counter() - start, 1e-6)
+        winner = next((n for n, attempt in enumerate(attempts) if attempt.wins), None)
+        if winner is not None:
+            yield attempts[: winner + 1]
+            return
+        yield attempts
+        nonce += size
+        size = max(1, min(MAX_BATCH, 2 * size, int(size * BATCH_SECONDS / seconds)))

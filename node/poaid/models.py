@@ -1,0 +1,130 @@
+"""Models as a node sees them: the file, its manifest and its lexicon, and the engine that runs it.
+
+The pinned models need only their file. For any other GGUF file the manifest and the lexicon are computed at the first
+start (the lexicon by the model's own tokenizer, with llama.cpp) and kept in the user's model folder, under the file's
+SHA-256.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from poai_engine.lexicon_maker import format_lexicon, make_lexicon
+
+from poai_engine.errors import ModelError
+from poai_engine.exact import ExactEngine
+from poai_engine.exact_model import compute_exact_root, load_exact_model
+from poai_engine.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
+from poai_spec.encoding import decode, encode
+from poai_spec.lexicon import Lexicon, compute_lexicon_digest, parse_lexicon, read_lexicon
+from poai_spec.notation import Hash32, SpecError
+from poai_spec.parameters import Config, ModelManifest, TokenRange, get_model_manifest, read_manifest
+from poai_spec.work import check_engine
+from poaid.errors import NodeError
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model whose manifest and lexicon are known.
+
+    Attributes:
+        manifest: what a network's config holds of it.
+        lexicon: its pieces' token ids.
+        lexicon_name: the pinned lexicon's name, or the file's SHA-256 in hexadecimal.
+    """
+
+    manifest: ModelManifest
+    lexicon: Lexicon
+    lexicon_name: str
+
+
+def get_known_model(name_or_path: str) -> KnownModel:
+    """Return manifest and lexicon of a pinned model by name, or of any accepted GGUF file by path.
+
+    Raises:
+        ModelError: no such file, or one that is damaged.
+        Invalid: the arithmetic does not cover the model, or its manifest is not pinned yet.
+    """
+    if name_or_path in MANIFESTS:
+        return _get_pinned(MANIFESTS[name_or_path])
+    path = resolve_model(name_or_path)
+    digest = sha256_file(path)
+    for manifest in MANIFESTS.values():
+        data = read_manifest(manifest)
+        if data["gguf_sha256"] == digest.hex() and data["integer_model_root"] is not None:
+            return _get_pinned(manifest)
+    return _get_computed(path, digest)
+
+
+def _get_pinned(manifest: str) -> KnownModel:
+    return KnownModel(get_model_manifest(manifest), read_lexicon(manifest), manifest)
+
+
+def _get_computed(path: Path, digest: Hash32) -> KnownModel:
+    """Return what an earlier start has computed, or compute and keep it."""
+    folder = get_model_dir() / "manifests"
+    manifest_file, lexicon_file = folder / f"{digest.hex()}.ssz", folder / f"{digest.hex()}.lexicon.json"
+    try:
+        known = decode(ModelManifest, manifest_file.read_bytes()), parse_lexicon(lexicon_file.read_bytes())
+        return KnownModel(*known, digest.hex())
+    except (OSError, SpecError):
+        pass  # not there, or damaged: made anew
+    vocabulary, gguf = read_vocabulary(path), read_gguf(path)
+    model, lexicon = load_exact_model(gguf), make_lexicon(path)
+    manifest = ModelManifest(
+        gguf_sha256=digest,
+        integer_model_root=compute_exact_root(model),
+        questions_digest=compute_lexicon_digest(lexicon),
+        corpus=False,
+        layer_count=model.architecture.layer_count,
+        vocabulary_size=model.architecture.vocabulary_size,
+        add_bos=vocabulary.add_bos,
+        bos_id=vocabulary.bos_id if vocabulary.add_bos else 0,
+        salt_ranges=tuple(TokenRange(first, last) for first, last in get_salt_ranges(vocabulary)),
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest_file.write_bytes(encode(manifest))
+        lexicon_file.write_text(format_lexicon(path.stem, lexicon), "utf-8")
+    except OSError as error:
+        raise NodeError(f"{folder}: {error.strerror}; set POAI_MODEL_DIR to a folder that can be written") from error
+    return KnownModel(manifest, lexicon, digest.hex())
+
+
+def locate_model(name_or_path: str | None, config: Config) -> str:
+    """Return how to find a network's model again: a pinned name, or an absolute path.
+
+    Args:
+        name_or_path: what the user gave; None where the network names a pinned model.
+        config: the network.
+
+    Raises:
+        ModelError: no file was given and the network's model is not a pinned one.
+    """
+    if name_or_path is not None:
+        return name_or_path if name_or_path in MANIFESTS else str(resolve_model(name_or_path).absolute())
+    wanted = config.model.gguf_sha256.hex()
+    for name, manifest in MANIFESTS.items():
+        if read_manifest(manifest)["gguf_sha256"] == wanted:
+            return name
+    raise ModelError(f"this network's model is no pinned one: give --model PATH, the file with SHA-256 {wanted}")
+
+
+def load_engine(name_or_path: str, config: Config, threads: int | None) -> ExactEngine:
+    """Load a model's file and make sure that it is the network's.
+
+    Args:
+        name_or_path: a pinned model's name or a path.
+        config: the network.
+        threads: BLAS threads; None for the library's choice.
+
+    Raises:
+        ModelError: the file is missing, damaged or another one.
+        Invalid: the model is outside the arithmetic, or `work/engine`: it is not the network's.
+    """
+    path = resolve_model(name_or_path)
+    if sha256_file(path) != config.model.gguf_sha256:
+        raise ModelError(f"{path} is not this network's model (SHA-256 {config.model.gguf_sha256.hex()}): give another")
+    engine = ExactEngine(read_gguf(path), threads)
+    check_engine(engine, config)
+    return engine

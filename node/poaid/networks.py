@@ -1,0 +1,206 @@
+"""Networks by name or file: presets of the specification, and TOML files that hold a whole config.
+
+A network file is self-contained: every parameter and the whole model manifest, so that two people who use the same file
+are on the same network. `lexicon` in it names a pinned lexicon, or a JSON file beside it.
+"""
+
+import tomllib
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from poai_spec.lexicon import Lexicon, check_lexicon, parse_lexicon, read_lexicon
+from poai_spec.notation import Target
+from poai_spec.parameters import (
+    PRESET_CHANGES,
+    PRESET_MODELS,
+    Config,
+    ModelManifest,
+    TokenRange,
+    check_config,
+    get_target_of_flag,
+    make_config,
+)
+from poai_spec.quiz import check_longest_question
+from poaid.errors import NodeError
+from poaid.models import KnownModel, get_known_model
+
+MAX_FILE_BYTES = 1 << 20
+"""A network file has 2 KB; salt ranges of an odd vocabulary could make it larger, nothing makes it this large."""
+
+HEX_INTEGERS = ("max_target", "initial_target")
+LONG_INTEGERS = ("epoch_blocks", "retarget_blocks", "spacing", "max_future", "genesis_timestamp")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that a node can join.
+
+    Attributes:
+        name: for people: a preset's name or a file's stem.
+        config: checked.
+        lexicon: the pieces' token ids; its digest is in the config.
+        lexicon_name: the pinned lexicon or file that it came from.
+    """
+
+    name: str
+    config: Config
+    lexicon: Lexicon
+    lexicon_name: str
+
+
+def parse_target(text: str) -> Target:
+    """Return the target of `--target`: 1..1000 thousandths, or `0x...` itself.
+
+    Raises:
+        NodeError: neither.
+        Invalid: `parameters/target-flag`.
+    """
+    try:
+        return int(text, 16) if text.startswith("0x") else get_target_of_flag(int(text))
+    except ValueError:
+        raise NodeError(f"--target {text!r} is no number: give 1..1000 (thousandths) or 0x... itself") from None
+
+
+def get_network(name_or_file: str, model: str | None = None, target: Target | None = None) -> Network:
+    """Return a network by preset name or TOML file, with another model or target where one is given.
+
+    Args:
+        name_or_file: `mainnet`, `testnet`, `minimal`, `local`, or the path of a network file.
+        model: a model's name or path; None takes the network's own.
+        target: replaces the initial target and raises the maximum to it, which makes it another network.
+
+    Raises:
+        NodeError: no such network, or a file that is none.
+        Invalid: the numbers break a bound, or the model or its lexicon do not fit them.
+    """
+    if name_or_file in PRESET_CHANGES:
+        known = get_known_model(model or PRESET_MODELS.get(name_or_file, "smollm2"))
+        network = _with_model(Network(name_or_file, make_config(name_or_file, known.manifest), *_lexicon(known)), known)
+    else:
+        network = read_network(Path(name_or_file))
+        if model is not None:
+            network = _with_model(network, get_known_model(model))
+    if target is not None:
+        highest = max(target, network.config.max_target)
+        network = replace(network, config=replace(network.config, initial_target=target, max_target=highest))
+    return check_network(network)
+
+
+def check_network(network: Network) -> Network:
+    """Apply the specification's checks of a config and its lexicon; return the network.
+
+    Raises:
+        Invalid: `parameters/...`, `lexicon/...`, `quiz/question-too-long`.
+    """
+    check_config(network.config)
+    check_lexicon(network.lexicon, network.config.model)
+    check_longest_question(network.config, network.lexicon)
+    return network
+
+
+def _lexicon(known: KnownModel) -> tuple[Lexicon, str]:
+    return known.lexicon, known.lexicon_name
+
+
+def _with_model(network: Network, known: KnownModel) -> Network:
+    config = replace(network.config, model=known.manifest)
+    return replace(network, config=config, lexicon=known.lexicon, lexicon_name=known.lexicon_name)
+
+
+def format_network(network: Network) -> str:
+    """Return the TOML text of a network."""
+    lines = ["# A PoAI network: nodes that use this file, whatever its name, are on the same network."]
+    for key, value in asdict(network.config).items():
+        if key != "model":
+            lines.append(f"{key} = {_format_value(key, value)}")
+    lines += [f'lexicon = "{network.lexicon_name}"', "", "[model]"]
+    for key, value in asdict(network.config.model).items():
+        lines.append(f"{key} = {_format_value(key, value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _format_value(key: str, value: Any) -> str:
+    if key == "profile":
+        return f'"{value.decode("ascii")}"'
+    if key == "salt_ranges":
+        return "[" + ", ".join(f"[{span['first']}, {span['last']}]" for span in value) + "]"
+    if isinstance(value, bytes):
+        return f'"0x{value.hex()}"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value:#x}"' if key in HEX_INTEGERS else str(value)
+
+
+def read_network(path: Path) -> Network:
+    """Return the network of a TOML file, unchecked.
+
+    Raises:
+        NodeError: missing, unreadable, not TOML, unknown or missing keys, or values of the wrong kind.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise NodeError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is no network file")
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        presets = ", ".join(PRESET_CHANGES)
+        raise NodeError(f"no network {str(path)!r} ({error.strerror}): give a file or one of {presets}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NodeError(f"{path} is not TOML: {error}") from error
+    lexicon_name, model = data.pop("lexicon", None), data.pop("model", None)
+    if not isinstance(lexicon_name, str) or not isinstance(model, dict):
+        raise NodeError(f'{path}: needs lexicon = "NAME or FILE" and a table [model]; make one with `poai network new`')
+    manifest = _parse(ModelManifest, model, f"{path}: [model]")
+    config = _parse(Config, data | {"model": manifest}, str(path))
+    return Network(path.stem, config, _read_lexicon(lexicon_name, path), lexicon_name)
+
+
+def _parse(kind: type, data: dict[str, Any], where: str) -> Any:
+    names = {f.name for f in fields(kind)}
+    if odd := sorted(data.keys() ^ names):
+        known = "unknown" if odd[0] in data else "missing"
+        raise NodeError(f"{where}: {known} key {odd[0]!r}")
+    values = {}
+    for f in fields(kind):
+        try:
+            values[f.name] = _parse_value(f.name, f.type, data[f.name])
+        except (TypeError, ValueError) as error:
+            raise NodeError(f"{where}: {f.name} = {data[f.name]!r} is no valid value ({error})") from error
+    return kind(**values)
+
+
+def _parse_value(key: str, kind: Any, value: Any) -> Any:
+    """Convert a TOML value to the field's Python value; raises ValueError or TypeError when it is none."""
+    result = value
+    if key == "profile":
+        result = str(value).encode("ascii")
+    elif key == "salt_ranges":
+        result = tuple(TokenRange(_uint(first, 32), _uint(last, 32)) for first, last in value)
+    elif key in HEX_INTEGERS:
+        result = _uint(int(value, 16), 256)
+    elif kind is bool:
+        if not isinstance(value, bool):
+            raise TypeError("expected true or false")
+    elif isinstance(value, str):
+        result = bytes.fromhex(value.removeprefix("0x"))
+        if len(result) != 32:
+            raise ValueError("expected 32 bytes")
+    elif key != "model":
+        result = _uint(value, 64 if key in LONG_INTEGERS else 32)
+    return result
+
+
+def _uint(value: Any, bits: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
+        raise ValueError(f"expected an integer of {bits} bits")
+    return value
+
+
+def _read_lexicon(name: str, network_file: Path) -> Lexicon:
+    if not name.endswith(".json"):
+        return read_lexicon(name)
+    path = network_file.parent / name
+    try:
+        return parse_lexicon(path.read_bytes())
+    except OSError as error:
+        raise NodeError(f"{network_file}: its lexicon {path} cannot be read: {error.strerror}") from error

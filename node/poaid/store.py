@@ -1,0 +1,211 @@
+"""The data directory: one SQLite database, one writer.
+
+Everything that a node needs to go on, and that `poaid verify` needs to check it, lies in `chain.sqlite3`: the network's
+config and lexicon, the blocks as they are encoded, and the accounts. One transaction a block, synced before it counts,
+so a process killed at any instant leaves the last acknowledged block and its state together.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import rlp
+from poai_engine.lexicon_maker import format_lexicon
+
+from poai_spec.containers import Block, compute_block_hash
+from poai_spec.encoding import decode, encode
+from poai_spec.lexicon import parse_lexicon
+from poai_spec.notation import Address, Hash32, Height
+from poai_spec.parameters import Config, compute_network_id
+from poai_spec.state import Account, State, encode_account
+from poaid.errors import NodeError
+from poaid.networks import Network
+
+FILE_NAME = "chain.sqlite3"
+SCHEMA_VERSION = 1
+LOCK_TIMEOUT_S = 1.0
+"""How long to wait for another process to let go of the database before saying that it is in use."""
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE blocks (height INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL) STRICT;
+CREATE TABLE accounts (address BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
+"""
+
+
+class Store:
+    """An open data directory; a context manager. Use `create_or_open` or `open`.
+
+    Attributes:
+        path: the database file.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    @classmethod
+    def create_or_open(cls, data_dir: Path, network: Network, model: str) -> Self:
+        """Open a data directory for a network, made if it is not there.
+
+        Args:
+            data_dir: the folder.
+            network: a folder of another network is refused.
+            model: name or path under which the model was found, kept for `poaid verify`.
+
+        Raises:
+            NodeError: the folder belongs to another network, is in use, unreadable or damaged.
+        """
+        path = data_dir / FILE_NAME
+        if path.exists():
+            store = cls.open(data_dir)
+            found, wanted = compute_network_id(store.read_config()), compute_network_id(network.config)
+            if found != wanted:
+                store.__exit__()
+                raise NodeError(
+                    f"{data_dir} belongs to network {found.hex()[:8]}, this is {wanted.hex()[:8]}: "
+                    "give another --data-dir, or the --network, --model and --target that it was made with"
+                )
+            return store
+        with _one_line(path):
+            data_dir.mkdir(parents=True, exist_ok=True)
+            store = cls(path, _connect(path))
+        store._initialise(network, model)
+        return store
+
+    @classmethod
+    def open(cls, data_dir: Path) -> Self:
+        """Open a data directory that exists.
+
+        Raises:
+            NodeError: there is none, or it is in use, unreadable, damaged or of another schema version.
+        """
+        path = data_dir / FILE_NAME
+        if not path.is_file():
+            raise NodeError(
+                f"{data_dir} holds no chain ({FILE_NAME}): make one with `poaid mine --data-dir {data_dir}`"
+            )
+        with _one_line(path):
+            store = cls(path, _connect(path))
+        version = store.read_meta("schema_version")
+        if version != str(SCHEMA_VERSION).encode():
+            store.__exit__()
+            raise NodeError(
+                f"{path} has schema version {version!r}, this program writes {SCHEMA_VERSION}: use its version"
+            )
+        return store
+
+    def _initialise(self, network: Network, model: str) -> None:
+        rows = {
+            "schema_version": str(SCHEMA_VERSION).encode(),
+            "network_name": network.name.encode(),
+            "config": encode(network.config),
+            "lexicon": format_lexicon(network.lexicon_name, network.lexicon).encode(),
+            "lexicon_name": network.lexicon_name.encode(),
+            "model": model.encode(),
+        }
+        with _one_line(self.path), self._connection as transaction:
+            for statement in _SCHEMA.split(";")[:-1]:
+                transaction.execute(statement)
+            transaction.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
+
+    def read_meta(self, key: str) -> bytes:
+        """Return one of the values written at the start.
+
+        Raises:
+            NodeError: it is not there.
+        """
+        rows = self._query("SELECT value FROM meta WHERE key = ?", (key,))
+        if not rows:
+            raise NodeError(f"{self.path} has no {key!r}: it was not made by poaid, or is damaged; restore a copy")
+        return bytes(rows[0][0])
+
+    def read_config(self) -> Config:
+        """Return the network's config.
+
+        Raises:
+            Malformed: the stored bytes are damaged.
+        """
+        return decode(Config, self.read_meta("config"))
+
+    def read_network(self) -> Network:
+        """Return the network as it was stored, unchecked.
+
+        Raises:
+            Malformed, Invalid: the stored bytes are damaged.
+        """
+        name, lexicon_name = self.read_meta("network_name").decode(), self.read_meta("lexicon_name").decode()
+        return Network(name, self.read_config(), parse_lexicon(self.read_meta("lexicon")), lexicon_name)
+
+    def read_height(self) -> Height:
+        """Return the height of the last block; 0 when there is only genesis, which is not stored."""
+        return int(self._query("SELECT coalesce(max(height), 0) FROM blocks")[0][0])
+
+    def read_blocks(self) -> Iterator[tuple[Height, Hash32, bytes]]:
+        """Yield height, hash and encoding of every stored block, ascending."""
+        with _one_line(self.path), closing(self._connection.cursor()) as cursor:
+            for height, block_hash, data in cursor.execute("SELECT height, hash, data FROM blocks ORDER BY height"):
+                yield int(height), bytes(block_hash), bytes(data)
+
+    def read_state(self) -> State:
+        """Return the accounts after the last block.
+
+        Raises:
+            NodeError: an account's encoding is damaged.
+        """
+        return {
+            bytes(address): _decode_account(bytes(data), self.path)
+            for address, data in self._query("SELECT address, data FROM accounts")
+        }
+
+    def append(self, block: Block, changed: Mapping[Address, Account]) -> None:
+        """Store a block on top of the last one, and the accounts that it changed, in one transaction."""
+        row = (block.header.core.height, compute_block_hash(block.header), encode(block))
+        accounts = [(address, encode_account(account)) for address, account in changed.items()]
+        with _one_line(self.path), self._connection as transaction:
+            transaction.execute("INSERT INTO blocks VALUES (?, ?, ?)", row)
+            transaction.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?)", accounts)
+
+    def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        with _one_line(self.path):
+            return self._connection.execute(sql, values).fetchall()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open with an exclusive lock, held until the connection is closed: one process a data directory."""
+    connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
+    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+        connection.execute(f"PRAGMA {pragma}")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.commit()
+    return connection
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Turn the ways in which a database can fail into one line that says what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        hint = "another poaid uses it" if "locked" in str(error) else "check the disk's space and the permissions"
+        raise NodeError(f"{path}: {error}; {hint}") from error
+    except sqlite3.DatabaseError as error:
+        raise NodeError(f"{path}: {error}; the file is damaged: restore a copy or start a new --data-dir") from error
+    except OSError as error:
+        raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
+
+
+def _decode_account(data: bytes, path: Path) -> Account:
+    try:
+        nonce, balance, storage_root, code_hash = rlp.decode(data)
+    except (rlp.DecodingError, ValueError, TypeError) as error:
+        raise NodeError(f"{path}: a stored account does not decode; the file is damaged: restore a copy") from error
+    return Account(int.from_bytes(nonce, "big"), int.from_bytes(balance, "big"), storage_root, code_hash)
