@@ -26,7 +26,7 @@ test: $(VENV)/.llama model ## all tests and the examples of the pages; builds ll
 check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff check tools node tests
 	$(BIN)/ruff format --check tools node tests
-	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid
+	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid tests
 	$(BIN)/python -m poai_tools.spec_cli compile --check
 
 spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
@@ -66,4 +66,5 @@ $(VENV)/.llama: $(VENV)/.dev tools/llama.cmake
 	@rm -f $@
 	@{ CMAKE_ARGS="$(LLAMA_CMAKE)" $(PIP) install --verbose -c constraints.txt -e '.[llama]' 2>&1 && touch $@; } \
 	  | tee $(VENV)/llama.log | grep --line-buffered -oE '^ *\[[0-9]*0/[0-9]+\]'; \
-	  test -e $@ || { tail -n 25 $(VENV)/llama.log >&2; echo "failed; the whole log is $(VENV)/llama.log" >&2; exit 1; }
+	  test -e $@ || { grep -iE '^ *(.*[: ])?error:?' $(VENV)/llama.log | tail -n 12 >&2; \
+	  echo "llama-cpp-python was not built; the whole log is $(VENV)/llama.log" >&2; exit 1; }
