@@ -16,6 +16,7 @@ there, so that weights have a standard deviation near 2^L (L per tensor, see `_S
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -233,4 +234,5 @@ def synthesize(name: str, path: Path) -> None:
     except OSError as error:
         raise ModelError(f"{path}: cannot be written ({error.strerror}): free space or choose another place") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
