@@ -122,7 +122,7 @@ def integer_root(x: int, n: int) -> int:
 def exp2_neg(d: int) -> int:
     """Return about 2^-d for d >= 0 in Q16; the result is in Q30, 0 for d >= 31.
 
-    All intermediate values fit int32.
+    All intermediate values but d fit int32.
     """
     table, fraction, k = make_exp2_table(), d & 0xFFFF, d >> 16
     if k >= 31:

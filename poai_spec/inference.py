@@ -322,25 +322,41 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 # ## Bounds
 
 # Inputs are int32. D is the width, K the inner width of a matrix, T the number of positions, V the vocabulary, hd the
-# head dimension. The tests run the functions above on interval-valued integers and assert every line.
+# head dimension, at most 2^14, 2^15, 2^11, 2^24 and 2^12. Where a rounding follows, its half is included. The tests run
+# the functions above on interval-valued integers and hold every line of the table, and every other intermediate result
+# to int64. "Exact" means that every integer up to the bound is a float64, that is, the bound is at most 2^53.
 
 # | step | worst case | int64 | float64 exact |
 # | --- | --- | --- | --- |
-# | W; `127 * W`, doubled, plus m | 2^52; 2^60 | yes | no |
-# | `acc` | K * 2^18 | yes | yes; float32 for sums below 2^24 |
-# | `acc * M_o`, right shift, with its half | K * 2^37 + 2^51 | yes | yes for K <= 2^15 |
-# | `acc * M_o`, left shift | K * 2^46 | yes for K <= 2^15 | no |
-# | `sum xs^2` | D * 2^48 | yes for D <= 2^14 | no |
+# | `W` of F16 and of the block types | 2^52 | yes | yes |
+# | `127 * W`, doubled, plus `m_o` | 2^60 | yes | no |
+# | `acc` | K * 2^18 | yes | yes |
+# | `acc * M_o`, right shift | K * 2^37 + 2^51 | yes | yes |
+# | `acc * M_o`, left shift | K * 2^45 | yes | no |
+# | sum of `xs^2` | D * 2^48 | yes | no |
 # | `mean << 12` | 2^61 | yes | no |
-# | `xs * inv` | sqrt(D) * 2^48 | yes | no |
-# | normalised row times gain | sqrt(D) * 2^40 | yes | yes |
+# | `xs * inv` | sqrt(D) * 2^48 + 2^30 | yes | no |
+# | normalised value times gain | sqrt(D) * 2^40 | yes | yes |
 # | rotation sum | 2^47 | yes | yes |
-# | `q . k` | hd * 2^40 | yes | yes for hd <= 2^12 |
-# | score times scale | sqrt(hd) * 2^57 | yes | no |
-# | `sum p * v`, doubled | T * 2^41 | yes | yes for T <= 2^11 |
-# | `g * sigma`; times u | 2^47; 2^62 | yes | first only |
-# | `(max - logit) * LOG2E` | 2^53 | yes | no |
-# | S | V * 2^30 | yes | yes for V <= 2^22 |
+# | `q . k` | hd * 2^40 + 2^7 | yes | yes |
+# | score times scale | 3 * sqrt(hd) * 2^55 | yes | no |
+# | sum of `p * v`, doubled, plus sum of `p` | T * (2^41 + 2^16) | yes | yes |
+# | `abs(g) * LOG2E` | 2^52 | yes | yes |
+# | dividend of sigma | 2^47 + 2^31 | yes | yes |
+# | `g * sigma` | 2^47 + 2^15 | yes | yes |
+# | times `u` | 2^62 + 2^15 | yes | no |
+# | residual plus a block's contribution | 2^32 | yes | yes |
+# | `(max - logit) * LOG2E` | 2^53 | yes | yes |
+# | `S` | V * 2^30 | yes | yes for V <= 2^23 |
+# | mantissa squared in `log2_fixed` | 2^62 | yes | no |
+# | negative log-likelihood | 2^33 | yes | yes |
+
+# Three places are outside the table. F32 and BF16 weights have no bound before
+# [check_maximum](integer-model.md#check_maximum) refuses them; an engine has to cut them where they are decoded. The
+# epsilon of `rms_norm` is one of 17 constants, one a value of `s`; they are below 2^44, but their dividends are not below
+# 2^63. And `(x << 30) >> n` in `log2_fixed` is `x >> (n - 30)` for the sums of `compute_nll`, where n >= 30.
+
+# In float32 a sum of products is exact while it stays below 2^24 in magnitude, in any order.
 
 # ## Rationale
 

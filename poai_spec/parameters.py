@@ -185,8 +185,8 @@ def check_config(config: Config) -> None:
     if not 1 <= config.initial_target <= config.max_target:
         raise Invalid("parameters/target", "1 <= initial_target <= max_target does not hold")
     first_question = config.salt_tokens + int(config.model.add_bos)
-    if not 1 <= config.scored_tokens < config.quiz_tokens - first_question < MAX_QUIZ_TOKENS:
-        raise Invalid("parameters/quiz-length", "1 <= scored < quiz - salt - BOS <= 2047 tokens does not hold")
+    if config.quiz_tokens > MAX_QUIZ_TOKENS or not 1 <= config.scored_tokens < config.quiz_tokens - first_question:
+        raise Invalid("parameters/quiz-length", "1 <= scored < quiz - salt - BOS and quiz <= 2048 do not both hold")
     if config.model.layer_count < 1 or config.model.layer_count + 1 > MAX_TRACE:
         raise Invalid("parameters/layer-count", f"{config.model.layer_count} layers; 1 to {MAX_TRACE - 1} are allowed")
     check_salt_ranges(config.model)

@@ -227,7 +227,7 @@ def decode_q4_k(block: bytes) -> list[int]:
 
 
 def decode_q5_k(block: bytes) -> list[int]:
-    """d[2] m[2] scales[12] high[32] q[128]: as Q4_K, with bit s of high[i] the fifth bit of element i of sub-block s."""
+    """d[2] m[2] scales[12] high[32] q[128]: as Q4_K; bit s of high[i] is the fifth bit of element i of sub-block s."""
     d, m, values = read_f16(block[0:2]), read_f16(block[2:4]), []
     for s, (scale, minimum) in enumerate(unpack_k_scales(block[4:16])):
         chunk = block[48 + 32 * (s // 2) : 80 + 32 * (s // 2)]
