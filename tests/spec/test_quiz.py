@@ -153,7 +153,9 @@ def test_every_field_of_the_core_the_key_and_the_network_change_the_seed() -> No
     assert len(changed) == 2 + len(fields(HeaderCore))
     assert base not in changed
     tag = keccak256(b"PoAI/quiz/1")
-    assert base == keccak256(tag + bytes(64) + compute_core_hash(CORE))
+    network_id, key = b"n" * 32, b"k" * 32
+    expected = keccak256(tag + network_id + key + compute_core_hash(CORE))
+    assert compute_quiz_seed(network_id, key, CORE) == expected
 
 
 @given(
