@@ -105,7 +105,7 @@ def _mine_one(chain: SoloChain, judge: Judge, miner: Address) -> Attempt:
     """Mine one block, with a line of progress, and return the attempt that won."""
     height, start, tried, best = len(chain.headers), time.monotonic(), 0, 1 << 256
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"block {height}: loading the first quizzes", total=None)
         for attempts in mine_block(chain.headers, chain.state, judge, miner):
             tried, last = tried + len(attempts), attempts[-1]
@@ -149,7 +149,9 @@ def verify(data_dir: DataDir, threads: Threads = None) -> None:
         height = store.read_height()
         judge = Judge(net.config, net.lexicon, _load(store.read_meta("model").decode(), net.config, threads))
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with Progress(
+            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
+        ) as progress:
             task = progress.add_task("", total=height)
             state = verify_store(store, judge, get_time(), lambda _: progress.advance(task))
     accounts = f"{len(state)} account" + ("" if len(state) == 1 else "s")

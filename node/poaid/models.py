@@ -8,12 +8,11 @@ SHA-256.
 from dataclasses import dataclass
 from pathlib import Path
 
-from poai_engine.lexicon_maker import format_lexicon, make_lexicon
-
 from poai_engine.errors import ModelError
 from poai_engine.exact import ExactEngine
 from poai_engine.exact_model import compute_exact_root, load_exact_model
 from poai_engine.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_engine.lexicon_maker import format_lexicon, make_lexicon
 from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest, parse_lexicon, read_lexicon
@@ -46,17 +45,22 @@ def get_known_model(name_or_path: str) -> KnownModel:
         Invalid: the arithmetic does not cover the model, or its manifest is not pinned yet.
     """
     if name_or_path in MANIFESTS:
-        return _get_pinned(MANIFESTS[name_or_path])
+        return get_pinned_model(MANIFESTS[name_or_path])
     path = resolve_model(name_or_path)
     digest = sha256_file(path)
     for manifest in MANIFESTS.values():
         data = read_manifest(manifest)
         if data["gguf_sha256"] == digest.hex() and data["integer_model_root"] is not None:
-            return _get_pinned(manifest)
+            return get_pinned_model(manifest)
     return _get_computed(path, digest)
 
 
-def _get_pinned(manifest: str) -> KnownModel:
+def get_pinned_model(manifest: str) -> KnownModel:
+    """Return manifest and lexicon of a pinned model by its manifest's name, such as `smollm2-135m`.
+
+    Raises:
+        Invalid: `parameters/model-unpinned`.
+    """
     return KnownModel(get_model_manifest(manifest), read_lexicon(manifest), manifest)
 
 

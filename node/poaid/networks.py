@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from poai_engine.lexicon_maker import format_lexicon
+from poai_engine.model_store import MANIFESTS
 from poai_spec.lexicon import Lexicon, check_lexicon, parse_lexicon, read_lexicon
 from poai_spec.notation import Target
 from poai_spec.parameters import (
@@ -23,11 +25,14 @@ from poai_spec.parameters import (
 )
 from poai_spec.quiz import check_longest_question
 from poaid.errors import NodeError
-from poaid.models import KnownModel, get_known_model
+from poaid.models import KnownModel, get_known_model, get_pinned_model
 
 MAX_FILE_BYTES = 1 << 20
 """A network file has 2 KB; salt ranges of an odd vocabulary could make it larger, nothing makes it this large."""
 
+PINNED_LEXICONS = frozenset(MANIFESTS.values())
+LOCAL_MODEL = "smollm2-135m"
+"""Manifest of the model that the network `local` runs where none is named."""
 HEX_INTEGERS = ("max_target", "initial_target")
 LONG_INTEGERS = ("epoch_blocks", "retarget_blocks", "spacing", "max_future", "genesis_timestamp")
 
@@ -75,7 +80,7 @@ def get_network(name_or_file: str, model: str | None = None, target: Target | No
         Invalid: the numbers break a bound, or the model or its lexicon do not fit them.
     """
     if name_or_file in PRESET_CHANGES:
-        known = get_known_model(model or PRESET_MODELS.get(name_or_file, "smollm2"))
+        known = get_known_model(model) if model else get_pinned_model(PRESET_MODELS.get(name_or_file, LOCAL_MODEL))
         network = _with_model(Network(name_or_file, make_config(name_or_file, known.manifest), *_lexicon(known)), known)
     else:
         network = read_network(Path(name_or_file))
@@ -118,6 +123,22 @@ def format_network(network: Network) -> str:
     for key, value in asdict(network.config.model).items():
         lines.append(f"{key} = {_format_value(key, value)}")
     return "\n".join(lines) + "\n"
+
+
+def write_network(network: Network, path: Path) -> None:
+    """Write a network file, and beside it the lexicon of a model that is not pinned.
+
+    Raises:
+        NodeError: the folder cannot be written.
+    """
+    lexicon_name = network.lexicon_name
+    try:
+        if lexicon_name not in PINNED_LEXICONS:
+            lexicon_name = f"{path.stem}.lexicon.json"
+            path.with_name(lexicon_name).write_text(format_lexicon(path.stem, network.lexicon), "utf-8")
+        path.write_text(format_network(replace(network, lexicon_name=lexicon_name)), "utf-8")
+    except OSError as error:
+        raise NodeError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _format_value(key: str, value: Any) -> str:
@@ -197,7 +218,7 @@ def _uint(value: Any, bits: int) -> int:
 
 
 def _read_lexicon(name: str, network_file: Path) -> Lexicon:
-    if not name.endswith(".json"):
+    if name in PINNED_LEXICONS:
         return read_lexicon(name)
     path = network_file.parent / name
     try:

@@ -170,7 +170,8 @@ def test_saturation_is_counted_and_agrees() -> None:
     """Values at the ends of int32 saturate alike, and the counter sees them."""
     loud = np.random.default_rng(3)
     shapes = {"token_embd": (4, 4), "blk.0.attn_q": (4, 4), "blk.0.attn_k": (4, 4), "blk.0.attn_v": (4, 4),
-              "blk.0.attn_output": (4, 4), "blk.0.ffn_gate": (6, 4), "blk.0.ffn_up": (6, 4), "blk.0.ffn_down": (4, 6)}  # fmt: skip
+              "blk.0.attn_output": (4, 4), "blk.0.ffn_gate": (6, 4), "blk.0.ffn_up": (6, 4),
+              "blk.0.ffn_down": (4, 6)}  # fmt: skip
     tensors = {f"{n}.weight": random_tensor(loud, f"{n}.weight", "F32", s, "loud") for n, s in shapes.items()}
     gains = np.full(4, 127.0, "<f4").tobytes()
     for n in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):

@@ -6,8 +6,8 @@ import typer
 
 from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
-from poai_tools import model_cli, spec_cli
-from poai_tools.lexicon import LexiconError
+from poai_tools import model_cli, network_cli, quiz_cli, spec_cli
+from poaid.errors import NodeError
 
 app = typer.Typer(
     help="Tools of Proof of AI: the specification, its vectors, and models.",
@@ -15,13 +15,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(model_cli.app, name="model")
+app.add_typer(network_cli.app, name="network")
 app.add_typer(spec_cli.app, name="spec")
+app.command("quiz")(quiz_cli.show_quiz)
 
 
 def main() -> None:
     """Run `poai`."""
     try:
         app()
-    except (SpecError, ModelError, LexiconError) as error:
+    except (SpecError, ModelError, NodeError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)

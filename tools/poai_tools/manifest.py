@@ -41,7 +41,7 @@ def make_manifest(path: Path, name: str, lexicon: Lexicon) -> dict[str, Any]:
     Args:
         path: the GGUF file.
         name: of the manifest, such as `smollm2-135m`.
-        lexicon: the token ids of every piece, from `poai_tools.lexicon.make_lexicon`.
+        lexicon: the token ids of every piece, from `poai_engine.lexicon_maker.make_lexicon`.
 
     Raises:
         ModelError: a damaged file, or one without a usable vocabulary.

@@ -13,12 +13,12 @@ from rich.console import Console
 from poai_engine.errors import ModelError, make_line
 from poai_engine.exact_model import ExactModel, compute_exact_root, load_exact_model
 from poai_engine.gguf_file import TOKEN_TYPE_NAMES, Vocabulary, get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_engine.lexicon_maker import format_lexicon, make_lexicon
 from poai_engine.model_store import MANIFESTS, fetch_model, resolve_model
 from poai_engine.synthesize import SYNTHETIC_MODELS, synthesize
 from poai_spec.notation import SpecError
 from poai_spec.parameters import read_manifest
 from poai_spec.weights import GgufFile
-from poai_tools.lexicon import format_lexicon, make_lexicon
 from poai_tools.manifest import format_manifest, make_manifest, pin_vocabulary
 
 app = typer.Typer(help="Look at models, make them, fetch them, pin them.", no_args_is_help=True)

@@ -1,6 +1,6 @@
 """Make the lexicon of a model with its own tokenizer: once, for a manifest; nothing here takes part in consensus.
 
-Exports: `open_tokenizer`, `make_lexicon`, `make_lexicon_with`, `format_lexicon`, `compute_salt_ranges`,
+Exports: `open_tokenizer`, `make_lexicon`, `make_lexicon_with`, `format_lexicon`,
 `measure_natural_share`. llama.cpp aborts the process on some malformed files: hand it only files that
 `poai_engine.gguf_file` has validated.
 """
@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from poai_engine.errors import ModelError
 from poai_spec.lexicon import PIECES, Lexicon, get_tokens
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import Config
 from poai_spec.quiz import generate_quiz
 
 ANCHOR = "0"
-NORMAL_TOKEN = 1  # llama.cpp's LLAMA_TOKEN_TYPE_NORMAL
 
 
-class LexiconError(Exception):
+class LexiconError(ModelError):
     """The lexicon cannot be made; the message is one line and says what to do."""
 
 
@@ -102,23 +102,6 @@ def format_lexicon(name: str, lexicon: Lexicon) -> str:
     """Return the content of `specs/manifests/NAME.lexicon.json`: one piece a line."""
     rows = [f"    {json.dumps(piece)}: {json.dumps(lexicon.ids[piece])}" for piece in PIECES]
     return f'{{\n  "format": 1,\n  "model": {json.dumps(name)},\n  "pieces": {{\n' + ",\n".join(rows) + "\n  }\n}\n"
-
-
-def compute_salt_ranges(types: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the ids of normal tokens as maximal ranges `(first, last)`, ascending.
-
-    Args:
-        types: the GGUF array `tokenizer.ggml.token_type`, one entry a token id.
-    """
-    ranges: list[tuple[int, int]] = []
-    for token, kind in enumerate(types):
-        if kind != NORMAL_TOKEN:
-            continue
-        if ranges and ranges[-1][1] == token - 1:
-            ranges[-1] = (ranges[-1][0], token)
-        else:
-            ranges.append((token, token))
-    return ranges
 
 
 def measure_natural_share(tokenizer: Tokenizer, config: Config, lexicon: Lexicon, count: int) -> float:

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poai_spec.lexicon import PIECES, parse_lexicon, read_lexicon
-from poai_spec.parameters import Config, ModelManifest, TokenRange, make_config
-from poai_tools.lexicon import (
+from poai_engine.gguf_file import Vocabulary, get_salt_ranges
+from poai_engine.lexicon_maker import (
     LexiconError,
     Tokenizer,
-    compute_salt_ranges,
     format_lexicon,
     make_lexicon,
     make_lexicon_with,
     measure_natural_share,
     open_tokenizer,
 )
+from poai_spec.lexicon import PIECES, parse_lexicon, read_lexicon
+from poai_spec.parameters import Config, ModelManifest, TokenRange, make_config
 
 
 def make_tokenizer(joined: Sequence[str] = (), lost: str = "") -> Tokenizer:
@@ -91,7 +91,7 @@ def test_committed_files_are_written_by_the_tool(name: str) -> None:
 
 @given(st.lists(st.integers(0, 6), max_size=60))
 def test_salt_ranges_hold_exactly_the_normal_tokens_and_never_touch(types: list[int]) -> None:
-    ranges = compute_salt_ranges(types)
+    ranges = get_salt_ranges(Vocabulary("llama", (b"",) * len(types), tuple(types), False, 0))
     assert [i for first, last in ranges for i in range(first, last + 1)] == [i for i, t in enumerate(types) if t == 1]
     assert all(first <= last for first, last in ranges)
     assert all(b[0] - a[1] > 1 for a, b in pairwise(ranges))

@@ -1,0 +1,66 @@
+"""`poai network`: make and show network files."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from poai_spec.parameters import MAX_FUTURE_SHARE, Config, compute_network_id
+from poaid.errors import NodeError
+from poaid.networks import check_network, format_network, get_network, parse_target, write_network
+
+app = typer.Typer(help="Make and show networks.", no_args_is_help=True)
+
+
+@app.command()
+def new(
+    output: Annotated[Path, typer.Argument(help="The TOML file to write.", metavar="FILE")] = Path("network.toml"),
+    base: Annotated[str, typer.Option("--from", help="Preset or network file to begin with.")] = "testnet",
+    model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Initial target: 1..1000 thousandths, or 0x...")] = None,
+    epoch_blocks: Annotated[int | None, typer.Option(min=1, help="Blocks in an epoch.")] = None,
+    retarget_blocks: Annotated[int | None, typer.Option(min=1, help="Blocks in a difficulty period.")] = None,
+    spacing: Annotated[int | None, typer.Option(min=1, help="Intended time between blocks, ms.")] = None,
+    max_future: Annotated[int | None, typer.Option(min=0, help="How far a stamp may lie ahead, ms.")] = None,
+    quiz_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a quiz.")] = None,
+    salt_tokens: Annotated[int | None, typer.Option(min=0, help="Random tokens at its start.")] = None,
+    scored_tokens: Annotated[int | None, typer.Option(min=1, help="Positions whose loss counts.")] = None,
+    genesis_timestamp: Annotated[int | None, typer.Option(min=0, help="Stamp of genesis, ms since 1970.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a network file: a preset with some of its numbers changed.
+
+    Without --max-future the clock limit shrinks with the period, to the tenth that the time-warp bound allows.
+    """
+    if output.exists() and not force:
+        raise NodeError(f"{output} exists: give another name, or --force to overwrite it")
+    network = get_network(base, model, parse_target(target) if target is not None else None)
+    changes: dict[str, Any] = {
+        "epoch_blocks": epoch_blocks,
+        "retarget_blocks": retarget_blocks,
+        "spacing": spacing,
+        "max_future": max_future,
+        "quiz_tokens": quiz_tokens,
+        "salt_tokens": salt_tokens,
+        "scored_tokens": scored_tokens,
+        "genesis_timestamp": genesis_timestamp,
+    }
+    config = replace(network.config, **{key: value for key, value in changes.items() if value is not None})
+    if max_future is None:
+        config = replace(config, max_future=min(config.max_future, _largest_max_future(config)))
+    network = check_network(replace(network, config=config))
+    write_network(network, output)
+    print(f"{output}: network {compute_network_id(config).hex()}")
+
+
+def _largest_max_future(config: Config) -> int:
+    return config.retarget_blocks * config.spacing // MAX_FUTURE_SHARE
+
+
+@app.command()
+def show(network: Annotated[str, typer.Argument(help="Preset or network file.")]) -> None:
+    """Print a network as TOML, and its id."""
+    found = get_network(network)
+    print(format_network(found), end="")
+    print(f"# network id {compute_network_id(found.config).hex()}")

@@ -1,0 +1,85 @@
+"""`poai quiz`: show a quiz, and what the model makes of it."""
+
+import secrets
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from poai_engine.gguf_file import read_vocabulary
+from poai_engine.model_store import resolve_model
+from poai_spec.engine import Evaluation
+from poai_spec.loss import compute_l_hat, compute_trace_digest
+from poai_spec.notation import Hash32
+from poai_spec.quiz import Quiz, generate_quiz, get_quiz_name
+from poaid.errors import NodeError
+from poaid.models import load_engine, locate_model
+from poaid.networks import Network, get_network
+
+BITS = 1 << 16  # losses are Q16
+
+
+def parse_seed(text: str | None) -> Hash32:
+    """Return the 32 bytes of `--seed`, shorter ones filled up with zeros on the left; random without one.
+
+    Raises:
+        NodeError: no hexadecimal digits, or more than 64.
+    """
+    if text is None:
+        return secrets.token_bytes(32)
+    try:
+        return int(text, 16).to_bytes(32, "big")
+    except (ValueError, OverflowError):
+        raise NodeError(f"--seed {text!r}: give up to 64 hexadecimal digits") from None
+
+
+def show_quiz(
+    network: Annotated[str, typer.Option(help="Preset or network file: the shape of the quiz.")] = "local",
+    model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Quiz seed, hexadecimal.  [default: random]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]")] = None,
+) -> None:
+    """Show a quiz: questions, answers, tokens, the model's loss on each scored token, loss, digest and l_hat."""
+    net, quiz_seed, console = get_network(network, model), parse_seed(seed), Console()
+    quiz = generate_quiz(quiz_seed, net.config, net.lexicon)
+    source = locate_model(model, net.config)
+    with Console(stderr=True).status(f"loading the model {source}"):
+        engine = load_engine(source, net.config, threads)
+    evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
+    texts = [text.decode("utf-8", "replace") for text in read_vocabulary(resolve_model(source)).tokens]
+    console.print(f"[bold]quiz[/] {get_quiz_name(quiz.salt)}   [dim]seed 0x{quiz_seed.hex()}[/]")
+    console.print(_describe_questions(quiz))
+    console.print(_describe_tokens(quiz, evaluation, texts))
+    console.print(_describe_result(quiz, evaluation, net))
+
+
+def _describe_questions(quiz: Quiz) -> Text:
+    out = Text()
+    for question in quiz.questions:
+        out.append("  " + "".join(question.prompt)).append("".join(question.answer), "bold green").append("\n")
+    return out
+
+
+def _describe_tokens(quiz: Quiz, evaluation: Evaluation, texts: list[str]) -> Table:
+    table = Table("position", "token", "text", "loss, bits", "probability", title="scored tokens", title_justify="left")
+    for position, nll in zip(quiz.scored, evaluation.nlls, strict=True):
+        token = quiz.tokens[position]
+        row = (str(position), str(token), repr(texts[token]), f"{nll / BITS:.3f}", f"{2.0 ** -(nll / BITS):.3%}")
+        table.add_row(*row)
+    return table
+
+
+def _describe_result(quiz: Quiz, evaluation: Evaluation, net: Network) -> Text:
+    digest = compute_trace_digest(evaluation.trace)
+    l_hat, target = compute_l_hat(quiz.seed, evaluation.loss, digest), net.config.initial_target
+    verdict = "wins" if l_hat < target else "does not win"
+    rows = {
+        "tokens": " ".join(map(str, quiz.tokens)),
+        "loss": f"{evaluation.loss} ({evaluation.loss / BITS:.3f} bits)",
+        "trace digest": f"0x{digest.hex()}",
+        "l_hat": f"0x{l_hat:064x}",
+        "initial target": f"0x{target:064x}: {verdict}",
+    }
+    return Text("\n").join(Text.assemble((f"{name:15}", "bold"), value) for name, value in rows.items())
