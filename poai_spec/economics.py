@@ -28,7 +28,8 @@ def compute_subsidy(height: Height) -> Wei:
 def compute_supply(height: Height) -> Wei:
     """Return all that the blocks 0 .. `height` created, wei."""
     eras, rest = divmod(height, HALVING_BLOCKS)
-    return HALVING_BLOCKS * sum(INITIAL_SUBSIDY >> era for era in range(eras)) + rest * (INITIAL_SUBSIDY >> eras)
+    paying = min(eras, INITIAL_SUBSIDY.bit_length())  # later eras create nothing
+    return HALVING_BLOCKS * sum(INITIAL_SUBSIDY >> era for era in range(paying)) + rest * (INITIAL_SUBSIDY >> eras)
 
 
 # ```pycon
@@ -37,7 +38,7 @@ def compute_supply(height: Height) -> Wei:
 # [0, 5000000000000000000, 5000000000000000000, 2500000000000000000]
 # >>> compute_subsidy(13_230_000), compute_subsidy(13_230_001)
 # (1, 0)
-# >>> compute_supply(10**9)
+# >>> compute_supply(2**64 - 1)
 # 2099999999999999996010000
 
 
