@@ -197,12 +197,14 @@ class MemoEngine:
         while len(self.known) >= MAX_REMEMBERED:
             del self.known[next(iter(self.known))]
         self.known[quiz] = steps
-        yield from tuple(steps)
-        if steps and isinstance(steps[-1], Evaluation):
+        remembered = tuple(steps)
+        yield from remembered
+        if remembered and isinstance(remembered[-1], Evaluation):
             return
         for index, step in enumerate(self.engine.steps(tokens, scored)):
             if index >= len(steps):
                 steps.append(step)
+            if index >= len(remembered):
                 yield step
 
 
