@@ -196,7 +196,7 @@ def test_nll_is_never_negative() -> None:
 def test_log2e() -> None:
     """LOG2E_128 = floor(log2(e) * 2^128), from the series of e and by squaring; the page only states the number.
 
-    log2(e) is 1 and a fraction; each bit of it tells whether the square of e / 2, or of what is left of that, reaches 2.
+    log2(e) is 1 and a fraction; each bit of it tells whether the square of e / 2, or of its remainder, reaches 2.
     e is enclosed between two rationals that agree in all bits.
     """
     bits = 700
