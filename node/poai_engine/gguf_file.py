@@ -277,10 +277,11 @@ def _check_tokens(reader: _Reader, model: str, tokens: tuple[bytes, ...], types:
     embedding = next((t for t in reader.tensors if t.name == "token_embd.weight"), None)
     if embedding is not None and int(embedding.shape[-1]) != len(tokens):
         raise reader.error(f"{len(tokens)} tokens, but token_embd.weight has {embedding.shape[-1]} rows: {_AGAIN}")
-    if len(set(tokens)) < len(tokens) or b"" in tokens:
-        seen: set[bytes] = {b""}
-        bad = next(i for i, t in enumerate(tokens) if t in seen or seen.add(t))  # type: ignore[func-returns-value]
-        raise reader.error(f"token {bad} {tokens[bad]!r} is empty or repeats an earlier one: use another file")
+    seen = {b""}
+    for number, token in enumerate(tokens):
+        if token in seen or b"\0" in token:  # llama.cpp reads a token up to its first NUL, which makes repetitions
+            raise reader.error(f"token {number} {token[:64]!r} is empty, repeated or has a NUL byte: use another file")
+        seen.add(token)
     if set(types) - set(TOKEN_TYPE_NAMES):
         raise reader.error(f"token types {sorted(set(types) - set(TOKEN_TYPE_NAMES))[:4]} are unknown: {_AGAIN}")
     bytes_found = {token for token, kind in zip(tokens, types, strict=True) if kind == BYTE}
