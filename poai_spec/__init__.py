@@ -31,7 +31,7 @@ __version__ = "0.1.0"
 # | 6 | [epoch](epoch.md) | epochs and their keys | normative |
 # | 7 | [lexicon](lexicon.md) | the pieces of questions and their token ids | normative |
 # | 8 | [questions](questions.md) | the families of questions | normative |
-# | 9 | [solvers](solvers.md) | the answer found from the prompt alone | normative |
+# | 9 | [solvers](solvers.md) | the answer found from the prompt alone | informative |
 # | 10 | [quiz](quiz.md) | from a header core to a token sequence | normative |
 # | 11 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
 # | 12 | [weights](weights.md) | GGUF tensors as integers | normative |

@@ -1,6 +1,6 @@
 # # Solvers  [generated from specs/solvers.md by `poai spec compile`: edit the page]
 
-# Status: normative, version 1.
+# Status: informative, version 1.
 
 # How it is known that each question has exactly one correct answer. A solver gets the prompt's text and nothing else: no
 # seed, no family, no word of the [generator](questions.md) but the public lists. It does not compute *the* answer; it
