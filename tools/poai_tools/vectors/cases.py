@@ -1,0 +1,86 @@
+"""How a suite states its cases: an input, and what to say about it. The specification gives the result."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from poai_spec.drbg import Drbg
+from poai_spec.notation import Hash32, tagged_hash
+from poai_tools.vectors.registry import FUNCTIONS, Function, call
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case before its result is known.
+
+    Attributes:
+        id: a slug that never changes.
+        comment: what it shows.
+        input: decoded values, by field name.
+        flags: names that the file's flag table explains.
+        base: for a negative case, the id of the valid case of the same file that it was made from.
+        defect: JSON pointers of the input fields that differ from the base's; nothing else differs.
+    """
+
+    id: str
+    comment: str
+    input: Mapping[str, Any]
+    flags: tuple[str, ...] = ()
+    base: str | None = None
+    defect: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """All cases of one function, `test_vectors/SUITE/FUNCTION.json`.
+
+    Attributes:
+        function: what they call.
+        derivation: how the inputs were made, in a sentence or two.
+        cases: in the order of the file.
+        flags: name -> (why such cases matter, what a client that fails them gets wrong).
+    """
+
+    function: Function
+    derivation: str
+    cases: tuple[Case, ...]
+    flags: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def derive_seed(suite: str, case_id: str) -> Hash32:
+    """Return the seed of a case's inputs: `Keccak(tag || suite || "/" || id)`, tag `PoAI/vectors/1`."""
+    return tagged_hash("PoAI/vectors/1", f"{suite}/{case_id}".encode("ascii"))
+
+
+def derive(suite: str, case_id: str) -> Drbg:
+    """Return the random bits that a case's inputs are drawn from; never `random`."""
+    return Drbg(derive_seed(suite, case_id))
+
+
+def make_document(file: CaseFile) -> dict[str, Any]:
+    """Run the specification on every case and return the file's JSON document."""
+    function = file.function
+    return {
+        "format": 1,
+        "suite": function.suite,
+        "function": function.name,
+        "page": function.page,
+        "summary": function.summary,
+        "derivation": file.derivation,
+        "flags": {name: {"why": why, "effect": effect} for name, (why, effect) in file.flags.items()},
+        "cases": [_make_case(function, case) for case in file.cases],
+    }
+
+
+def _make_case(function: Function, case: Case) -> dict[str, Any]:
+    data = function.input.to_json(case.input)
+    outcome = call(function, data)
+    entry = {"id": case.id, "comment": case.comment, "flags": list(case.flags), "input": data, "result": outcome.result}
+    if outcome.result == "valid":
+        return entry | {"output": outcome.output}
+    return entry | {"code": outcome.code, "base": case.base, "defect": list(case.defect)}
+
+
+def find_function(suite: str, name: str) -> Function | None:
+    """Return a registered function, or None."""
+    return FUNCTIONS.get((suite, name))

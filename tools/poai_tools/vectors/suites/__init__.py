@@ -1,0 +1,22 @@
+"""The suites. Importing this package registers every function; `SUITES` gives each suite's case files.
+
+A suite module defines `SUITE = Suite(...)`; add it to the tuple below.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poai_tools.vectors.cases import CaseFile
+from poai_tools.vectors.suites import drbg
+
+
+@dataclass(frozen=True)
+class SuiteEntry:
+    """A suite: its name and the function that builds its case files."""
+
+    name: str
+    make_files: Callable[[], list[CaseFile]]
+
+
+SUITES: dict[str, SuiteEntry] = {entry.name: entry for entry in (SuiteEntry("drbg", drbg.make_files),)}
+"""In the order in which a client is best built."""
