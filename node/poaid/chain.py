@@ -8,7 +8,7 @@ from poai_spec.encoding import decode
 from poai_spec.header import check_header_alone, check_header_in_chain
 from poai_spec.notation import Address, Milliseconds, SpecError
 from poai_spec.parameters import Config
-from poai_spec.state import Account, State
+from poai_spec.state import Account, State, compute_state_root
 from poaid.errors import NodeError
 from poaid.store import Store
 
@@ -25,7 +25,7 @@ class SoloChain:
         """Load the headers and accounts; nothing is replayed (that is `poaid verify`).
 
         Raises:
-            NodeError: a stored block is damaged or out of place.
+            NodeError: a stored block is damaged or out of place, or the accounts are not the last block's.
         """
         self._store = store
         self.headers: list[Header] = [make_genesis(config).header]
@@ -38,6 +38,8 @@ class SoloChain:
                 raise NodeError(f"block {height} in {store.path} is out of place: run `poaid verify`")
             self.headers.append(header)
         self.state: State = store.read_state()
+        if compute_state_root(self.state) != self.headers[-1].core.state_root:
+            raise NodeError(f"the accounts in {store.path} are not the last block's: run `poaid verify`")
 
     def append(self, block: Block, judge: Judge, now: Milliseconds) -> None:
         """Check a block that this process mined by every rule but the replay, and store it.

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from poai_engine.errors import ModelError
+from poai_engine.errors import ModelError, make_line
 from poai_engine.exact import ExactEngine
 from poai_spec.block import Judge
 from poai_spec.containers import compute_block_hash
@@ -23,7 +23,7 @@ from poaid.errors import NodeError
 from poaid.logs import configure_logs
 from poaid.miner import Attempt, get_time, mine_block
 from poaid.models import load_engine, locate_model
-from poaid.networks import check_network, get_network, parse_target
+from poaid.networks import get_network, parse_target
 from poaid.store import Store
 from poaid.verify import verify_store
 
@@ -139,15 +139,17 @@ def _log_block(winner: Attempt, chain: SoloChain, miner: Address) -> None:
 
 
 @app.command()
-def verify(data_dir: DataDir, threads: Threads = None) -> None:
+def verify(
+    data_dir: DataDir,
+    model: Annotated[
+        str | None, typer.Option(help="Where the model is now, if its file was moved.  [default: as mined]")
+    ] = None,
+    threads: Threads = None,
+) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
     with Store.open(data_dir) as store:
-        try:
-            net = check_network(store.read_network())
-        except SpecError as error:
-            raise NodeError(f"the stored network is damaged: {error.code}: {error.detail}") from error
-        height = store.read_height()
-        judge = Judge(net.config, net.lexicon, _load(store.read_meta("model").decode(), net.config, threads))
+        net, height = store.read_network(), store.read_height()
+        judge = Judge(net.config, net.lexicon, _load(model or store.read_text("model"), net.config, threads))
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(
             *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
@@ -164,8 +166,8 @@ def main() -> None:
     configure_logs()
     try:
         app()
-    except (SpecError, ModelError, NodeError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    except (SpecError, ModelError, NodeError, OSError) as error:
+        print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("stopped; every block that was logged is stored", file=sys.stderr)

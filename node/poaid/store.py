@@ -12,21 +12,30 @@ from pathlib import Path
 from typing import Any, Self
 
 import rlp
-from poai_engine.lexicon_maker import format_lexicon
 
+from poai_engine.lexicon_maker import format_lexicon
 from poai_spec.containers import Block, compute_block_hash
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import parse_lexicon
-from poai_spec.notation import Address, Hash32, Height
+from poai_spec.notation import Address, Hash32, Height, SpecError
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.state import Account, State, encode_account
 from poaid.errors import NodeError
-from poaid.networks import Network
+from poaid.networks import Network, check_network
 
 FILE_NAME = "chain.sqlite3"
 SCHEMA_VERSION = 1
 LOCK_TIMEOUT_S = 1.0
 """How long to wait for another process to let go of the database before saying that it is in use."""
+
+_DISK = "check the disk's space and the permissions"
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "another poaid uses it",
+    sqlite3.SQLITE_FULL: _DISK,
+    sqlite3.SQLITE_IOERR: _DISK,
+    sqlite3.SQLITE_READONLY: _DISK,
+    sqlite3.SQLITE_CANTOPEN: _DISK,
+}
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
@@ -50,6 +59,10 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the database."""
         self._connection.close()
 
     @classmethod
@@ -65,20 +78,17 @@ class Store:
             NodeError: the folder belongs to another network, is in use, unreadable or damaged.
         """
         path = data_dir / FILE_NAME
-        if path.exists():
-            store = cls.open(data_dir)
-            found, wanted = compute_network_id(store.read_config()), compute_network_id(network.config)
-            if found != wanted:
-                store.__exit__()
-                raise NodeError(
-                    f"{data_dir} belongs to network {found.hex()[:8]}, this is {wanted.hex()[:8]}: "
-                    "give another --data-dir, or the --network, --model and --target that it was made with"
-                )
-            return store
         with _one_line(path):
             data_dir.mkdir(parents=True, exist_ok=True)
             store = cls(path, _connect(path))
-        store._initialise(network, model)
+        try:
+            if store._is_empty():  # new, or its maker was killed before the first commit
+                store._initialise(network, model)
+            store._check_version()
+            store._check_network(network)
+        except NodeError:
+            store.close()
+            raise
         return store
 
     @classmethod
@@ -89,19 +99,36 @@ class Store:
             NodeError: there is none, or it is in use, unreadable, damaged or of another schema version.
         """
         path = data_dir / FILE_NAME
-        if not path.is_file():
-            raise NodeError(
-                f"{data_dir} holds no chain ({FILE_NAME}): make one with `poaid mine --data-dir {data_dir}`"
-            )
         with _one_line(path):
+            if not path.is_file():
+                raise NodeError(_no_chain(path))
             store = cls(path, _connect(path))
-        version = store.read_meta("schema_version")
-        if version != str(SCHEMA_VERSION).encode():
-            store.__exit__()
-            raise NodeError(
-                f"{path} has schema version {version!r}, this program writes {SCHEMA_VERSION}: use its version"
-            )
+        try:
+            store._check_version()
+        except NodeError:
+            store.close()
+            raise
         return store
+
+    def _is_empty(self) -> bool:
+        return self._query("SELECT count(*) FROM sqlite_schema") == [(0,)]
+
+    def _check_version(self) -> None:
+        if self._is_empty():
+            raise NodeError(_no_chain(self.path))
+        version = self.read_meta("schema_version")
+        if version != str(SCHEMA_VERSION).encode():
+            raise NodeError(
+                f"{self.path} has schema version {version!r}, this program writes {SCHEMA_VERSION}: use its version"
+            )
+
+    def _check_network(self, network: Network) -> None:
+        found, wanted = compute_network_id(self.read_network().config), compute_network_id(network.config)
+        if found != wanted:
+            raise NodeError(
+                f"{self.path.parent} belongs to network {found.hex()[:8]}, this is {wanted.hex()[:8]}: "
+                "give another --data-dir, or the --network, --model and --target that it was made with"
+            )
 
     def _initialise(self, network: Network, model: str) -> None:
         rows = {
@@ -113,6 +140,7 @@ class Store:
             "model": model.encode(),
         }
         with _one_line(self.path), self._connection as transaction:
+            transaction.execute("BEGIN")  # sqlite3 begins none before CREATE: a kill in between would leave half
             for statement in _SCHEMA.split(";")[:-1]:
                 transaction.execute(statement)
             transaction.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
@@ -128,22 +156,29 @@ class Store:
             raise NodeError(f"{self.path} has no {key!r}: it was not made by poaid, or is damaged; restore a copy")
         return bytes(rows[0][0])
 
-    def read_config(self) -> Config:
-        """Return the network's config.
+    def read_text(self, key: str) -> str:
+        """Return one of the texts written at the start.
 
         Raises:
-            Malformed: the stored bytes are damaged.
+            NodeError: it is not there, or no text.
         """
-        return decode(Config, self.read_meta("config"))
+        try:
+            return self.read_meta(key).decode()
+        except UnicodeDecodeError as error:
+            raise NodeError(f"{self.path}: {key!r} is damaged; restore a copy") from error
 
     def read_network(self) -> Network:
-        """Return the network as it was stored, unchecked.
+        """Return the network as it was stored, checked.
 
         Raises:
-            Malformed, Invalid: the stored bytes are damaged.
+            NodeError: the stored bytes are damaged.
         """
-        name, lexicon_name = self.read_meta("network_name").decode(), self.read_meta("lexicon_name").decode()
-        return Network(name, self.read_config(), parse_lexicon(self.read_meta("lexicon")), lexicon_name)
+        name, lexicon_name = self.read_text("network_name"), self.read_text("lexicon_name")
+        try:
+            config, lexicon = decode(Config, self.read_meta("config")), parse_lexicon(self.read_meta("lexicon"))
+            return check_network(Network(name, config, lexicon, lexicon_name))
+        except SpecError as error:
+            raise NodeError(f"{self.path}: the stored network is damaged: {error}; restore a copy") from error
 
     def read_height(self) -> Height:
         """Return the height of the last block; 0 when there is only genesis, which is not stored."""
@@ -179,13 +214,22 @@ class Store:
             return self._connection.execute(sql, values).fetchall()
 
 
+def _no_chain(path: Path) -> str:
+    folder = path.parent
+    return f"{folder} holds no chain ({FILE_NAME}): make one with `poaid mine --data-dir {folder}`"
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """Open with an exclusive lock, held until the connection is closed: one process a data directory."""
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
-    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
-        connection.execute(f"PRAGMA {pragma}")
-    connection.execute("BEGIN IMMEDIATE")
-    connection.commit()
+    try:
+        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.commit()
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -194,18 +238,22 @@ def _one_line(path: Path) -> Iterator[None]:
     """Turn the ways in which a database can fail into one line that says what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        hint = "another poaid uses it" if "locked" in str(error) else "check the disk's space and the permissions"
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without the extended part
+        hint = _HINTS.get(code, "the file is damaged: restore a copy or start a new --data-dir")
         raise NodeError(f"{path}: {error}; {hint}") from error
-    except sqlite3.DatabaseError as error:
-        raise NodeError(f"{path}: {error}; the file is damaged: restore a copy or start a new --data-dir") from error
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
 
 
 def _decode_account(data: bytes, path: Path) -> Account:
+    message = f"{path}: a stored account does not decode; the file is damaged: restore a copy"
     try:
         nonce, balance, storage_root, code_hash = rlp.decode(data)
-    except (rlp.DecodingError, ValueError, TypeError) as error:
-        raise NodeError(f"{path}: a stored account does not decode; the file is damaged: restore a copy") from error
-    return Account(int.from_bytes(nonce, "big"), int.from_bytes(balance, "big"), storage_root, code_hash)
+        account = Account(int.from_bytes(nonce, "big"), int.from_bytes(balance, "big"), storage_root, code_hash)
+        again = encode_account(account)
+    except (rlp.DecodingError, rlp.EncodingError, ValueError, TypeError) as error:
+        raise NodeError(message) from error
+    if again != data:  # leading zeros
+        raise NodeError(message)
+    return account

@@ -24,6 +24,6 @@ def main() -> None:
     """Run `poai`."""
     try:
         app()
-    except (SpecError, ModelError, NodeError) as error:
+    except (SpecError, ModelError, NodeError, OSError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)
