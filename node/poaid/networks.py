@@ -4,6 +4,7 @@ A network file is self-contained: every parameter and the whole model manifest, 
 are on the same network. `lexicon` in it names a pinned lexicon, or a JSON file beside it.
 """
 
+import json
 import tomllib
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from poai_spec.notation import Target
 from poai_spec.parameters import (
     PRESET_CHANGES,
     PRESET_MODELS,
+    UINT256_MAX,
     Config,
     ModelManifest,
     TokenRange,
@@ -28,11 +30,12 @@ from poaid.errors import NodeError
 from poaid.models import KnownModel, get_known_model, get_pinned_model
 
 MAX_FILE_BYTES = 1 << 20
-"""A network file has 2 KB; salt ranges of an odd vocabulary could make it larger, nothing makes it this large."""
+"""A network file has 2 KB and a lexicon 40 KB; an odd vocabulary makes them larger, but nothing this large."""
 
 PINNED_LEXICONS = frozenset(MANIFESTS.values())
 LOCAL_MODEL = "smollm2-135m"
 """Manifest of the model that the network `local` runs where none is named."""
+_TOML_TYPES = {str: "a text", list: "a list", int: "an integer", bool: "true or false"}
 HEX_INTEGERS = ("max_target", "initial_target")
 LONG_INTEGERS = ("epoch_blocks", "retarget_blocks", "spacing", "max_future", "genesis_timestamp")
 
@@ -58,13 +61,16 @@ def parse_target(text: str) -> Target:
     """Return the target of `--target`: 1..1000 thousandths, or `0x...` itself.
 
     Raises:
-        NodeError: neither.
+        NodeError: neither, or 2^256 and above.
         Invalid: `parameters/target-flag`.
     """
     try:
-        return int(text, 16) if text.startswith("0x") else get_target_of_flag(int(text))
+        target = int(text, 16) if text.startswith("0x") else get_target_of_flag(int(text))
     except ValueError:
         raise NodeError(f"--target {text!r} is no number: give 1..1000 (thousandths) or 0x... itself") from None
+    if target > UINT256_MAX:
+        raise NodeError(f"--target {text!r} has more than 256 bits: give 1..1000 (thousandths) or 0x... itself")
+    return target
 
 
 def get_network(name_or_file: str, model: str | None = None, target: Target | None = None) -> Network:
@@ -119,7 +125,7 @@ def format_network(network: Network) -> str:
     for key, value in asdict(network.config).items():
         if key != "model":
             lines.append(f"{key} = {_format_value(key, value)}")
-    lines += [f'lexicon = "{network.lexicon_name}"', "", "[model]"]
+    lines += [f"lexicon = {json.dumps(network.lexicon_name, ensure_ascii=False)}", "", "[model]"]
     for key, value in asdict(network.config.model).items():
         lines.append(f"{key} = {_format_value(key, value)}")
     return "\n".join(lines) + "\n"
@@ -160,13 +166,11 @@ def read_network(path: Path) -> Network:
         NodeError: missing, unreadable, not TOML, unknown or missing keys, or values of the wrong kind.
     """
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise NodeError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is no network file")
-        data = tomllib.loads(path.read_text("utf-8"))
+        data = tomllib.loads(_read_small(path).decode("utf-8"))
     except OSError as error:
         presets = ", ".join(PRESET_CHANGES)
         raise NodeError(f"no network {str(path)!r} ({error.strerror}): give a file or one of {presets}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NodeError(f"{path} is not TOML: {error}") from error
     lexicon_name, model = data.pop("lexicon", None), data.pop("model", None)
     if not isinstance(lexicon_name, str) or not isinstance(model, dict):
@@ -192,36 +196,53 @@ def _parse(kind: type, data: dict[str, Any], where: str) -> Any:
 
 def _parse_value(key: str, kind: Any, value: Any) -> Any:
     """Convert a TOML value to the field's Python value; raises ValueError or TypeError when it is none."""
-    result = value
+    if key in HEX_INTEGERS:
+        return _uint(int(_of_type(str, value), 16), 256)
+    if key == "salt_ranges":
+        return tuple(TokenRange(_uint(first, 32), _uint(last, 32)) for first, last in _of_type(list, value))
     if key == "profile":
-        result = str(value).encode("ascii")
-    elif key == "salt_ranges":
-        result = tuple(TokenRange(_uint(first, 32), _uint(last, 32)) for first, last in value)
-    elif key in HEX_INTEGERS:
-        result = _uint(int(value, 16), 256)
-    elif kind is bool:
-        if not isinstance(value, bool):
-            raise TypeError("expected true or false")
-    elif isinstance(value, str):
-        result = bytes.fromhex(value.removeprefix("0x"))
-        if len(result) != 32:
-            raise ValueError("expected 32 bytes")
-    elif key != "model":
-        result = _uint(value, 64 if key in LONG_INTEGERS else 32)
-    return result
+        return _of_type(str, value).encode("ascii")
+    if kind is bytes:
+        return _hash(_of_type(str, value))
+    if kind is int:
+        return _uint(value, 64 if key in LONG_INTEGERS else 32)
+    return _of_type(kind, value)
+
+
+def _of_type(kind: type, value: Any) -> Any:
+    if type(value) is not kind:  # True is an int to isinstance
+        raise TypeError(f"expected {_TOML_TYPES[kind]}")
+    return value
 
 
 def _uint(value: Any, bits: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << bits:
+    if not 0 <= _of_type(int, value) < 1 << bits:
         raise ValueError(f"expected an integer of {bits} bits")
+    return int(value)
+
+
+def _hash(text: str) -> bytes:
+    value = bytes.fromhex(text.removeprefix("0x"))
+    if len(value) != 32:
+        raise ValueError("expected 32 bytes")
     return value
 
 
 def _read_lexicon(name: str, network_file: Path) -> Lexicon:
     if name in PINNED_LEXICONS:
         return read_lexicon(name)
+    if Path(name).name != name or not name.isprintable():
+        raise NodeError(f"{network_file}: lexicon = {name!r} is neither a pinned one nor the name of a file beside it")
     path = network_file.parent / name
     try:
-        return parse_lexicon(path.read_bytes())
+        return parse_lexicon(_read_small(path))
     except OSError as error:
         raise NodeError(f"{network_file}: its lexicon {path} cannot be read: {error.strerror}") from error
+
+
+def _read_small(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise NodeError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is no network or lexicon")
+    return data

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from poai_spec.parameters import MAX_FUTURE_SHARE, Config, compute_network_id
+from poai_spec.parameters import MAX_FUTURE_SHARE, MAX_QUIZ_TOKENS, Config, compute_network_id
 from poaid.errors import NodeError
 from poaid.networks import check_network, format_network, get_network, parse_target, write_network
 
 app = typer.Typer(help="Make and show networks.", no_args_is_help=True)
+
+UINT64 = 2**64 - 1  # what the encoding of a config holds
 
 
 @app.command()
@@ -19,14 +21,24 @@ def new(
     base: Annotated[str, typer.Option("--from", help="Preset or network file to begin with.")] = "testnet",
     model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
     target: Annotated[str | None, typer.Option(help="Initial target: 1..1000 thousandths, or 0x...")] = None,
-    epoch_blocks: Annotated[int | None, typer.Option(min=1, help="Blocks in an epoch.")] = None,
-    retarget_blocks: Annotated[int | None, typer.Option(min=1, help="Blocks in a difficulty period.")] = None,
-    spacing: Annotated[int | None, typer.Option(min=1, help="Intended time between blocks, ms.")] = None,
-    max_future: Annotated[int | None, typer.Option(min=0, help="How far a stamp may lie ahead, ms.")] = None,
-    quiz_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of a quiz.")] = None,
-    salt_tokens: Annotated[int | None, typer.Option(min=0, help="Random tokens at its start.")] = None,
-    scored_tokens: Annotated[int | None, typer.Option(min=1, help="Positions whose loss counts.")] = None,
-    genesis_timestamp: Annotated[int | None, typer.Option(min=0, help="Stamp of genesis, ms since 1970.")] = None,
+    epoch_blocks: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Blocks in an epoch.")] = None,
+    retarget_blocks: Annotated[
+        int | None, typer.Option(min=1, max=UINT64, help="Blocks in a difficulty period.")
+    ] = None,
+    spacing: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Intended time between blocks, ms.")] = None,
+    max_future: Annotated[
+        int | None, typer.Option(min=0, max=UINT64, help="How far a stamp may lie ahead, ms.")
+    ] = None,
+    quiz_tokens: Annotated[int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Tokens of a quiz.")] = None,
+    salt_tokens: Annotated[
+        int | None, typer.Option(min=0, max=MAX_QUIZ_TOKENS, help="Random tokens at its start.")
+    ] = None,
+    scored_tokens: Annotated[
+        int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Positions whose loss counts.")
+    ] = None,
+    genesis_timestamp: Annotated[
+        int | None, typer.Option(min=0, max=UINT64, help="Stamp of genesis, ms since 1970.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a network file: a preset with some of its numbers changed.

@@ -49,10 +49,10 @@ def show_quiz(
         engine = load_engine(source, net.config, threads)
     evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
     texts = [text.decode("utf-8", "replace") for text in read_vocabulary(resolve_model(source)).tokens]
-    console.print(f"[bold]quiz[/] {get_quiz_name(quiz.salt)}   [dim]seed 0x{quiz_seed.hex()}[/]")
-    console.print(_describe_questions(quiz))
+    console.print(f"[bold]quiz[/] {get_quiz_name(quiz.salt)}   [dim]seed 0x{quiz_seed.hex()}[/]", soft_wrap=True)
+    console.print(_describe_questions(quiz), soft_wrap=True)
     console.print(_describe_tokens(quiz, evaluation, texts))
-    console.print(_describe_result(quiz, evaluation, net))
+    console.print(_describe_result(quiz, evaluation, net), soft_wrap=True)
 
 
 def _describe_questions(quiz: Quiz) -> Text:
@@ -66,7 +66,8 @@ def _describe_tokens(quiz: Quiz, evaluation: Evaluation, texts: list[str]) -> Ta
     table = Table("position", "token", "text", "loss, bits", "probability", title="scored tokens", title_justify="left")
     for position, nll in zip(quiz.scored, evaluation.nlls, strict=True):
         token = quiz.tokens[position]
-        row = (str(position), str(token), repr(texts[token]), f"{nll / BITS:.3f}", f"{2.0 ** -(nll / BITS):.3%}")
+        text = Text(repr(texts[token]))  # not a str: rich would read "[...]" in a token as mark-up
+        row = (str(position), str(token), text, f"{nll / BITS:.3f}", f"{2.0 ** -(nll / BITS):.3%}")
         table.add_row(*row)
     return table
 
