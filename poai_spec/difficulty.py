@@ -156,10 +156,11 @@ def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None
 
 #     ln(T_n / T_0) <= (b_n - b_0) / E - n <= (elapsed + max_future) / E - n,
 
-# because b_n is at most `max_future` ahead of the clock; elapsed is counted from b_0, and the first b_0 is block 1, which
-# saw the real time or lost some. So n periods that leave the difficulty where it was take at least n E - `max_future` of
-# real time, whatever the stamps say and whoever chose them. With `max_future <= E / 10` the lead is a tenth of a period,
-# once. Equality needs r_i = 1 throughout: every other pattern only makes the target smaller.
+# because b_n is at most `max_future` ahead of the clock, with elapsed counted from the stamp b_0. So n periods that leave
+# the difficulty where it was take at least n E - `max_future` of time since b_0, whatever the stamps say and whoever
+# chose them. With `max_future <= E / 10` the lead is a tenth of a period, once. Equality needs r_i = 1 throughout: every
+# other pattern only makes the target smaller. Stamps behind the clock are no loan that was not paid for: the time that
+# they leave unclaimed was charged as difficulty before.
 
 # **Why the rule `period-not-forward` is needed.** Without it some r_i can be negative, and below ln(1/4) + 1 = -0.39 the
 # clamp at 1/4 gives more than r - 1. The stamps +4E, +4E, +4E, -12E claim no time in all and multiply the target by
@@ -171,8 +172,10 @@ def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None
 # attack), and difficulty falls without bound.
 
 # **Why block 1 is the anchor.** Genesis carries a fixed stamp; a network started months later would claim a first period
-# of months. Block 1 has a real one, and its own interval counts for nothing.
+# of months. Block 1 has a real one, and its own interval counts for nothing. It is also the one stamp that nothing is
+# charged for: who mines it may set it as early as genesis, and a miner who then holds most of the hash rate can claim the
+# time between bit by bit. So a network's genesis stamp belongs shortly before its launch, and block 1 is worth a look.
 
 # **Why the target and not the work is scaled.** `target * actual // E` rounds down, at most one part in the target.
 
-# An absolute schedule (ASERT) was weighed in ADR 0002.
+# An absolute schedule (ASERT) was weighed and not taken: decision 0003 in `docs/adr`.
