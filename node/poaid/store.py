@@ -154,7 +154,7 @@ class Store:
         rows = self._query("SELECT value FROM meta WHERE key = ?", (key,))
         if not rows:
             raise NodeError(f"{self.path} has no {key!r}: it was not made by poaid, or is damaged; restore a copy")
-        return bytes(rows[0][0])
+        return self._blob(rows[0][0])
 
     def read_text(self, key: str) -> str:
         """Return one of the texts written at the start.
@@ -188,7 +188,7 @@ class Store:
         """Yield height, hash and encoding of every stored block, ascending."""
         with _one_line(self.path), closing(self._connection.cursor()) as cursor:
             for height, block_hash, data in cursor.execute("SELECT height, hash, data FROM blocks ORDER BY height"):
-                yield int(height), bytes(block_hash), bytes(data)
+                yield height, self._blob(block_hash), self._blob(data)
 
     def read_state(self) -> State:
         """Return the accounts after the last block.
@@ -197,7 +197,7 @@ class Store:
             NodeError: an account's encoding is damaged.
         """
         return {
-            bytes(address): _decode_account(bytes(data), self.path)
+            self._blob(address): _decode_account(self._blob(data), self.path)
             for address, data in self._query("SELECT address, data FROM accounts")
         }
 
@@ -208,6 +208,11 @@ class Store:
         with _one_line(self.path), self._connection as transaction:
             transaction.execute("INSERT INTO blocks VALUES (?, ?, ?)", row)
             transaction.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?)", accounts)
+
+    def _blob(self, value: object) -> bytes:
+        if not isinstance(value, bytes):  # SQLite keeps to its types when it writes, and does not look when it reads
+            raise NodeError(f"{self.path}: a stored value is no bytes; the file is damaged: restore a copy")
+        return value
 
     def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with _one_line(self.path):
@@ -238,6 +243,8 @@ def _one_line(path: Path) -> Iterator[None]:
     """Turn the ways in which a database can fail into one line that says what to do."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite's own message quotes damaged text
+        raise NodeError(f"{path}: the file is damaged: restore a copy or start a new --data-dir") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF  # without the extended part
         hint = _HINTS.get(code, "the file is damaged: restore a copy or start a new --data-dir")
