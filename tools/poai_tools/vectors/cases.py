@@ -1,12 +1,17 @@
 """How a suite states its cases: an input, and what to say about it. The specification gives the result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from poai_spec.drbg import Drbg
 from poai_spec.notation import Hash32, tagged_hash
 from poai_tools.vectors.registry import FUNCTIONS, Function, call
+
+SLOW = "slow"
+"""The flag of a case that takes minutes: `check` and `generate` leave it out unless `--slow` is given."""
+Keep = Callable[[Function, str, Mapping[str, Any]], dict[str, Any] | None]
+"""From function, case id and input (JSON form) to the committed result of a case that is not computed now, or None."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,13 @@ def derive(suite: str, case_id: str) -> Drbg:
     return Drbg(derive_seed(suite, case_id))
 
 
-def make_document(file: CaseFile) -> dict[str, Any]:
-    """Run the specification on every case and return the file's JSON document."""
+def make_document(file: CaseFile, keep: Keep | None = None) -> dict[str, Any]:
+    """Run the specification on every case and return the file's JSON document.
+
+    Args:
+        file: the cases.
+        keep: gives the result fields of the cases that are not run (slow ones, models not at hand); None runs all.
+    """
     function = file.function
     return {
         "format": 1,
@@ -68,17 +78,21 @@ def make_document(file: CaseFile) -> dict[str, Any]:
         "summary": function.summary,
         "derivation": file.derivation,
         "flags": {name: {"why": why, "effect": effect} for name, (why, effect) in file.flags.items()},
-        "cases": [_make_case(function, case) for case in file.cases],
+        "cases": [_make_case(function, case, keep) for case in file.cases],
     }
 
 
-def _make_case(function: Function, case: Case) -> dict[str, Any]:
+def _make_case(function: Function, case: Case, keep: Keep | None) -> dict[str, Any]:
     data = function.input.to_json(case.input)
+    entry = {"id": case.id, "comment": case.comment, "flags": list(case.flags), "input": data}
+    kept = keep(function, case.id, data) if keep else None
+    if kept is not None:
+        return entry | kept
     outcome = call(function, data)
-    entry = {"id": case.id, "comment": case.comment, "flags": list(case.flags), "input": data, "result": outcome.result}
     if outcome.result == "valid":
-        return entry | {"output": outcome.output}
-    return entry | {"code": outcome.code, "base": case.base, "defect": list(case.defect)}
+        return entry | {"result": "valid", "output": outcome.output}
+    negative = {"code": outcome.code, "base": case.base, "defect": list(case.defect)}
+    return entry | {"result": outcome.result} | negative
 
 
 def find_function(suite: str, name: str) -> Function | None:

@@ -4,8 +4,10 @@ from typing import Any
 
 from poai_spec.drbg import Drbg
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
-from poai_tools.vectors.kinds import HASH32, UINT32, UINT64, Array, Integer, Record
+from poai_tools.vectors.kinds import HASH32, UINT64, Array, Integer, Record
 from poai_tools.vectors.registry import Function, register
+
+COUNT = Integer(0, 2**10)
 
 NEXT_UINT64 = register(
     Function(
@@ -13,7 +15,7 @@ NEXT_UINT64 = register(
         name="next_uint64",
         page="drbg",
         summary="the first `count` 64-bit integers of a seed's stream",
-        input=Record({"seed": HASH32, "count": UINT32}),
+        input=Record({"seed": HASH32, "count": COUNT}),
         output=Record({"values": Array(UINT64)}),
         run=lambda i: {"values": _draw(i["seed"], i["count"])},
     )
@@ -24,7 +26,7 @@ BELOW = register(
         name="below",
         page="drbg",
         summary="`count` uniform integers below `n`, drawn one after another",
-        input=Record({"seed": HASH32, "n": Integer(1, 2**64), "count": UINT32}),
+        input=Record({"seed": HASH32, "n": Integer(1, 2**64), "count": COUNT}),
         output=Record({"values": Array(UINT64)}),
         run=lambda i: {"values": _draw_below(i["seed"], i["n"], i["count"])},
     )
