@@ -25,7 +25,7 @@ from poai_spec.work import check_trace, get_quiz, verify_work
 
 # | | code | class | needs | costs |
 # | --- | --- | --- | --- | --- |
-# | 1 | `encoding/undecodable`, `encoding/not-canonical` | Malformed | the bytes | decoding |
+# | 1 | `encoding/undecodable` | Malformed | the bytes | decoding |
 # | 2 | `header/version` | Invalid | the header | a comparison |
 # | 3 | `body/transactions-not-active` | Invalid | the header | a comparison |
 # | 4 | `fork-choice/known-invalid` | Invalid | earlier verdicts | a hash, a look-up |

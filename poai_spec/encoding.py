@@ -98,23 +98,23 @@ def encode(value: Any) -> bytes:
 # ### `decode`
 
 # The library raises errors of many classes on hostile bytes, among them `AttributeError` and plain `ValueError`, and it
-# accepts a list whose first offset is wrong. Hence one place that turns all of them into `Malformed`, and the comparison
-# with the encoding of the result.
+# does not look at the first offset of some types at all. Hence one place that turns all of them into `Malformed`, and the
+# comparison with the encoding of the result. Whether a decoder stops by itself or finds out by comparing makes no
+# difference: both are the same code.
 
 
 def decode(kind: type[T], data: bytes) -> T:
     """Return the container of class `kind` that `data` encodes.
 
     Raises:
-        Malformed: `encoding/undecodable`, `encoding/not-canonical`.
+        Malformed: `encoding/undecodable`, for all bytes but those that `encode` gives for some value.
     """
     try:
         value = from_plain(kind, get_sedes(kind).deserialize(data))
-        again = encode(value)
+        if (again := encode(value)) != data:
+            raise ValueError(f"the value has another encoding, of {len(again)} bytes")
     except (SSZException, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise Malformed("encoding/undecodable", f"{len(data)} bytes are no {kind.__name__}: {error}") from error
-    if again != data:
-        raise Malformed("encoding/not-canonical", f"{kind.__name__} has another encoding of {len(again)} bytes")
     return value
 
 
@@ -139,11 +139,12 @@ def decode(kind: type[T], data: bytes) -> T:
 
 # | code | class | meaning |
 # | --- | --- | --- |
-# | `encoding/undecodable` | Malformed | the bytes are no SSZ serialisation of the expected type |
-# | `encoding/not-canonical` | Malformed | the bytes decode, but the value's encoding is another |
+# | `encoding/undecodable` | Malformed | the bytes are not the SSZ serialisation of a value of the expected type |
 
 # ## Rationale
 
+# - **One code for all of it.** Decoders differ in how far they read on after a fault, so two codes, one for what does not
+#   decode and one for what decodes but is written differently, would depend on the library.
 # - **SSZ, not JSON or RLP.** Fixed offsets, no choice in how to write a number, implementations in every language that
 #   has an Ethereum client. RLP appears only inside the account trie, whose format is Ethereum's.
 # - **No `hash_tree_root`.** Nothing here needs a Merkle proof into a header, and one flat hash is easier to get right.
