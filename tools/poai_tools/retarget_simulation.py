@@ -56,7 +56,7 @@ class Strategy:
 
     def __str__(self) -> str:
         steps = " ".join(step if isinstance(step, str) else f"{step:+g}" for step in self.pattern)
-        return f"[{steps}] begin {self.begin}, others {self.filler}, after {self.delay} periods"
+        return f"({steps}) begin {self.begin}, others {self.filler}, after {self.delay} periods"
 
 
 HONEST = Strategy((TRUE,), TRUE, TRUE, 0)
