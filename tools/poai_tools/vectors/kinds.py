@@ -212,6 +212,52 @@ class Optional:
         return None if data is None else self.item.from_json(data, where)
 
 
+@dataclass(frozen=True)
+class Table:
+    """An object whose field names are data, with values of one kind; a dictionary in Python."""
+
+    item: Kind
+
+    @property
+    def name(self) -> str:
+        return f"object of {self.item.name}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "additionalProperties": self.item.schema()}
+
+    def to_json(self, value: Any) -> Any:
+        return {key: self.item.to_json(item) for key, item in value.items()}
+
+    def from_json(self, data: Any, where: str) -> Any:
+        if not isinstance(data, dict):
+            raise KindError(f"{where}: expected an object")
+        return {key: self.item.from_json(item, f"{where}/{key}") for key, item in data.items()}
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """An object with exactly one of several fields, its name saying what the value is; (name, value) in Python."""
+
+    fields: Mapping[str, Kind]
+
+    @property
+    def name(self) -> str:
+        return " or ".join(f"{{{key}: {kind.name}}}" for key, kind in self.fields.items())
+
+    def schema(self) -> dict[str, Any]:
+        return {"anyOf": [Record({key: kind}).schema() for key, kind in self.fields.items()]}
+
+    def to_json(self, value: Any) -> Any:
+        key, item = value
+        return {key: self.fields[key].to_json(item)}
+
+    def from_json(self, data: Any, where: str) -> Any:
+        if not isinstance(data, dict) or len(data) != 1 or not data.keys() <= self.fields.keys():
+            raise KindError(f"{where}: expected an object with one of the fields {', '.join(self.fields)}")
+        ((key, item),) = data.items()
+        return key, self.fields[key].from_json(item, f"{where}/{key}")
+
+
 UINT8 = Integer(0, 2**8 - 1)
 UINT32 = Integer(0, 2**32 - 1)
 UINT64 = Integer(0, 2**64 - 1)
