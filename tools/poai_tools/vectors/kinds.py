@@ -103,13 +103,14 @@ class Hex:
 
 @dataclass(frozen=True)
 class Text:
-    """A string; one of `choices` if there are any."""
+    """A string; one of `choices` if there are any. A long list of choices takes a `title` for the signature table."""
 
     choices: tuple[str, ...] = ()
+    title: str = ""
 
     @property
     def name(self) -> str:
-        return " | ".join(self.choices) if self.choices else "text"
+        return self.title or (" | ".join(self.choices) if self.choices else "text")
 
     def schema(self) -> dict[str, Any]:
         return {"type": "string"} | ({"enum": list(self.choices)} if self.choices else {})
@@ -143,16 +144,17 @@ class Boolean:
 
 @dataclass(frozen=True)
 class Array:
-    """A list of values of one kind, a tuple in Python."""
+    """A list of values of one kind, at least `least` of them; a tuple in Python."""
 
     item: Kind
+    least: int = 0
 
     @property
     def name(self) -> str:
-        return f"list of {self.item.name}"
+        return f"list of {self.item.name}" + (f", at least {self.least}" if self.least else "")
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": self.item.schema()}
+        return {"type": "array", "items": self.item.schema()} | ({"minItems": self.least} if self.least else {})
 
     def to_json(self, value: Any) -> Any:
         return [self.item.to_json(item) for item in value]
@@ -160,6 +162,8 @@ class Array:
     def from_json(self, data: Any, where: str) -> Any:
         if not isinstance(data, list):
             raise KindError(f"{where}: expected a list")
+        if len(data) < self.least:
+            raise KindError(f"{where}: expected at least {self.least} items, found {len(data)}")
         return tuple(self.item.from_json(item, f"{where}/{n}") for n, item in enumerate(data))
 
 

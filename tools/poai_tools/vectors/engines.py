@@ -1,0 +1,77 @@
+"""The models that vectors name, and the engine that runs them.
+
+`choose_engine` decides for the whole process whether our side computes with the exact engine or with the reference.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+from poai_engine.exact import ExactEngine
+from poai_engine.gguf_file import read_gguf
+from poai_engine.model_store import resolve_model
+from poai_engine.reference import ReferenceEngine
+from poai_spec.block import Judge
+from poai_spec.engine import Engine
+from poai_spec.lexicon import Lexicon, read_lexicon
+from poai_spec.parameters import Config
+from poai_spec.weights import GgufFile
+from poai_spec.work import MemoEngine
+
+STORED = {  # name in vectors -> name in the model store
+    "mini": "mini",
+    "smollm2-135m": "smollm2",
+    "tinyllama-shape": "tinyllama-shape",
+    "tinyllama-1.1b": "tinyllama",
+}
+LEXICONS = ("mini", "smollm2-135m", "tinyllama-shape", "tinyllama-1.1b")
+"""The lexicons of `specs/manifests`; vectors name them in the field `lexicon`."""
+ENGINES: dict[str, Callable[[GgufFile], Engine]] = {"exact": ExactEngine, "reference": ReferenceEngine}
+
+_choice = "exact"
+
+
+def choose_engine(name: str) -> None:
+    """Let `get_engine` give engines of this name (`exact` or `reference`) from now on."""
+    global _choice  # noqa: PLW0603
+    assert name in ENGINES, name
+    _choice = name
+
+
+def get_chosen_engine() -> str:
+    """Return the name that `choose_engine` was given last."""
+    return _choice
+
+
+@cache
+def get_gguf(model: str) -> GgufFile:
+    """Return a stored model's file.
+
+    Raises:
+        ModelError: it is not at hand, or damaged.
+    """
+    return read_gguf(resolve_model(STORED[model]))
+
+
+@cache
+def _make_engine(model: str, choice: str) -> Engine:
+    return MemoEngine(ENGINES[choice](get_gguf(model)))
+
+
+def get_engine(model: str) -> Engine:
+    """Return the chosen engine with a stored model, made once; it remembers the quizzes that it replayed.
+
+    Raises:
+        ModelError: as `get_gguf`.
+    """
+    return _make_engine(model, _choice)
+
+
+@cache
+def get_lexicon(name: str) -> Lexicon:
+    """Return a lexicon of `specs/manifests`, read once."""
+    return read_lexicon(name)
+
+
+def get_judge(config: Config, lexicon: str, model: str) -> Judge:
+    """Return what blocks are judged with."""
+    return Judge(config, get_lexicon(lexicon), get_engine(model))
