@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 ERROR_CLASSES = ("SpecError", "Invalid", "Malformed", "NotYet")
 CODE = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
-TABLE_ROW = re.compile(r"\| `([^`]+)` \| (\w+) \|")
+TABLE_ROW = re.compile(r"\| `([^`]+)` \| (\w+) \| (.*) \|")
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,13 @@ def find_fences(markdown: str) -> Iterator[Fence]:
             heading = line
 
 
-def find_codes_in_table(markdown: str) -> dict[str, str]:
-    """Return the page's table of rejection codes as code and class; empty when the page has none."""
+def find_code_rows(markdown: str) -> list[tuple[str, str, str]]:
+    """Return the rows of the page's table of rejection codes: code, class, meaning."""
     _, _, section = markdown.partition("\n## Rejection codes\n")
     rows = re.split(r"\n## ", section)[0].splitlines()
-    return {match[1]: match[2] for match in map(TABLE_ROW.match, rows) if match}
+    return [(match[1], match[2], match[3]) for match in map(TABLE_ROW.match, rows) if match]
+
+
+def find_codes_in_table(markdown: str) -> dict[str, str]:
+    """Return the page's table of rejection codes as code and class; empty when the page has none."""
+    return {code: kind for code, kind, _ in find_code_rows(markdown)}

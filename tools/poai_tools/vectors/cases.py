@@ -10,8 +10,8 @@ from poai_tools.vectors.registry import FUNCTIONS, Function, call
 
 SLOW = "slow"
 """The flag of a case that takes minutes: `check` and `generate` leave it out unless `--slow` is given."""
-Keep = Callable[[Function, str, Mapping[str, Any]], dict[str, Any] | None]
-"""From function, case id and input (JSON form) to the committed result of a case that is not computed now, or None."""
+Keep = Callable[["Case", dict[str, Any]], dict[str, Any] | None]
+"""From a case and its input in JSON form to the committed result of a case that is not computed now, or None."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def make_document(file: CaseFile, keep: Keep | None = None) -> dict[str, Any]:
 def _make_case(function: Function, case: Case, keep: Keep | None) -> dict[str, Any]:
     data = function.input.to_json(case.input)
     entry = {"id": case.id, "comment": case.comment, "flags": list(case.flags), "input": data}
-    kept = keep(function, case.id, data) if keep else None
+    kept = keep(case, data) if keep else None
     if kept is not None:
         return entry | kept
     outcome = call(function, data)

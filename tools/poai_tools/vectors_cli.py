@@ -1,0 +1,176 @@
+"""`poai vectors`: make the conformance vectors, and check specifications and foreign clients with them."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from poai_tools.spec_cli import fail, find_checkout
+from poai_tools.vectors import check as checks
+from poai_tools.vectors import files
+from poai_tools.vectors.at_hand import find_missing
+from poai_tools.vectors.client import Client
+from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.serve import serve
+from poai_tools.vectors.suites import SUITES
+
+app = typer.Typer(help="Conformance vectors: make them, check a client with them.", no_args_is_help=True)
+
+Folder = Annotated[
+    Path | None,
+    typer.Option("--vectors", help="The folder test_vectors; by default that of the checkout around this folder."),
+]
+Slow = Annotated[bool, typer.Option("--slow", help="Run the slow cases too (minutes, large models).")]
+Suites = Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.")]
+Timeout = Annotated[float, typer.Option(help="Seconds for one answer.", min=0.01)]
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn an error of the vector tools into its line and exit status."""
+    try:
+        yield
+    except VectorsError as error:
+        fail(str(error), error.status)
+
+
+def find_folder(folder: Path | None) -> Path:
+    """Return the folder `test_vectors`."""
+    if folder is not None:
+        if not folder.is_dir():
+            raise VectorsError(f"{folder} is no folder", status=2)
+        return folder
+    root = find_checkout(Path.cwd())
+    if root is None:
+        raise VectorsError("no specs/notation.md here or above: run this inside a checkout, or give --vectors", 2)
+    return root / files.FOLDER
+
+
+@app.command()
+def generate(
+    suites: Annotated[list[str] | None, typer.Argument(help="Suites; by default all.", metavar="[SUITE]...")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 if a file is missing, stale or extra.")
+    ] = False,
+    slow: Slow = False,
+) -> None:
+    """Write the vectors from the specification.
+
+    Results that are not computed here (slow cases, models that are not at hand) stay as they are committed.
+    """
+    with one_line():
+        checks.require_suites(suites or ())
+        root = find_folder(None)
+        chosen = [name for name in SUITES if not suites or name in suites]
+        made: dict[str, str] = {}
+        with Console(stderr=True).status("") as status:
+            for name in chosen:
+                status.update(f"computing {name}")
+                made |= files.make_suite(root, name, slow=slow, find_missing=find_missing)
+        if not suites:
+            made |= files.make_tables(root.parent / "specs")
+        files.check_sizes(root, made)
+        found = files.compare(root, made, chosen)
+        if not check:
+            for name in (*found.missing, *found.stale):
+                files.write(root / name, made[name])
+        show_comparison(found, check=check)
+
+
+def show_comparison(found: files.Comparison, *, check: bool) -> None:
+    """Print each file that differed; exit 1 if that is a failed check."""
+    for word, names in (("missing", found.missing), ("stale", found.stale)):
+        for name in names:
+            print(f"{word if check else 'written'}: {files.FOLDER}/{name}")
+    for name in found.extra:
+        print(f"extra: {files.FOLDER}/{name}: no suite makes it; remove it")
+    print(f"{found.same} files are up to date")
+    if check and (found.missing or found.stale or found.extra):
+        fail("the committed vectors are not those of the specification: run `poai vectors generate` and commit", 1)
+
+
+@app.command()
+def check(
+    suites: Suites = None,
+    cases: Annotated[
+        list[str] | None, typer.Option("--case", help="Only ID, FUNCTION or SUITE/FUNCTION/ID; may be repeated.")
+    ] = None,
+    client: Annotated[
+        str | None, typer.Option(help="Check this program instead of our specification.", metavar="CMD")
+    ] = None,
+    timeout: Timeout = 60.0,
+    slow: Slow = False,
+    fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")] = None,
+    file: Annotated[Path | None, typer.Option(help="Check this case file, such as one that fuzz wrote.")] = None,
+    folder: Folder = None,
+) -> None:
+    """Run the committed vectors; exit 1 on any failure."""
+    with one_line():
+        committed = checks.read_file(file) if file else checks.read_cases(find_folder(folder), suites or list(SUITES))
+        chosen = checks.select(committed, cases or ())
+        results = []
+        with open_answerer(client, timeout) as answerer, Console(stderr=True).status("") as status:
+            missing = (lambda _: None) if client else find_missing
+            for result in checks.run_cases(chosen, answerer, slow=slow, find_missing=missing):
+                results.append(result)
+                status.update(result.case.path)
+                if fail_fast and result.status == checks.FAILED:
+                    break
+        checks.report(Console(), results)
+        if json_file:
+            files.write(json_file, files.format_json(checks.make_report(results)))
+    if any(result.status == checks.FAILED for result in results):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def open_answerer(client: str | None, timeout: float) -> Iterator[checks.Answerer]:
+    """Open our specification, or a client's command line."""
+    if client is None:
+        yield checks.SpecAnswerer()
+        return
+    with Client(split_command(client), timeout) as program:
+        yield program
+
+
+def split_command(text: str) -> list[str]:
+    """Return a command line's words."""
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise VectorsError(f"the client's command line is malformed ({error}): {text}", status=2) from error
+    if not words:
+        raise VectorsError("the client's command line is empty", status=2)
+    return words
+
+
+@app.command("serve")
+def serve_command() -> None:
+    """Answer requests on standard input with our specification: a client like any other."""
+    try:
+        serve(sys.stdin.buffer, sys.stdout.buffer)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    finally:
+        # Nobody may be reading any more; Python would complain about it at its end.
+        if sys.stdout.closed is False:
+            quiet_end()
+
+
+def quiet_end() -> None:
+    """Flush standard output; if its reader is gone, send the rest nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    app()
