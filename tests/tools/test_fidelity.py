@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from poai_tools import fidelity
-from poai_tools.float_pass import FloatModel, compute_final_rows, score
 from rich.console import Console
 
 from poai_engine.errors import ModelError
 from poai_engine.exact import ExactEngine
 from poai_engine.gguf_file import read_gguf
+from poai_tools import fidelity
+from poai_tools.float_pass import FloatModel, compute_final_rows, score
 
 
 def test_scores() -> None:

@@ -9,8 +9,8 @@ module runs cheaper passes over quizzes, rounds their rows as the page `inferenc
 - the rows of one position, and the quizzes, that it predicts as a whole.
 
 Misses are *not* independent: the residuals of one position are wrong together, and an exponent that is off spoils its
-whole row. So the bits are a figure for comparing passes, not a proof. What speaks directly are the whole rows: a quiz is
-all its rows, so a pass that predicts none of some hundred rows is far from a quiz.
+whole row. So the bits are a figure for comparing passes, not a proof. What speaks directly are the whole rows: a quiz
+is all its rows, so a pass that predicts none of some hundred rows is far from a quiz.
 
 The passes: floating point with the file's weights and with the int8 ones; the profile with 8-bit activations; the
 profile without the one block whose absence spoils the least. The last pass rounds every row as the profile does, in
@@ -109,8 +109,9 @@ def run_without_each_block(model: FloatModel, tokens: tuple[int, ...]) -> list[F
 
 
 def find_least_block(model: FloatModel, tokens: tuple[int, ...], exact: Entries) -> int:
-    """Return the block, from 0, whose absence spoils the fewest entries of one quiz."""
-    variants = predict_entries(run_without_each_block(model, tokens))
+    """Return the block, from 0, whose absence spoils the fewest entries of the first half of one quiz."""
+    half = len(tokens) // 2
+    variants, exact = predict_entries(run_without_each_block(model, tokens[:half])), exact[:half]
     return max(range(len(variants)), key=lambda n: judge("", [variants[n]], [exact], 0, cheaper=True).m)
 
 
@@ -138,7 +139,6 @@ def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: Non
     least = find_least_block(rounded, sequences[0], exact[0])
     passes = []
     for name, cheap_model, skipped in (
-        ("float64, the file's weights", FloatModel(gguf), None),
         ("float32, the file's weights", FloatModel(gguf, np.float32), None),
         ("float32, int8 weights", FloatModel(gguf, np.float32, integers=integers), None),
         ("8-bit activations", FloatModel(gguf, np.float32, integers=integers, activation_bits=7), None),
