@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poai_tools.vectors.cases import CaseFile
-from poai_tools.vectors.suites import drbg
+from poai_tools.vectors.suites import drbg, fixed_point
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,11 @@ class SuiteEntry:
     make_files: Callable[[], list[CaseFile]]
 
 
-SUITES: dict[str, SuiteEntry] = {entry.name: entry for entry in (SuiteEntry("drbg", drbg.make_files),)}
+SUITES: dict[str, SuiteEntry] = {
+    entry.name: entry
+    for entry in (
+        SuiteEntry("drbg", drbg.make_files),
+        SuiteEntry("fixed_point", fixed_point.make_files),
+    )
+}
 """In the order in which a client is best built."""

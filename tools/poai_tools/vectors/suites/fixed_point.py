@@ -272,7 +272,14 @@ def _frequency() -> CaseFile:
 
 def _cos_sin_file() -> CaseFile:
     cases = []
-    places = {"origin": (0, 0), "one": (1, 0), "quarter": (11, 0), "slow": (63, 31), "far": (2047, 1), "last": (65535, 7)}
+    places = {
+        "origin": (0, 0),
+        "one": (1, 0),
+        "quarter": (11, 0),
+        "slow": (63, 31),
+        "far": (2047, 1),
+        "last": (65535, 7),
+    }
     for name, (position, pair) in places.items():
         values = {"position": position, "pair": pair, "head_dim": 64, "base": BASES["10000"]}
         flags = ("boundary",) if name in ("origin", "last") else ()
