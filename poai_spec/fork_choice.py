@@ -224,7 +224,6 @@ def on_invalid(store: Store, block_hash: Hash32) -> Store:
     return replace(
         store,
         kept={h: kept for h, kept in store.kept.items() if h not in branch},
-        orphans={h: orphan for h, orphan in store.orphans.items() if h not in branch},
         invalid={h: None for h in invalid if h not in oldest},
     )
 
@@ -323,8 +322,7 @@ def keep_header(store: Store, header: Header, peer: bytes, judge: Judge) -> Stor
     check_header_in_chain(header, get_chain(store, parent), judge.config, store.now)
     store = make_room(store, header, peer)
     work = store.kept[parent].work + compute_work(header.core.target)
-    orphans = {h: orphan for h, orphan in store.orphans.items() if h != block_hash}
-    return replace(store, kept={**store.kept, block_hash: Kept(header, work, peer, None)}, orphans=orphans)
+    return replace(store, kept={**store.kept, block_hash: Kept(header, work, peer, None)})
 
 
 # ### `make_room`
