@@ -4,12 +4,12 @@ import { concat, uint64Le } from "./bytes.js";
 import { keccak256 } from "./keccak.js";
 
 export function getEpoch(height, config) {
-  return height / config.epochBlocks; // both are positive, so truncation is floor
+  return height / config.epoch_blocks; // both are positive, so truncation is floor
 }
 
 /** The height of the block whose hash is the seed of `epoch`, for epoch >= 1. */
 export function getSeedHeight(epoch, config) {
-  return epoch * config.epochBlocks - 1n;
+  return epoch * config.epoch_blocks - 1n;
 }
 
 /** The only hash without a tag. */

@@ -1,0 +1,226 @@
+// Follows specs/inference.md: the forward pass in exact integers.
+//
+// Rows are arrays of Numbers that hold int32 values. Where the page's table of bounds says "float64 exact", the step is
+// computed in doubles, and `roundShiftDouble` is the page's `round_shift`; every other step uses BigInt. So no step
+// rounds where the page does not.
+
+import {
+  LOG2E,
+  abs,
+  bitLength,
+  clamp,
+  cosSin,
+  divRound,
+  exp2Neg,
+  floorDiv,
+  isqrt,
+  log2Fixed,
+  roundShift,
+} from "./fixed_point.js";
+import { computeLayerEntry, computeOutputEntry } from "./loss.js";
+import { roundShiftDouble } from "./weights.js";
+
+const RESIDUAL_Q = 14;
+const ACTIVATION_Q = 16;
+const ACTIVATION_BITS = 11;
+const ROTATED_LIMIT = 20;
+const VALUE_LIMIT = 24;
+
+/** `clamp` on a double. */
+function clampDouble(x, n) {
+  return Math.max(-(2 ** n), Math.min(2 ** n - 1, x));
+}
+
+function largestMagnitude(row) {
+  return row.reduce((largest, v) => Math.max(largest, Math.abs(v)), 0);
+}
+
+/** `bit_length` of a Number in 0 .. 2^32 - 1. */
+function bitLengthDouble(x) {
+  return 32 - Math.clz32(x);
+}
+
+// Linear maps
+
+/** [e, a] with x about a * 2^e and every a in -2048 .. 2048. */
+export function quantiseRow(x) {
+  const e = Math.max(0, bitLengthDouble(largestMagnitude(x)) - ACTIVATION_BITS);
+  return [e, x.map((v) => roundShiftDouble(v, e))];
+}
+
+/** The exact sums of products of a quantised row with every row of a matrix: below 2^33. */
+export function computeSums(matrix, a) {
+  return matrix.rows.map((row) => {
+    let sum = 0;
+    for (let i = 0; i < row.length; i++) sum += a[i] * row[i];
+    return sum;
+  });
+}
+
+/**
+ * Multiply a Q16 row by a matrix. The right shift is exact in doubles by the table of bounds, the left shift because it
+ * only multiplies an exact double by a power of two.
+ */
+export function linear(matrix, x, qOut = ACTIVATION_Q) {
+  const [e, a] = quantiseRow(x);
+  const shift = matrix.k + 24 - e + ACTIVATION_Q - qOut;
+  return computeSums(matrix, a).map((sum, o) =>
+    clampDouble(roundShiftDouble(sum * matrix.multipliers[o], shift), 31),
+  );
+}
+
+// RMSNorm
+
+/** x / sqrt(mean(x^2) + epsilon) * gain; x is Q14, the gains and the result are Q16. */
+export function rmsNorm(x, gains, epsilon) {
+  const s = Math.max(-8, bitLengthDouble(largestMagnitude(x)) - 24);
+  const xs = x.map((v) => BigInt(roundShiftDouble(v, s)));
+  const [numerator, denominator] = epsilon.asRatio();
+  const sumOfSquares = xs.reduce((sum, v) => sum + v * v, 0n);
+  const epsilonTerm = divRound(numerator << BigInt(28 - 2 * s), denominator);
+  const mean = floorDiv(sumOfSquares, BigInt(x.length)) + epsilonTerm;
+  const r = isqrt(mean << 12n);
+  const inv = r > 0n ? (1n << 53n) / r : 0n;
+  return xs.map((v, i) => roundShiftDouble(Number(roundShift(v * inv, 31n)) * gains[i], 16));
+}
+
+// Attention
+
+const rotations = new Map();
+
+/** [cos, sin] in Q15 of a position and a pair, as Numbers. */
+function getRotation(position, pair, headDim, ropeBase) {
+  const key = `${position}/${pair}/${headDim}/${ropeBase.bits}`;
+  if (!rotations.has(key)) {
+    const values = cosSin(BigInt(position), BigInt(pair), BigInt(headDim), ...ropeBase.asRatio());
+    rotations.set(key, values.map(Number));
+  }
+  return rotations.get(key);
+}
+
+/** Rotate the heads of q or k, Q16, to a position; the result is Q12. */
+export function rotate(x, position, a) {
+  const out = [];
+  for (let at = 0; at < x.length; at += 2) {
+    const [c, s] = getRotation(position, (at % a.headDim) / 2, a.headDim, a.ropeBase);
+    out.push(clampDouble(roundShiftDouble(x[at] * c - x[at + 1] * s, 19), ROTATED_LIMIT));
+    out.push(clampDouble(roundShiftDouble(x[at] * s + x[at + 1] * c, 19), ROTATED_LIMIT));
+  }
+  return out;
+}
+
+function dot(x, y) {
+  let sum = 0;
+  for (let i = 0; i < x.length; i++) sum += x[i] * y[i];
+  return sum;
+}
+
+/** The base-2 scores of one query head, Q16, as BigInt; q and keys are Q12, `scale` is a BigInt in Q24. */
+export function computeScores(q, keys, scale) {
+  return keys.map((k) => roundShift(BigInt(roundShiftDouble(dot(q, k), 8)) * scale, 24n));
+}
+
+/** The softmax-weighted mean of the values of one head; the values are Numbers in Q16. */
+export function mixValues(scores, values) {
+  const largest = scores.reduce((a, b) => (a > b ? a : b));
+  const p = scores.map((score) => Number(roundShift(exp2Neg(largest - score), 14n)));
+  const total = p.reduce((sum, weight) => sum + weight, 0);
+  return values[0].map((_, i) => {
+    const column = values.map((value) => value[i]);
+    return Number(divRound(BigInt(dot(p, column)), BigInt(total)));
+  });
+}
+
+/** The attention output of every position, heads side by side, Q16. Position t sees the positions 0 .. t. */
+export function attend(queries, keys, values, model) {
+  const a = model.architecture;
+  const group = a.headCount / a.kvHeadCount;
+  return queries.map((query, t) => {
+    const row = [];
+    for (let h = 0; h < a.headCount; h++) {
+      const kv = Math.floor(h / group);
+      const ours = query.slice(h * a.headDim, (h + 1) * a.headDim);
+      const ofHead = (other) => other.slice(kv * a.headDim, (kv + 1) * a.headDim);
+      const scores = computeScores(ours, keys.slice(0, t + 1).map(ofHead), model.attentionScale);
+      row.push(...mixValues(scores, values.slice(0, t + 1).map(ofHead)));
+    }
+    return row;
+  });
+}
+
+// Feed-forward
+
+/** silu(g) * u; all in Q16, saturated to int32. */
+export function swiglu(gate, up) {
+  const g = BigInt(gate);
+  const u = BigInt(up);
+  const t = exp2Neg(roundShift(abs(g) * LOG2E, 20n)); // Q30
+  const sigma = divRound((g >= 0n ? 1n << 30n : t) << 16n, (1n << 30n) + t); // Q16
+  return Number(clamp(roundShift(roundShift(g * sigma, 16n) * u, 16n), 31n));
+}
+
+// The model
+
+/** The residual plus a block's contribution, Q14. */
+export function addRows(x, y) {
+  return x.map((v, i) => clampDouble(v + y[i], 31));
+}
+
+/** `observe(step, rows)` is called with the result of every step; it lets a caller compare them one by one. */
+function runAttention(model, layer, rows, observe) {
+  const a = model.architecture;
+  const step = (name, result) => {
+    observe(name, result);
+    return result;
+  };
+  const normed = step("attn_norm", rows.map((x) => rmsNorm(x, layer.attn_norm, a.epsilon)));
+  const queries = step("q", normed.map((h, t) => rotate(linear(layer.attn_q, h), t, a)));
+  const keys = step("k", normed.map((h, t) => rotate(linear(layer.attn_k, h), t, a)));
+  const values = step("v", normed.map((h) => linear(layer.attn_v, h).map((v) => clampDouble(v, VALUE_LIMIT))));
+  const outputs = step("attention", attend(queries, keys, values, model));
+  return step("attn_residual", rows.map((x, t) => addRows(x, linear(layer.attn_output, outputs[t], RESIDUAL_Q))));
+}
+
+function runFfn(model, layer, x) {
+  const h = rmsNorm(x, layer.ffn_norm, model.architecture.epsilon);
+  const gate = linear(layer.ffn_gate, h);
+  const up = linear(layer.ffn_up, h);
+  const act = gate.map((g, i) => swiglu(g, up[i]));
+  return addRows(x, linear(layer.ffn_down, act, RESIDUAL_Q));
+}
+
+/** The residual after one transformer block, Q14. */
+export function runBlock(model, layer, rows, observe = () => {}) {
+  return runAttention(model, layer, rows, observe).map((x) => runFfn(model, layer, x));
+}
+
+// Scoring
+
+/** The negative log-likelihood of token `target`, in bits, Q16, as a BigInt; the logits are Numbers in Q16. */
+export function computeNll(logits, target) {
+  const largest = logits.reduce((a, b) => Math.max(a, b));
+  const distances = logits.map((logit) => roundShift(BigInt(largest - logit) * LOG2E, 20n));
+  const sum = distances.reduce((total, d) => total + exp2Neg(d), 0n);
+  return log2Fixed(sum) - (30n << 16n) + distances[target];
+}
+
+/** Run one sequence: yield each block's trace entry, and {nlls, trace, loss} last. */
+export function* runSteps(model, tokens, scored) {
+  let rows = tokens.map((token) => model.embedding[token]);
+  const trace = [];
+  for (const [index, layer] of model.layers.entries()) {
+    rows = runBlock(model, layer, rows);
+    trace.push(computeLayerEntry(index + 1, rows.at(-1)));
+    yield trace.at(-1);
+  }
+  const normed = rows.map((x) => rmsNorm(x, model.outputNorm, model.architecture.epsilon));
+  const nlls = scored.map((t) => computeNll(linear(model.head, normed[t - 1]), tokens[t]));
+  const quantised = normed.map(quantiseRow);
+  trace.push(computeOutputEntry(quantised.map(([e]) => e), quantised.map(([, a]) => a), nlls));
+  yield { nlls, trace, loss: nlls.reduce((sum, nll) => sum + nll, 0n) };
+}
+
+/** Run one sequence to its end. */
+export function runModel(model, tokens, scored) {
+  return [...runSteps(model, tokens, scored)].at(-1);
+}

@@ -1,0 +1,28 @@
+// Follows specs/loss.md: trace entries, the trace digest and l_hat. Losses are BigInt, rows are Numbers.
+
+import { concat, int16Le, int32Le, uint256Be, uint32Le, uint64Le } from "./bytes.js";
+import { taggedHash } from "./keccak.js";
+
+/** The trace entry of transformer block `layer`, counted from 1: the residual row of the last position, Q14. */
+export function computeLayerEntry(layer, row) {
+  return taggedHash("PoAI/trace/1", uint32Le(layer), int32Le(row));
+}
+
+/** The last trace entry: each position's exponent and quantised row at the head's input, then the scored losses. */
+export function computeOutputEntry(exponents, rows, nlls) {
+  const positions = rows.map((row, t) => concat(uint32Le(exponents[t]), int16Le(row)));
+  return taggedHash("PoAI/trace-output/1", ...positions, ...nlls.map(uint64Le));
+}
+
+export function computeTraceDigest(trace) {
+  return taggedHash("PoAI/trace-digest/1", ...trace);
+}
+
+/** The number that must stay below the target, as a BigInt. */
+export function computeLHat(quizSeed, loss, traceDigest) {
+  return uint256Be(taggedHash("PoAI/l-hat/1", quizSeed, uint64Le(loss), traceDigest));
+}
+
+export function isBelowTarget(lHat, target) {
+  return lHat < target;
+}

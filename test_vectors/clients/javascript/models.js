@@ -1,0 +1,49 @@
+// The models and lexicons that cases name: files beside the vectors or the specification, each read once.
+
+import { existsSync, readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+import { utf8 } from "./bytes.js";
+import { readGguf } from "./gguf.js";
+import { runSteps } from "./inference.js";
+import { computeIntegerModelRoot, makeIntegerModel } from "./integer_model.js";
+import { parseLexicon } from "./lexicon.js";
+import { getModelManifest, makeConfig, PRESET_MODELS } from "./parameters.js";
+
+const MODELS = new URL("../../models/", import.meta.url);
+const MANIFESTS = new URL("../../../specs/manifests/", import.meta.url);
+
+/** Return a function that computes its result once for each name. */
+function once(make) {
+  const known = new Map();
+  return (name) => {
+    if (!known.has(name)) known.set(name, make(name));
+    return known.get(name);
+  };
+}
+
+export const readManifest = once((name) => JSON.parse(readFileSync(new URL(`${name}.json`, MANIFESTS), "utf8")));
+
+export const readLexicon = once((name) => {
+  return parseLexicon(new Uint8Array(readFileSync(new URL(`${name}.lexicon.json`, MANIFESTS))));
+});
+
+/** The integer model of a name, or undefined where its file is not at hand. */
+export const readModel = once((name) => {
+  const path = fileURLToPath(new URL(`poai-${name}.gguf`, MODELS));
+  if (!existsSync(path)) return undefined;
+  return makeIntegerModel(readGguf(new Uint8Array(readFileSync(path))));
+});
+
+/** An engine in the sense of work.js. */
+export function makeEngine(model) {
+  return {
+    profile: utf8("w8a12"),
+    integerModelRoot: computeIntegerModelRoot(model),
+    layerCount: model.architecture.layerCount,
+    steps: (tokens, scored) => runSteps(model, tokens, scored),
+  };
+}
+
+/** The config of a preset with its pinned model. */
+export const getPreset = once((name) => makeConfig(name, getModelManifest(readManifest(PRESET_MODELS[name]))));

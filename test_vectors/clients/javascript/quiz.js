@@ -1,0 +1,78 @@
+// Follows specs/quiz.md: from a header core to a token sequence. A config has the field names of specs/parameters.md.
+
+import { invalid } from "./bytes.js";
+import { computeCoreHash } from "./containers.js";
+import { Drbg } from "./drbg.js";
+import { taggedHash } from "./keccak.js";
+import { getTokens } from "./lexicon.js";
+import { computeLongestQuestion, generateQuestion, getQuestionText } from "./questions.js";
+
+export function computeQuizSeed(networkId, epochKey, core) {
+  return taggedHash("PoAI/quiz/1", networkId, epochKey, computeCoreHash(core));
+}
+
+/** `count` ids, each uniform over the manifest's salt ranges laid end to end. */
+export function drawSalt(drbg, count, model) {
+  const spans = model.salt_ranges.map((span) => [Number(span.first), Number(span.last)]);
+  const size = spans.reduce((sum, [first, last]) => sum + last - first + 1, 0);
+  const salt = [];
+  for (let i = 0; i < count; i++) {
+    let index = drbg.below(size);
+    for (const [first, last] of spans) {
+      if (index <= last - first) {
+        salt.push(first + index);
+        break;
+      }
+      index -= last - first + 1;
+    }
+  }
+  return salt;
+}
+
+/** The quiz of a seed: {seed, tokens, scored, salt, questions}. */
+export function generateQuiz(quizSeed, config, lexicon) {
+  const drbg = new Drbg(quizSeed);
+  const quizTokens = Number(config.quiz_tokens);
+  const salt = drawSalt(drbg, Number(config.salt_tokens), config.model);
+  const tokens = config.model.add_bos ? [Number(config.model.bos_id), ...salt] : [...salt];
+  const questions = [];
+  const answers = [];
+  while (tokens.length < quizTokens) {
+    const question = generateQuestion(drbg);
+    questions.push(question);
+    tokens.push(...getTokens(lexicon, question.prompt));
+    for (const token of getTokens(lexicon, question.answer)) {
+      answers.push(tokens.length);
+      tokens.push(token);
+    }
+    tokens.push(...lexicon.get("\n"));
+  }
+  const scored = selectScored(answers, config);
+  return { seed: quizSeed, tokens: tokens.slice(0, quizTokens), scored, salt, questions };
+}
+
+/** Exactly `scored_tokens` positions, ascending: answers first, completed from the end of the quiz. */
+export function selectScored(answers, config) {
+  const quizTokens = Number(config.quiz_tokens);
+  const count = Number(config.scored_tokens);
+  const scored = new Set(answers.filter((position) => position < quizTokens).slice(0, count));
+  for (let position = quizTokens - 1; position >= 0 && scored.size < count; position--) scored.add(position);
+  return [...scored].sort((a, b) => a - b);
+}
+
+/** Refuse a network whose longest question is longer than what BOS and salt leave of a quiz. */
+export function checkLongestQuestion(config, lexicon) {
+  const room = Number(config.quiz_tokens) - Number(config.salt_tokens) - (config.model.add_bos ? 1 : 0);
+  const longest = computeLongestQuestion(lexicon);
+  if (longest > room) throw invalid("quiz/question-too-long", `${longest} tokens, room for ${room}`);
+}
+
+/** The salt in hexadecimal: `1a2b-00ff-...`. */
+export function getQuizName(salt) {
+  return salt.map((token) => token.toString(16).padStart(4, "0")).join("-");
+}
+
+/** The questions with their answers, one a line. */
+export function getQuizText(quiz) {
+  return quiz.questions.map((question) => getQuestionText(question) + "\n").join("");
+}

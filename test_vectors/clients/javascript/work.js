@@ -1,0 +1,72 @@
+// Follows specs/work.md: checking a block's work, cheapest part first.
+//
+// An engine is {profile, integerModelRoot, layerCount, steps(tokens, scored)}; `steps` yields trace entries and the
+// evaluation {nlls, trace, loss} last.
+
+import { bytesEqual, invalid, malformed, toHex } from "./bytes.js";
+import { computeBlockHash } from "./containers.js";
+import { computeEpochKey, getEpoch, getSeedHeight } from "./epoch.js";
+import { computeLHat, computeTraceDigest, isBelowTarget } from "./loss.js";
+import { computeNetworkId } from "./parameters.js";
+import { computeQuizSeed, generateQuiz } from "./quiz.js";
+
+/** The epoch key of the block on top of `chain`. */
+export function getEpochKey(chain, config) {
+  const epoch = getEpoch(BigInt(chain.length), config);
+  if (epoch === 0n) return computeEpochKey(config.genesis_seed, 0n);
+  return computeEpochKey(computeBlockHash(chain[Number(getSeedHeight(epoch, config))]), epoch);
+}
+
+export function getQuizSeed(core, chain, config) {
+  return computeQuizSeed(computeNetworkId(config), getEpochKey(chain, config), core);
+}
+
+export function getQuiz(core, chain, config, lexicon) {
+  return generateQuiz(getQuizSeed(core, chain, config), config, lexicon);
+}
+
+export function checkLHat(header, chain, config) {
+  const lHat = computeLHat(getQuizSeed(header.core, chain, config), header.loss, header.trace_digest);
+  if (!isBelowTarget(lHat, header.core.target)) throw invalid("work/l-hat", `0x${lHat.toString(16)}`);
+}
+
+/** Refuse a trace list that the header does not commit to, or that no model of L layers can have. */
+export function checkTrace(block, config) {
+  if (!bytesEqual(computeTraceDigest(block.trace), block.header.trace_digest)) {
+    throw malformed("work/trace-digest", "the trace hashes to another digest");
+  }
+  if (BigInt(block.trace.length) !== config.model.layer_count + 1n) {
+    throw invalid("work/trace-length", `${block.trace.length} entries`);
+  }
+}
+
+/** Refuse to judge a network's blocks with another model or arithmetic than its own. */
+export function checkEngine(engine, config) {
+  const same =
+    bytesEqual(engine.profile, config.profile) &&
+    bytesEqual(engine.integerModelRoot, config.model.integer_model_root) &&
+    BigInt(engine.layerCount) === config.model.layer_count;
+  if (!same) throw invalid("work/engine", "the engine computes another model than the network's");
+}
+
+/** Run the quiz of a header and stop at the first false trace entry; a false loss is seen last. */
+export function verifyWork(engine, quiz, header, trace) {
+  let index = 0;
+  for (const step of engine.steps(quiz.tokens, quiz.scored)) {
+    if (step instanceof Uint8Array) {
+      checkEntry(index, step, trace);
+      index++;
+      continue;
+    }
+    step.trace.forEach((entry, i) => checkEntry(i, entry, trace));
+    if (header.loss !== step.loss) throw invalid("work/loss", `loss ${step.loss}, claimed ${header.loss}`);
+    return step;
+  }
+  throw new Error("an engine's last step is the evaluation");
+}
+
+function checkEntry(index, entry, trace) {
+  if (!bytesEqual(entry, trace[index])) {
+    throw invalid("work/trace", `entry ${index + 1} of ${trace.length} is ${toHex(entry)}`);
+  }
+}
