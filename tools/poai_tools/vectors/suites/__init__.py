@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poai_tools.vectors.cases import CaseFile
-from poai_tools.vectors.suites import drbg, fixed_point
+from poai_tools.vectors.suites import difficulty, drbg, economics, epoch, fixed_point, loss
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,11 @@ SUITES: dict[str, SuiteEntry] = {
     entry.name: entry
     for entry in (
         SuiteEntry("drbg", drbg.make_files),
+        SuiteEntry("epoch", epoch.make_files),
         SuiteEntry("fixed_point", fixed_point.make_files),
+        SuiteEntry("loss", loss.make_files),
+        SuiteEntry("difficulty", difficulty.make_files),
+        SuiteEntry("economics", economics.make_files),
     )
 }
 """In the order in which a client is best built."""
