@@ -9,6 +9,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -155,6 +156,7 @@ class Config:
 # ### `compute_network_id`
 
 
+@cache
 def compute_network_id(config: Config) -> Hash32:
     """Return `Keccak(tag || ssz(config))`, which names the network and is the parent hash of genesis."""
     return tagged_hash("PoAI/network/1", encode(config))

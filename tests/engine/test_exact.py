@@ -14,7 +14,7 @@ from poai_spec import fixed_point, inference
 from poai_spec.engine import Evaluation
 from poai_spec.integer_model import quantise_matrix
 from poai_spec.notation import Invalid
-from poai_spec.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
+from poai_spec.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor, decode_tensor
 from tests.engine.tiny_models import float32, random_tensor, tiny_models
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -176,9 +176,14 @@ def test_saturation_is_counted_and_agrees() -> None:
     gains = np.full(4, 127.0, "<f4").tobytes()
     for n in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
         tensors[f"{n}.weight"] = GgufTensor(f"{n}.weight", "F32", (4,), gains)
-    metadata = {"general.architecture": "llama", "llama.block_count": 1, "llama.embedding_length": 4,
-                "llama.feed_forward_length": 6, "llama.attention.head_count": 2,
-                "llama.attention.layer_norm_rms_epsilon": float32(1e-5)}  # fmt: skip
+    metadata: dict[str, int | bool | str | Float32] = {
+        "general.architecture": "llama",
+        "llama.block_count": 1,
+        "llama.embedding_length": 4,
+        "llama.feed_forward_length": 6,
+        "llama.attention.head_count": 2,
+        "llama.attention.layer_norm_rms_epsilon": float32(1e-5),
+    }
     gguf = GgufFile(metadata, tensors)
     engine = ExactEngine(gguf, count_saturations=True)
     assert engine.evaluate([[0, 1, 2, 3]], [[1, 3]]) == ReferenceEngine(gguf).evaluate([[0, 1, 2, 3]], [[1, 3]])

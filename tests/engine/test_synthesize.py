@@ -56,10 +56,10 @@ def follow_recipe(kind: str, level: int, raw: bytes, *, gains: bool) -> bytes:
                 data[at : at + 2] = scale(int.from_bytes(data[at : at + 2], "little"), level + relative, sign)
         return bytes(data)
     width, mantissa, bias = {"F32": (4, 23, 127), "F16": (2, 10, 15), "BF16": (2, 7, 127)}[kind]
-    words = [int.from_bytes(raw[at : at + width], "little") for at in range(0, len(raw), width)]
-    sign = 1 << (8 * width - 1)
-    exponents = [bias + level - 1 + (u >> mantissa & 1) for u in words]
-    made = [u & sign | e << mantissa | u % (1 << mantissa) for u, e in zip(words, exponents, strict=True)]
+    numbers = [int.from_bytes(raw[at : at + width], "little") for at in range(0, len(raw), width)]
+    top = 1 << (8 * width - 1)
+    exponents = [bias + level - 1 + (u >> mantissa & 1) for u in numbers]
+    made = [u & top | e << mantissa | u % (1 << mantissa) for u, e in zip(numbers, exponents, strict=True)]
     return b"".join(u.to_bytes(width, "little") for u in made)
 
 

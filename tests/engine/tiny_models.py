@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
@@ -24,7 +25,7 @@ def random_tensor(rng: np.random.Generator, name: str, kind: str, shape: tuple[i
     elements, size, _ = TENSOR_TYPES[kind]
     blocks = int(np.prod(shape)) // elements
     largest = LARGEST_SCALE[kind]
-    exponents: Callable[[int], np.ndarray] = {
+    exponents: Callable[[int], Any] = {
         "quiet": lambda n: rng.integers(-24, -12, n),
         "normal": lambda n: rng.integers(largest - 18, largest - 13, n),
         "loud": lambda n: rng.integers(largest - 6, largest, n),

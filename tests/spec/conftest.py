@@ -15,7 +15,7 @@ def critical_value(freedom: int) -> float:
     Wilson and Hilferty's approximation (1931); 3.719 is the normal distribution's 1 - 10^-4 quantile.
     """
     share = 2 / (9 * freedom)
-    return freedom * (1 - share + 3.719 * share**0.5) ** 3
+    return float(freedom * (1 - share + 3.719 * share**0.5) ** 3)
 
 
 @pytest.fixture(scope="session")

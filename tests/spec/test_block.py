@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,8 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.parameters import compute_network_id
 from poai_spec.state import EMPTY_TRIE_ROOT
-from tests.spec.support import LEXICON, Branch, get_config, get_engine, get_judge, get_quiz, make_core, wins
+from poai_spec.work import get_quiz
+from tests.spec.support import LEXICON, Branch, get_config, get_engine, get_judge, make_core, wins
 
 PAGE = Path(__file__).parents[2] / "specs" / "block.md"
 ROWS = re.findall(r"^\| (\d+) \| (`.*`) \| (\w+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
@@ -49,7 +51,7 @@ class Draft:
         limit: the number of waiting headers that a peer may have.
     """
 
-    core: dict[str, object] = field(default_factory=dict)
+    core: dict[str, Any] = field(default_factory=dict)
     now: int = NOW
     body: Body = EMPTY_BODY
     change_trace: list[Callable[[tuple[Hash32, ...]], tuple[Hash32, ...]]] = field(default_factory=list)
@@ -59,6 +61,10 @@ class Draft:
     change_store: list[Callable[[dict[Hash32, Kept], Block], None]] = field(default_factory=list)
     known_invalid: list[Callable[[Block], Hash32]] = field(default_factory=list)
     limit: int = 8_192
+
+    def carry(self, body: Body) -> None:
+        """Send a body, unless another defect has already replaced it."""
+        self.body = body if self.body is EMPTY_BODY else self.body
 
 
 @cache
@@ -111,7 +117,7 @@ DEFECTS: dict[str, Callable[[Draft], object]] = {
     "header/version": lambda d: d.core.update(version=2),
     "body/transactions-not-active": lambda d: (
         d.core.update(body_root=compute_body_root(WITH_TRANSACTION)),
-        setattr(d, "body", WITH_TRANSACTION) if d.body is EMPTY_BODY else None,
+        d.carry(WITH_TRANSACTION),
     ),
     "fork-choice/known-invalid": lambda d: d.known_invalid.append(lambda block: compute_block_hash(block.header)),
     "fork-choice/invalid-ancestor": lambda d: d.known_invalid.append(lambda block: block.header.core.parent_hash),

@@ -1,5 +1,7 @@
 """Epochs: where one begins, which block seeds it, and its key."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.lexicon import Lexicon
 from poai_spec.notation import keccak256
-from poai_spec.parameters import PRESET_CHANGES
+from poai_spec.parameters import PRESET_CHANGES, Config
 
 
 @pytest.mark.parametrize(
@@ -21,19 +23,23 @@ from poai_spec.parameters import PRESET_CHANGES
         ("mainnet", 2016, 1),
     ],
 )
-def test_epoch_of_a_height(preset: str, height: int, epoch: int, make_network, plain_lexicon: Lexicon) -> None:
+def test_epoch_of_a_height(
+    preset: str, height: int, epoch: int, make_network: Callable[..., Config], plain_lexicon: Lexicon
+) -> None:
     assert preset in PRESET_CHANGES
     assert get_epoch(height, make_network(preset, plain_lexicon)) == epoch
 
 
 @given(epoch=st.integers(1, 2**40))
-def test_the_seed_is_the_last_block_before_the_epoch(make_network, plain_lexicon: Lexicon, epoch: int) -> None:
+def test_the_seed_is_the_last_block_before_the_epoch(
+    make_network: Callable[..., Config], plain_lexicon: Lexicon, epoch: int
+) -> None:
     config = make_network("testnet", plain_lexicon)
     height = get_seed_height(epoch, config)
     assert (get_epoch(height, config), get_epoch(height + 1, config)) == (epoch - 1, epoch)
 
 
-def test_epoch_zero_has_no_seed_block(make_network, plain_lexicon: Lexicon) -> None:
+def test_epoch_zero_has_no_seed_block(make_network: Callable[..., Config], plain_lexicon: Lexicon) -> None:
     with pytest.raises(AssertionError, match="genesis_seed"):
         get_seed_height(0, make_network("testnet", plain_lexicon))
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 
@@ -21,6 +22,7 @@ from poai_spec.lexicon import (
     split_pieces,
 )
 from poai_spec.notation import Invalid, keccak256
+from poai_spec.parameters import Config
 
 PINNED = {
     "smollm2-135m": "01e3d90b16a60cdd0e84f8cedd7690b33cef79abfaec8465717b61d5eb51d4be",
@@ -130,7 +132,7 @@ def test_any_bytes_are_refused_as_invalid(data: bytes) -> None:
         parse_lexicon(data)
 
 
-def test_a_lexicon_must_be_the_models(make_network, plain_lexicon: Lexicon) -> None:
+def test_a_lexicon_must_be_the_models(make_network: Callable[..., Config], plain_lexicon: Lexicon) -> None:
     model = make_network("testnet", plain_lexicon).model
     check_lexicon(plain_lexicon, model)
     other = Lexicon({**plain_lexicon.ids, " yes": (7,)})

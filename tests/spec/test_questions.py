@@ -65,8 +65,8 @@ def test_all_syllogism_forms_have_the_answer_they_are_listed_under() -> None:
     for answer, forms in SYLLOGISMS.items():
         for form in forms:
             assert solve(split_pieces(form.format(a="dogs", b="cars", c="birds"))) == (f" {answer}",)
-    forms = [form for group in SYLLOGISMS.values() for form in group]
-    assert len(set(forms)) == len(forms)
+    every = [form for group in SYLLOGISMS.values() for form in group]
+    assert len(set(every)) == len(every)
 
 
 def brute_force(first: str, second: str, asked: str) -> set[str]:
@@ -76,7 +76,9 @@ def brute_force(first: str, second: str, asked: str) -> set[str]:
         sets = [{i for i, person in enumerate(people) if person >> bit & 1} for bit in range(3)]
         truth = {"All": lambda x, y: x <= y, "Some": lambda x, y: bool(x & y), "No": lambda x, y: not x & y}
 
-        def holds(sentence: str, sets: list[set[int]] = sets, truth: dict = truth) -> bool:
+        def holds(
+            sentence: str, sets: list[set[int]] = sets, truth: dict[str, Callable[[set[int], set[int]], bool]] = truth
+        ) -> bool:
             quantifier, x, _, y = sentence.split()
             return truth[quantifier](sets["abc".index(x)], sets["abc".index(y)])
 
@@ -92,7 +94,7 @@ def test_syllogism_solver_agrees_with_brute_force_on_every_pair_of_premises() ->
     """All 3 x 2 x 3 x 2 premises and 3 conclusions; four individuals tell apart every model that matters."""
     names = {"a": "birds", "b": "cars", "c": "dogs"}
     sides = (("a", "b"), ("b", "a")), (("b", "c"), ("c", "b"))
-    decided = Counter()
+    decided: Counter[int] = Counter()
     for q1, (x1, y1), q2, (x2, y2) in product(QUANTIFIERS, sides[0], QUANTIFIERS, sides[1]):
         for asked in ("Are all a c", "Are any a c", "Are any a not c"):
             expected = brute_force(f"{q1} {x1} are {y1}", f"{q2} {x2} are {y2}", asked)
@@ -243,19 +245,19 @@ def test_each_step_and_list_is_equally_likely(check_uniform: CheckUniform) -> No
     steps = [question.text.split() for question in draw(13, 12_000, "letters")]
     for number, count in (("One", 1), ("Two", 2), ("Three", 3)):
         starts = [(step[2], step[3]) for step in steps if step[0] == number]
-        cells = [("after", letter) for letter in words.LETTERS[:-count]]
-        cells += [("before", letter) for letter in words.LETTERS[count:]]
-        check_uniform(Counter(starts), cells)
+        places = [("after", letter) for letter in words.LETTERS[:-count]]
+        places += [("before", letter) for letter in words.LETTERS[count:]]
+        check_uniform(Counter(starts), places)
     check_uniform(Counter(step[0] for step in steps), ("One", "Two", "Three"))
     lists = (*words.CYCLES, *words.SERIES)
     runs = [tuple(re.findall(r"\w+", question.text)[1:4]) for question in draw(14, 12_000, "word_list")]
-    cells = {
+    shares = {
         (items * 2)[i : i + 3]: 1 / size
         for items in lists
         for size in [len(items) if items in words.CYCLES else len(items) - 3]
         for i in range(size)
     }
-    check_uniform(Counter(runs), list(cells), cells)
+    check_uniform(Counter(runs), list(shares), shares)
 
 
 def test_families_are_equally_likely(check_uniform: CheckUniform) -> None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -111,7 +112,7 @@ def test_a_hundred_thousand_quizzes(make_network: MakeNetwork, check_uniform: Ch
 def test_both_ways_of_scoring_occur(network: tuple[Config, Lexicon]) -> None:
     """Otherwise the tests above would leave one of them out."""
     config, lexicon = network
-    whole = Counter()
+    whole: Counter[bool] = Counter()
     for i in range(400):
         quiz = generate_quiz(get_seed(i), config, lexicon)
         whole[config.quiz_tokens - 1 in quiz.scored] += 1
@@ -149,7 +150,8 @@ def test_every_field_of_the_core_the_key_and_the_network_change_the_seed() -> No
     for field in fields(HeaderCore):
         value = getattr(CORE, field.name)
         other = value + 1 if isinstance(value, int) else b"\1" + value[1:]
-        changed.add(compute_quiz_seed(bytes(32), bytes(32), replace(CORE, **{field.name: other})))
+        change: dict[str, Any] = {field.name: other}
+        changed.add(compute_quiz_seed(bytes(32), bytes(32), replace(CORE, **change)))
     assert len(changed) == 2 + len(fields(HeaderCore))
     assert base not in changed
     tag = keccak256(b"PoAI/quiz/1")

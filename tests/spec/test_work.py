@@ -1,6 +1,7 @@
 """Work: the epoch seed on a branch, the replay that stops early, and what is remembered of replays."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_l_hat_must_be_strictly_below_the_target() -> None:
 
 
 @pytest.mark.parametrize("change", [{"profile": b"llama.cpp"}, {"root": bytes(32)}, {"layers": 3}])
-def test_an_engine_of_another_model_is_refused(change: dict[str, object]) -> None:
+def test_an_engine_of_another_model_is_refused(change: dict[str, Any]) -> None:
     config = get_config()
     check_engine(get_engine(), config)
     model = replace(
