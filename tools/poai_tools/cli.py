@@ -6,7 +6,7 @@ import typer
 
 from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
-from poai_tools import model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
+from poai_tools import bench_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
 from poaid.errors import NodeError
 
 app = typer.Typer(
@@ -14,6 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bench_cli.app, name="bench")
 app.add_typer(model_cli.app, name="model")
 app.add_typer(network_cli.app, name="network")
 app.add_typer(spec_cli.app, name="spec")

@@ -1,0 +1,106 @@
+"""`poai bench`: measurements that the design rests on."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from poai_engine.errors import ModelError
+from poai_engine.model_store import resolve_model
+from poai_spec.parameters import make_config
+from poai_tools import fidelity, prefix_saving, prescreen, retarget_simulation
+from poaid.models import get_known_model
+
+app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
+Model = Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")]
+
+
+def check_place(file: Path | None) -> Path | None:
+    """Refuse a place for `--json` that cannot be written, before minutes are spent."""
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise typer.BadParameter(f"{file}: give a file in a folder that exists")
+    return file
+
+
+Json = Annotated[
+    Path | None,
+    typer.Option("--json", help="Also write the result to this file.", metavar="FILE", callback=check_place),
+]
+
+
+def say(message: str) -> None:
+    """Print a line of progress."""
+    print(message, file=sys.stderr)
+
+
+def keep(result: dict[str, Any], file: Path | None) -> None:
+    """Write a result where `--json` says."""
+    if file is None:
+        return
+    try:
+        file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
+    except OSError as error:
+        raise ModelError(f"{file} cannot be written ({error.strerror}): choose another place with --json") from error
+
+
+@app.command("fidelity")
+def fidelity_command(
+    model: Model = "smollm2",
+    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on, besides a text.")] = fidelity.QUIZZES,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the exact engine.  [default: all]")] = None,
+    file: Json = None,
+) -> None:
+    """Compare the losses of the exact engine and of llama.cpp with a float64 pass of the same file."""
+    result = fidelity.run(model, resolve_model(model), threads, quizzes, say)
+    fidelity.print_report(result)
+    keep(result, file)
+
+
+@app.command("prescreen")
+def prescreen_command(
+    model: Model = "smollm2",
+    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on.")] = prescreen.QUIZZES,
+    file: Json = None,
+) -> None:
+    """Count how many entries of the trace's last rows cheaper passes predict."""
+    result = prescreen.run(model, resolve_model(model), quizzes, say)
+    prescreen.print_report(result)
+    keep(result, file)
+
+
+@app.command("prefix")
+def prefix_command(
+    model: Model = "smollm2",
+    count: Annotated[int, typer.Option(min=2, help="Quizzes to sort.")] = 100_000,
+    file: Json = None,
+) -> None:
+    """Measure the share of work that a miner saves who sorts testnet quizzes by their beginnings."""
+    known = get_known_model(model)
+    config, table = make_config("testnet", known.manifest), Table("salt tokens", "share of the work saved")
+    result: dict[str, Any] = {"model": known.lexicon_name, "quizzes": count, "saving": {}}
+    for salt in (config.salt_tokens, 0):
+        say(f"{count} quizzes with {salt} salt tokens")
+        quizzes = prefix_saving.generate_token_sequences(replace(config, salt_tokens=salt), known.lexicon, count)
+        saving = prefix_saving.measure_prefix_saving(quizzes)
+        result["saving"][str(salt)] = saving
+        table.add_row(str(salt), f"{saving:.2%}")
+    Console().print(table)
+    keep(result, file)
+
+
+@app.command("retarget")
+def retarget_command(
+    periods: Annotated[int, typer.Option(min=2, help="Length of a play, in retarget periods.")] = 60,
+    climbs: Annotated[int, typer.Option(min=0, help="Steps of the search beyond the short strategies.")] = 300,
+    file: Json = None,
+) -> None:
+    """Search for false time stamps that gain blocks, under our rule and two others."""
+    with Console(stderr=True).status("searching; this takes minutes"):
+        result = retarget_simulation.run(periods=periods, climbs=climbs)
+    Console().print(retarget_simulation.make_table(result))
+    keep(result, file)
