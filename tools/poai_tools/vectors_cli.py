@@ -4,7 +4,8 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +14,27 @@ from rich.console import Console
 
 from poai_tools.spec_cli import fail, find_checkout
 from poai_tools.vectors import check as checks
-from poai_tools.vectors import files
+from poai_tools.vectors import files, fuzz
 from poai_tools.vectors.at_hand import find_missing
 from poai_tools.vectors.client import Client
+from poai_tools.vectors.compare import shorten
+from poai_tools.vectors.engines import choose_engine
 from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.registry import FUNCTIONS, Function
 from poai_tools.vectors.serve import serve
 from poai_tools.vectors.suites import SUITES
+
+OUR_CLIENT = [sys.executable, "-m", "poai_tools.vectors_cli", "serve"]
+FUZZ_RESTARTS = 1000
+"""How often fuzz starts a client again; drawn inputs end in time-outs more often than committed ones."""
+
+
+class EngineName(StrEnum):
+    """Who runs models."""
+
+    exact = "exact"
+    reference = "reference"
+
 
 app = typer.Typer(help="Conformance vectors: make them, check a client with them.", no_args_is_help=True)
 
@@ -38,6 +54,13 @@ def one_line() -> Iterator[None]:
         yield
     except VectorsError as error:
         fail(str(error), error.status)
+
+
+@contextmanager
+def open_clients(commands: list[list[str]], timeout: float, restarts: int) -> Iterator[list[Client]]:
+    """Open several clients."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(Client(command, timeout, restarts)) for command in commands]
 
 
 def find_folder(folder: Path | None) -> Path:
@@ -106,12 +129,14 @@ def check(
     ] = None,
     timeout: Timeout = 60.0,
     slow: Slow = False,
+    engine: Annotated[EngineName, typer.Option(help="What runs models for our specification.")] = EngineName.exact,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")] = None,
     file: Annotated[Path | None, typer.Option(help="Check this case file, such as one that fuzz wrote.")] = None,
     folder: Folder = None,
 ) -> None:
     """Run the committed vectors; exit 1 on any failure."""
+    choose_engine(engine.value)
     with one_line():
         committed = checks.read_file(file) if file else checks.read_cases(find_folder(folder), suites or list(SUITES))
         chosen = checks.select(committed, cases or ())
@@ -149,6 +174,79 @@ def split_command(text: str) -> list[str]:
     if not words:
         raise VectorsError("the client's command line is empty", status=2)
     return words
+
+
+@app.command("fuzz")
+def fuzz_command(
+    clients: Annotated[
+        list[str],
+        typer.Option("--client", metavar="CMD", help="The program to examine; a second one takes our spec's place."),
+    ],
+    suites: Suites = None,
+    functions: Annotated[
+        list[str] | None, typer.Option("--function", help="Only this function; may be repeated.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="What the inputs are drawn from.", min=0, max=2**64 - 1)] = 0,
+    count: Annotated[int, typer.Option(help="Inputs a function.", min=1)] = 100,
+    out: Annotated[Path | None, typer.Option(help="Write each difference as a case file into this folder.")] = None,
+    timeout: Timeout = 10.0,
+    folder: Folder = None,
+) -> None:
+    """Compare a client with our specification on inputs drawn from a seed; exit 1 if they differ."""
+    with one_line():
+        root = find_folder(folder)
+        checks.require_suites(suites or ())
+        chosen = choose_functions(suites, functions)
+        commands = [*map(split_command, clients), OUR_CLIENT][:2]
+        if len(clients) > 2:
+            raise VectorsError("fuzz compares two clients: give --client once or twice", status=2)
+        results = {row["code"]: row["result"] for row in files.read_json(root / "codes.json")["codes"]}
+        different = 0
+        with open_clients(commands, timeout, FUZZ_RESTARTS) as (first, second):
+            for function in chosen:
+                path = root / function.suite / f"{function.name}.json"
+                cases = checks.read_file(path) if path.is_file() else []
+                tally = fuzz.fuzz_function(fuzz.Pair(first, second), function, cases, seed, count)
+                show_tally(function, tally)
+                if tally.difference:
+                    different += 1
+                    show_difference(tally.difference)
+                    if out:
+                        fragment = fuzz.make_fragment(tally.difference, cases, seed, results)
+                        name = f"{function.suite}-{function.name}-{fragment['cases'][0]['id']}.json"
+                        files.write(out / name, files.format_json(fragment))
+                        print(f"  written: {out / name}")
+    if different:
+        fail(f"the clients differ in {different} of {len(chosen)} functions", 1)
+
+
+def choose_functions(suites: list[str] | None, names: list[str] | None) -> list[Function]:
+    """Return the registered functions of some suites and names, in build order."""
+    for name in names or ():
+        if name not in {function.name for function in FUNCTIONS.values()}:
+            raise VectorsError(f"no function is called {name!r}: test_vectors/functions.json lists them", status=2)
+    chosen = [
+        function
+        for suite in SUITES
+        for function in FUNCTIONS.values()
+        if function.suite == suite and (not suites or suite in suites) and (not names or function.name in names)
+    ]
+    if not chosen:
+        raise VectorsError("no such function in these suites: test_vectors/functions.json lists them", status=2)
+    return chosen
+
+
+def show_tally(function: Function, tally: fuzz.Tally) -> None:
+    """Print a line about a function's inputs."""
+    unanswered = f", {tally.unanswered} without an answer to compare" if tally.unanswered else ""
+    print(f"{function.suite}/{function.name}: {tally.equal} equal{unanswered}")
+
+
+def show_difference(found: fuzz.Difference) -> None:
+    """Print a difference."""
+    print(f"DIFFERENT {found.function.suite}/{found.function.name} on {shorten(found.input)}")
+    print(f"  client:   {fuzz.describe(found.a)}")
+    print(f"  expected: {fuzz.describe(found.b)}")
 
 
 @app.command("serve")

@@ -33,17 +33,6 @@ def _walk(expected: Any, found: Any, pointer: str) -> Iterator[str]:
         yield pointer
 
 
-def find_differences(base: Any, other: Any, pointer: str = "") -> list[str]:
-    """Return the JSON pointers of all places where two values differ; lists of unequal length differ as a whole."""
-    if isinstance(base, dict) and isinstance(other, dict) and base.keys() == other.keys():
-        parts = [(f"{pointer}/{escape(key)}", base[key], other[key]) for key in base]
-    elif isinstance(base, list) and isinstance(other, list) and len(base) == len(other):
-        parts = [(f"{pointer}/{n}", *pair) for n, pair in enumerate(zip(base, other, strict=True))]
-    else:
-        return [] if find_difference(base, other) is None else [pointer]
-    return [at for where, a, b in parts for at in find_differences(a, b, where)]
-
-
 def escape(key: str) -> str:
     """Return a field's name as a part of a JSON pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
@@ -64,21 +53,6 @@ def resolve(value: Any, pointer: str) -> Any:
         else:
             raise LookupError(pointer)
     return value
-
-
-def replace_at(value: Any, pointer: str, new: Any) -> Any:
-    """Return a copy of a JSON value with `new` where the pointer leads; nothing else is copied deeply."""
-    if not pointer:
-        return new
-    part, _, rest = pointer[1:].partition("/")
-    name = part.replace("~1", "/").replace("~0", "~")
-    below = f"/{rest}" if "/" in pointer[1:] else ""
-    if isinstance(value, dict) and name in value:
-        return value | {name: replace_at(value[name], below, new)}
-    if isinstance(value, list) and name.isdigit() and int(name) < len(value):
-        n = int(name)
-        return [*value[:n], replace_at(value[n], below, new), *value[n + 1 :]]
-    raise LookupError(pointer)
 
 
 def shorten(value: Any) -> str:

@@ -23,7 +23,8 @@ class Function:
         summary: one line for the signature table.
         input: the fields that a client is sent.
         output: the fields that it answers with.
-        run: from decoded input to output; raises SpecError for a negative case.
+        run: from decoded input to output; raises SpecError for a negative case, KindError where fields that are good
+            by themselves do not fit together.
     """
 
     suite: str
@@ -69,7 +70,7 @@ def call(function: Function, data: Any) -> Outcome:
     """Run a function on an input in JSON form.
 
     Raises:
-        KindError: the input does not have the function's form.
+        KindError: the input is outside the function's domain.
     """
     value = function.input.from_json(data, "input")
     try:
