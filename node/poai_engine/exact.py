@@ -199,20 +199,25 @@ class ExactEngine:
         return self._tables[length]
 
     def _attend(self, q: Ints, k: Ints, v: Ints, batch: int, length: int) -> Ints:
-        """Dot products and weighted sums in float64: below hd * 2^40 and T * 2^40, so exact."""
+        """Weighted sums in float64: below T * 2^40, so exact."""
         a = self.architecture
-        group = a.head_count // a.kv_head_count
-        q5 = q.reshape(batch, length, a.kv_head_count, group, a.head_dim).transpose(0, 2, 3, 1, 4).astype(np.float64)
-        k5 = k.reshape(batch, length, a.kv_head_count, 1, a.head_dim).transpose(0, 2, 3, 4, 1).astype(np.float64)
         v5 = v.reshape(batch, length, a.kv_head_count, 1, a.head_dim).transpose(0, 2, 3, 1, 4).astype(np.float64)
-        dots = (q5 @ k5).astype(np.int64)
-        scores = round_shift(round_shift(dots, 8) * self.model.attention_scale, 24)
+        scores = self._scores(q, k, batch, length)
         future = np.triu(np.ones((length, length), bool), 1)
         largest = np.where(future, np.iinfo(np.int64).min, scores).max(axis=-1, keepdims=True)
         p = np.where(future, 0, round_shift(exp2_neg(np.maximum(largest - scores, 0)), 14))
         total = p.sum(axis=-1, keepdims=True)
         mixed = div_round((p.astype(np.float64) @ v5).astype(np.int64), total)
         return mixed.transpose(0, 3, 1, 2, 4).reshape(batch * length, a.head_count * a.head_dim)
+
+    def _scores(self, q: Ints, k: Ints, batch: int, length: int) -> Ints:
+        """Return base-2 scores, Q16, shape (B, KV, H / KV, T, T); dot products in float64: below hd * 2^40, so exact."""
+        a = self.architecture
+        group = a.head_count // a.kv_head_count
+        q5 = q.reshape(batch, length, a.kv_head_count, group, a.head_dim).transpose(0, 2, 3, 1, 4).astype(np.float64)
+        k5 = k.reshape(batch, length, a.kv_head_count, 1, a.head_dim).transpose(0, 2, 3, 4, 1).astype(np.float64)
+        dots = (q5 @ k5).astype(np.int64)
+        return round_shift(round_shift(dots, 8) * self.model.attention_scale, 24)
 
     def _swiglu(self, g: Ints, u: Ints) -> Ints:
         t = exp2_neg(round_shift(np.abs(g) * LOG2E, 20))
