@@ -7,7 +7,7 @@ so a process killed at any instant leaves the last acknowledged block and its st
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -185,10 +185,15 @@ class Store:
         return int(self._query("SELECT coalesce(max(height), 0) FROM blocks")[0][0])
 
     def read_blocks(self) -> Iterator[tuple[Height, Hash32, bytes]]:
-        """Yield height, hash and encoding of every stored block, ascending."""
-        with _one_line(self.path), closing(self._connection.cursor()) as cursor:
-            for height, block_hash, data in cursor.execute("SELECT height, hash, data FROM blocks ORDER BY height"):
-                yield height, self._blob(block_hash), self._blob(data)
+        """Yield height, hash and encoding of every stored block, ascending.
+
+        One query a block: a reader that stops half-way leaves none open, which would keep the database locked.
+        """
+        sql, first = "SELECT height, hash, data FROM blocks WHERE height >= ? ORDER BY height LIMIT 1", -(1 << 63)
+        while rows := self._query(sql, (first,)):
+            height, block_hash, data = rows[0]
+            yield height, self._blob(block_hash), self._blob(data)
+            first = height + 1
 
     def read_state(self) -> State:
         """Return the accounts after the last block.
@@ -227,14 +232,13 @@ def _no_chain(path: Path) -> str:
 def _connect(path: Path) -> sqlite3.Connection:
     """Open with an exclusive lock, held until the connection is closed: one process a data directory."""
     connection = sqlite3.connect(path, timeout=LOCK_TIMEOUT_S)
-    try:
+    with ExitStack() as on_failure:
+        on_failure.callback(connection.close)
         for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("BEGIN IMMEDIATE")
         connection.commit()
-    except sqlite3.Error:
-        connection.close()
-        raise
+        on_failure.pop_all()
     return connection
 
 

@@ -378,7 +378,7 @@ PADDED = rlp.encode([b"\0", (BLOCKS * 5 * 10**18).to_bytes(9, "big"), *rlp.decod
         ("UPDATE accounts SET data = ?", [b""], "does not decode"),
         ("UPDATE accounts SET data = ?", [rlp.encode(b"four")], "does not decode"),
         ("UPDATE accounts SET data = ?", [rlp.encode([[], [], [], []])], "does not decode"),
-        ("UPDATE accounts SET data = ?", [rlp.encode([b"", b"", [], []])], "does not decode"),
+        ("UPDATE accounts SET data = ?", [rlp.encode([b"", b"", [], []])], "stored account 0x2222"),
         ("DROP TABLE accounts", [], "no such table: accounts; the file is damaged"),
         ("DROP TABLE blocks", [], "no such table: blocks; the file is damaged"),
     ],

@@ -1,0 +1,298 @@
+"""The data directory: one network, one process, damage said in one line, and a process killed at any instant."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from poai_spec.block import Judge, make_genesis
+from poai_spec.notation import SpecError
+from poai_spec.state import Account
+from poai_spec.work import check_engine
+from poaid import store as store_module
+from poaid.chain import SoloChain
+from poaid.errors import NodeError
+from poaid.networks import Network
+from poaid.store import FILE_NAME, Store
+from poaid.verify import BlockError, verify_store
+from tests.node.conftest import MinedChain
+from tests.node.support import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, run_sql
+
+COMMAND = str(Path(sys.executable).with_name("poaid"))
+
+
+def refuse(data_dir: Path, network: Network) -> list[str]:
+    """Return what opening the folder for mining and for reading says; both fail with one line."""
+    messages = []
+    attempts = (partial(Store.create_or_open, data_dir, network, "mini"), partial(Store.open, data_dir))
+    for attempt in attempts:
+        with pytest.raises(NodeError) as caught:
+            attempt()
+        messages.append(str(caught.value))
+        assert "\n" not in messages[-1]
+    return messages
+
+
+def test_a_new_folder_holds_the_network(network: Network, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "folder"
+    with Store.create_or_open(folder, network, "a model") as store:
+        assert store.read_network() == network
+    with Store.open(folder) as store:
+        assert store.read_network() == network
+        assert store.read_text("model") == "a model"
+        assert (store.read_height(), list(store.read_blocks()), store.read_state()) == (0, [], {})
+        assert SoloChain(store, network.config).headers == [make_genesis(network.config).header]
+    assert [path.name for path in folder.iterdir()] == [FILE_NAME]
+
+
+def test_reopened_it_goes_on(mined: MinedChain, network: Network, judge: Judge, tmp_path: Path) -> None:
+    clock = FakeClock()
+    for part in (PACES[:1], PACES[1:5], PACES[5:]):
+        with Store.create_or_open(tmp_path, network, "mini") as store:
+            mine(store, judge, clock, part)
+    with Store.open(tmp_path) as store:
+        verify_store(store, judge, clock.now, ignore)
+        assert [data for _, _, data in store.read_blocks()] == mined.data  # as mined in one go
+        assert store.read_state() == mined.state == {MINER: Account(balance=BLOCKS * 5 * 10**18)}
+
+
+def test_a_block_that_breaks_a_rule_is_not_stored(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
+    folder = copy_of()
+    with Store.open(folder) as store:
+        chain = SoloChain(store, mined.network.config)
+        with pytest.raises(SpecError, match="header/parent"):
+            chain.append(mined.blocks[2], mined.judge, mined.now)
+        assert (len(chain.headers), store.read_height()) == (BLOCKS + 1, BLOCKS)
+        verify_store(store, mined.judge, mined.now, ignore)
+
+
+def test_another_network_is_refused(mined: MinedChain) -> None:
+    other = replace(mined.network, config=replace(mined.network.config, genesis_timestamp=1))
+    with pytest.raises(NodeError, match=r"belongs to network [0-9a-f]{8}, this is [0-9a-f]{8}: give another"):
+        Store.create_or_open(mined.folder, other, "mini")
+    Store.create_or_open(mined.folder, mined.network, "mini").close()  # nothing was locked or lost
+
+
+def test_no_chain(network: Network, tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match=r"holds no chain .*make one with `poaid mine"):
+        Store.open(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made(network: Network, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"kept")
+    assert "give a --data-dir that can be written" in refuse(file, network)[0]
+    assert "give a --data-dir that can be written" in refuse(file / "below", network)[0]
+    assert "File name too long" in refuse(tmp_path / ("x" * 300), network)[0]
+    (tmp_path / FILE_NAME).mkdir()
+    assert "unable to open database file; check the disk's space and the permissions" in refuse(tmp_path, network)[0]
+    assert file.read_bytes() == b"kept"
+
+
+def test_a_full_disk_keeps_what_is_stored(
+    mined: MinedChain, copy_of: Callable[[], Path], network: Network, judge: Judge
+) -> None:
+    folder = copy_of()
+    with Store.open(folder) as store:
+        pages = store._query("PRAGMA page_count")[0][0]
+        store._query(f"PRAGMA max_page_count = {pages}")  # what SQLite says then is what it says of a full disk
+        with pytest.raises(NodeError, match=r"database or disk is full; check the disk's space"):
+            mine(store, judge, FakeClock(mined.now), [900] * 50)
+        height = store.read_height()
+    assert height >= BLOCKS
+    with Store.open(folder) as store:
+        verify_store(store, judge, mined.now + 10**6, ignore)
+        assert store.read_height() == height
+
+
+@pytest.mark.parametrize("version", [b"2", b"", b"\xff"])
+def test_another_schema_is_refused(copy_of: Callable[[], Path], network: Network, version: bytes) -> None:
+    folder = copy_of()
+    run_sql(folder, "UPDATE meta SET value = ? WHERE key = 'schema_version'", version)
+    assert all("this program writes 1: use its version" in message for message in refuse(folder, network))
+
+
+def test_a_foreign_database_is_refused_and_kept(network: Network, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        connection.execute("CREATE TABLE music (title TEXT)")
+    assert all("no such table: meta; the file is damaged" in message for message in refuse(tmp_path, network))
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("music",)]
+
+
+def test_mining_on_false_accounts_or_blocks_is_refused(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
+    damages: list[tuple[str, list[bytes], str]] = [
+        ("DELETE FROM accounts", [], "the accounts in .* are not the last block's: run `poaid verify`"),
+        ("DELETE FROM blocks WHERE height = 3", [], "block 4 in .* is out of place: run `poaid verify`"),
+        ("DELETE FROM blocks WHERE height = 8", [], "the accounts in .* are not the last block's"),
+        ("UPDATE blocks SET data = ? WHERE height = 2", [mined.data[4]], "block 2 in .* is out of place"),
+        ("UPDATE blocks SET data = ? WHERE height = 2", [b"short"], r"block 2 in .* is damaged \(encoding/undecodable"),
+    ]
+    for statement, values, message in damages:
+        folder = copy_of()
+        run_sql(folder, statement, *values)
+        with Store.open(folder) as store, pytest.raises(NodeError, match=message) as caught:
+            SoloChain(store, mined.network.config)
+        assert "\n" not in str(caught.value)
+
+
+# Damaged files
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 200_000])
+def test_random_bytes(network: Network, tmp_path: Path, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    (tmp_path / FILE_NAME).write_bytes(data)
+    for message in refuse(tmp_path, network):
+        assert "file is not a database; the file is damaged: restore a copy or start a new --data-dir" in message
+    assert (tmp_path / FILE_NAME).read_bytes() == data
+
+
+def verify_folder(folder: Path, mined: MinedChain) -> bool:
+    """Do what `poaid verify` does but for loading the model; return whether all blocks are still there."""
+    with Store.open(folder) as store:
+        network = store.read_network()
+        store.read_text("model")
+        check_engine(mined.judge.engine, network.config)
+        verify_store(store, Judge(network.config, network.lexicon, mined.judge.engine), mined.now, ignore)
+        return store.read_height() == BLOCKS
+
+
+def test_a_truncated_file(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
+    folder = copy_of()
+    whole = (folder / FILE_NAME).read_bytes()
+    for size in [*range(1, 4_096, 512), *range(4_096, len(whole), 4_096), len(whole) - 1]:
+        (folder / FILE_NAME).write_bytes(whole[:size])
+        with pytest.raises(NodeError) as caught:
+            verify_folder(folder, mined)
+        assert "\n" not in str(caught.value), size
+        assert not isinstance(caught.value, BlockError)
+    (folder / FILE_NAME).write_bytes(b"")  # what a process killed in its first millisecond leaves
+    with pytest.raises(NodeError, match="holds no chain"):
+        verify_folder(folder, mined)
+
+
+def test_damaged_bytes_anywhere_in_the_file(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
+    """Each run either finds everything intact (the byte is used by nothing) or ends with one line."""
+    folder, rng, found = copy_of(), random.Random(6), Counter[str]()
+    whole = (folder / FILE_NAME).read_bytes()
+    heads = [page + offset for page in range(0, len(whole), 4_096) for offset in range(0, 100, 9)]
+    anywhere = [rng.randrange(len(whole)) for _ in range(300)]
+    told = [3_648, 3_811, 3_852, 12_297, 12_298, 13_612, 20_488]  # a type or a name that SQLite takes as it is
+    for position in [*heads, *anywhere, *told]:
+        (folder / FILE_NAME).write_bytes(change(whole, position, rng.choice([1, 16, 128, 255])))
+        try:
+            assert verify_folder(folder, mined)
+            found["intact"] += 1
+        except (NodeError, SpecError) as error:
+            assert "\n" not in str(error)  # noqa: PT017  either is right
+            found[type(error).__name__] += 1
+    assert found["intact"] >= 50
+    assert found["NodeError"] >= 50
+    assert found["BlockError"] >= 5
+
+
+# Processes
+
+
+def test_a_failed_run_lets_go_of_the_folder(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
+    folder = copy_of()
+    run_sql(folder, "UPDATE blocks SET data = ? WHERE height = 2", mined.data[4])
+    for _ in range(2):
+        with pytest.raises(BlockError, match="block 2") as caught:
+            verify_folder(folder, mined)
+        assert caught.tb  # still alive, with every frame and what they hold
+        assert [path.name for path in folder.iterdir()] == [FILE_NAME]
+
+
+def test_one_process_a_folder(mined: MinedChain, copy_of: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copy_of()
+    with Store.open(folder):
+        for command in (["mine", "--network", "minimal", "--model", "mini", "--blocks", "1"], ["verify"]):
+            done = subprocess.run(
+                [COMMAND, *command, "--data-dir", str(folder)], capture_output=True, text=True, timeout=60, check=False
+            )
+            assert done.returncode == 1
+            assert done.stderr == f"error: {folder / FILE_NAME}: database is locked; another poaid uses it\n"
+            assert done.stdout == ""
+        monkeypatch.setattr(store_module, "LOCK_TIMEOUT_S", 0.0)
+        with pytest.raises(NodeError, match="another poaid uses it"):
+            Store.open(folder)
+    Store.open(folder).close()
+
+
+def _make_and_die(folder: Path, network: Network, statements: int) -> None:
+    """Start a data directory and get killed after a number of SQL statements."""
+    left = statements
+
+    def count(_: str) -> None:
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+    connect = store_module._connect
+
+    def connect_traced(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.set_trace_callback(count)
+        return connection
+
+    store_module._connect = connect_traced
+    Store.create_or_open(folder, network, "mini").close()
+    os._exit(0)
+
+
+def test_killed_at_every_statement_of_the_first_start(network: Network, judge: Judge, tmp_path: Path) -> None:
+    fork, endings = multiprocessing.get_context("fork"), Counter[int]()
+    for statements in range(40):
+        folder = tmp_path / str(statements)
+        process = fork.Process(target=_make_and_die, args=(folder, network, statements))
+        process.start()
+        process.join(60)
+        endings[process.exitcode or 0] += 1
+        clock = FakeClock()
+        with Store.create_or_open(folder, network, "mini") as store:
+            assert store.read_network() == network
+            mine(store, judge, clock, [200])
+            verify_store(store, judge, clock.now, ignore)
+        if process.exitcode == 0:
+            break
+    assert endings == {-signal.SIGKILL: sum(endings.values()) - 1, 0: 1}
+    assert endings[-signal.SIGKILL] >= 10
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 6, 11])
+def test_a_killed_miner_leaves_a_chain_that_verifies(tmp_path: Path, lines: int) -> None:
+    """Killed as soon as it has logged so many lines: in the middle of the quizzes, or of storing a block."""
+    network = ["--network", "minimal", "--model", "mini", "--target", "1000"]
+    command = [COMMAND, "mine", *network, "--blocks", "100000", "--data-dir", str(tmp_path)]
+    logged, stored = 0, 0
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            logged += 1
+            stored += "Block mined!" in line
+            if logged == lines:
+                time.sleep(0.013 * lines)  # not a wait for anything: another instant in each run
+                process.kill()
+                break
+        stored += sum("Block mined!" in line for line in process.stderr)
+    assert process.returncode == -signal.SIGKILL
+    done = subprocess.run([COMMAND, "verify", "--data-dir", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    height = int(done.stdout.split()[0])
+    assert stored <= height <= stored + 1  # what was logged is there; at most the block that was not logged yet
