@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from poai_spec.drbg import Drbg
-from poai_tools.vectors.kinds import Array, Boolean, Hex, Integer, Kind, Optional, Record, Text
+from poai_tools.vectors.kinds import Array, Boolean, Hex, Integer, Kind, OneOf, Optional, Record, Table, Text
 
 LONGEST_LIST = 8
 LONGEST_BYTES = 256
@@ -56,7 +56,7 @@ def _draw_text(kind: Text, drbg: Drbg) -> Any:
 
 
 def _draw_array(kind: Array, drbg: Drbg) -> Any:
-    return [draw(kind.item, drbg) for _ in range(drbg.below(drbg.choice((2, 4, LONGEST_LIST)) + 1))]
+    return [draw(kind.item, drbg) for _ in range(kind.least + drbg.below(drbg.choice((2, 4, LONGEST_LIST)) + 1))]
 
 
 def _draw_record(kind: Record, drbg: Drbg) -> Any:
@@ -67,6 +67,15 @@ def _draw_optional(kind: Optional, drbg: Drbg) -> Any:
     return None if drbg.below(4) == 0 else draw(kind.item, drbg)
 
 
+def _draw_table(kind: Table, drbg: Drbg) -> Any:
+    return {drbg.choice(TEXTS): draw(kind.item, drbg) for _ in range(drbg.below(4))}
+
+
+def _draw_one_of(kind: OneOf, drbg: Drbg) -> Any:
+    key = drbg.choice(tuple(kind.fields))
+    return {key: draw(kind.fields[key], drbg)}
+
+
 _DRAW: dict[type, Callable[[Any, Drbg], Any]] = {
     Integer: _draw_integer,
     Hex: _draw_hex,
@@ -75,14 +84,20 @@ _DRAW: dict[type, Callable[[Any, Drbg], Any]] = {
     Array: _draw_array,
     Record: _draw_record,
     Optional: _draw_optional,
+    Table: _draw_table,
+    OneOf: _draw_one_of,
 }
 
 
 def mutate(kind: Kind, value: Any, drbg: Drbg) -> Any:
     """Return a value with one place changed."""
-    if isinstance(kind, Record) and value:
-        key = drbg.choice(tuple(kind.fields))
-        return value | {key: mutate(kind.fields[key], value[key], drbg)}
+    if isinstance(kind, Record | Table | OneOf) and value and (isinstance(kind, Record) or drbg.below(4)):
+        key = drbg.choice(tuple(value))
+        below = kind.item if isinstance(kind, Table) else kind.fields[key]
+        return value | {key: mutate(below, value[key], drbg)}
+    if isinstance(kind, Table) and value:
+        gone = drbg.choice(tuple(value))
+        return {key: item for key, item in value.items() if key != gone}
     if isinstance(kind, Array) and value:
         return _mutate_list(kind, value, drbg)
     if isinstance(kind, Optional) and value is not None and drbg.below(8):
@@ -133,7 +148,7 @@ def _simplify_integer(kind: Integer, value: Any) -> Iterator[Any]:
         yield kind.to_json(-number)
     while step:
         yield kind.to_json(number - step)
-        step = int(step / 2) if abs(step) < 2**50 else step // 2
+        step = step // 2 if step > 0 else -(-step // 2)
 
 
 def _simplify_hex(kind: Hex, value: Any) -> Iterator[Any]:
@@ -142,6 +157,7 @@ def _simplify_hex(kind: Hex, value: Any) -> Iterator[Any]:
         for length in (0, len(data) // 2, len(data) - 1):
             if 0 <= length < len(data):
                 yield kind.to_json(data[:length])
+                yield kind.to_json(data[len(data) - length :])
     step = len(data)
     while step and any(data):
         for at in range(0, len(data), step):
@@ -180,6 +196,20 @@ def _simplify_optional(kind: Optional, value: Any) -> Iterator[Any]:
         yield from simplify(kind.item, value)
 
 
+def _simplify_table(kind: Table, value: dict[str, Any]) -> Iterator[Any]:
+    for key in value:
+        yield {other: item for other, item in value.items() if other != key}
+    for key, item in value.items():
+        for simpler in simplify(kind.item, item):
+            yield value | {key: simpler}
+
+
+def _simplify_one_of(kind: OneOf, value: dict[str, Any]) -> Iterator[Any]:
+    for key, item in value.items():
+        for simpler in simplify(kind.fields[key], item):
+            yield {key: simpler}
+
+
 _SIMPLIFY: dict[type, Callable[[Any, Any], Iterator[Any]]] = {
     Integer: _simplify_integer,
     Hex: _simplify_hex,
@@ -188,4 +218,6 @@ _SIMPLIFY: dict[type, Callable[[Any, Any], Iterator[Any]]] = {
     Array: _simplify_array,
     Record: _simplify_record,
     Optional: _simplify_optional,
+    Table: _simplify_table,
+    OneOf: _simplify_one_of,
 }
