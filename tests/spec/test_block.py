@@ -62,9 +62,10 @@ class Draft:
     known_invalid: list[Callable[[Block], Hash32]] = field(default_factory=list)
     limit: int = 8_192
 
-    def carry(self, body: Body) -> None:
+    def carry(self, body: Body) -> "Draft":
         """Send a body, unless another defect has already replaced it."""
         self.body = body if self.body is EMPTY_BODY else self.body
+        return self
 
 
 @cache
