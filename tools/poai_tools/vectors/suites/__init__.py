@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poai_tools.vectors.cases import CaseFile
-from poai_tools.vectors.suites import difficulty, drbg, economics, epoch, fixed_point, loss
+from poai_tools.vectors.suites import difficulty, drbg, economics, epoch, fixed_point, lexicon, loss, quiz
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ SUITES: dict[str, SuiteEntry] = {
     for entry in (
         SuiteEntry("drbg", drbg.make_files),
         SuiteEntry("epoch", epoch.make_files),
+        SuiteEntry("lexicon", lexicon.make_files),
+        SuiteEntry("quiz", quiz.make_files),
         SuiteEntry("fixed_point", fixed_point.make_files),
         SuiteEntry("loss", loss.make_files),
         SuiteEntry("difficulty", difficulty.make_files),

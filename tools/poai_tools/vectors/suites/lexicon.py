@@ -1,0 +1,222 @@
+"""Vectors of the page `lexicon`: reading a lexicon file, its digest, cutting a text, and the ids of its pieces."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from poai_spec.lexicon import PIECES, check_lexicon, compute_lexicon_digest, get_tokens, parse_lexicon, split_pieces
+from poai_tools.vectors.cases import Case, CaseFile, derive
+from poai_tools.vectors.defects import make_negative
+from poai_tools.vectors.engines import LEXICONS, get_lexicon
+from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, Array, Hex, Record, Text
+from poai_tools.vectors.network import get_manifest
+from poai_tools.vectors.records import MODEL_MANIFEST
+from poai_tools.vectors.registry import Function, register
+
+PIECE = Text(PIECES, "piece")
+LEXICON_NAME = Text(LEXICONS)
+
+
+def _check_lexicon(i: Mapping[str, Any]) -> dict[str, Any]:
+    check_lexicon(get_lexicon(i["lexicon"]), i["model_manifest"])
+    return {}
+
+
+PARSE_LEXICON = register(
+    Function(
+        suite="lexicon",
+        name="parse_lexicon",
+        page="lexicon",
+        summary="the digest of a lexicon file: `text` in UTF-8, followed by the bytes `tail`",
+        input=Record({"text": TEXT, "tail": Hex(64, exact=False)}),
+        output=Record({"digest": HASH32}),
+        run=lambda i: {"digest": compute_lexicon_digest(parse_lexicon(i["text"].encode("utf-8") + i["tail"]))},
+    )
+)
+CHECK_LEXICON = register(
+    Function(
+        suite="lexicon",
+        name="check_lexicon",
+        page="lexicon",
+        summary="refuse a pinned lexicon that is not the one of a model manifest",
+        input=Record({"lexicon": LEXICON_NAME, "model_manifest": MODEL_MANIFEST}),
+        output=Record({}),
+        run=_check_lexicon,
+    )
+)
+SPLIT_PIECES = register(
+    Function(
+        suite="lexicon",
+        name="split_pieces",
+        page="lexicon",
+        summary="the pieces of a text that is made of pieces",
+        input=Record({"text": TEXT}),
+        output=Record({"pieces": Array(TEXT)}),
+        run=lambda i: {"pieces": split_pieces(i["text"])},
+    )
+)
+GET_TOKENS = register(
+    Function(
+        suite="lexicon",
+        name="get_tokens",
+        page="lexicon",
+        summary="the token ids of pieces, in a lexicon of specs/manifests",
+        input=Record({"lexicon": LEXICON_NAME, "pieces": Array(PIECE)}),
+        output=Record({"tokens": Array(UINT32)}),
+        run=lambda i: {"tokens": get_tokens(get_lexicon(i["lexicon"]), i["pieces"])},
+    )
+)
+
+
+def make_files() -> list[CaseFile]:
+    """Return the case files of the suite."""
+    return [_parse_lexicon(), _check_lexicon_file(), _split_pieces(), _get_tokens()]
+
+
+def _write(pieces: Any, **changes: Any) -> dict[str, Any]:
+    text = json.dumps({"format": 1, "model": "x", "pieces": pieces} | changes, separators=(",", ":"))
+    return {"text": text, "tail": b""}
+
+
+def _parse_lexicon() -> CaseFile:
+    table = {piece: [i] for i, piece in enumerate(PIECES)}
+    plain = Case("plain", "piece n has the id n", _write(table))
+    last = PIECES[-1]
+    reverse = _write(dict(reversed(table.items())))
+    long = _write(table | {last: [2**32 - 1, 0, 2**32 - 1], " ": [7, 7, 7]})
+    text = json.dumps(json.loads(plain.input["text"]), indent="\t").replace("\n", "\r\n")
+    spaced = {"text": f"\n {text} \n", "tail": b""}
+    escaped = plain.input["text"].replace('" yes"', '"\\u0020yes"')
+    assert escaped != plain.input["text"]
+    cases = [
+        plain,
+        Case("reversed", "the order of the file does not matter", reverse),
+        Case("several-ids", "several ids a piece, the largest id", long),
+        Case("white-space", "white space between the values", spaced),
+        Case("escaped-key", "a key written with an escape is the same key", {"text": escaped, "tail": b""}),
+        Case("shared-beginning", "one piece's ids begin another's", _write(table | {last: [0, 1]})),
+    ]
+    cases += [_make_bad(plain, *row) for row in _list_bad(table)]
+    flags = {
+        "strict": (
+            "a number or a boolean that a lax parser takes for an unsigned integer",
+            "a client that takes it reads a lexicon that others refuse",
+        )
+    }
+    return CaseFile(PARSE_LEXICON, "One table by hand, changed in one place.", tuple(cases), flags)
+
+
+def _make_bad(base: Case, case_id: str, comment: str, values: Mapping[str, Any]) -> Case:
+    flags = ("strict",) if case_id.startswith("strict-") else ()
+    return make_negative(PARSE_LEXICON, base, case_id, comment, values, flags)
+
+
+def _list_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[str, Any]]]:
+    good, plain = table, _write(table)["text"]
+    shorter = {piece: ids for piece, ids in table.items() if piece != " yes"}
+    rows: list[tuple[str, str, dict[str, Any]]] = [
+        ("not-utf-8", "a byte that UTF-8 never has", {"tail": b"\xff"}),
+        ("empty", "no bytes", {"text": ""}),
+        ("cut-off", "the last brace is missing", {"text": plain[:-1]}),
+        ("trailing-comma", "a comma before the last brace", {"text": plain[:-1] + ",}"}),
+        ("two-values", "a second value after the first", {"text": plain + "{}"}),
+        ("byte-order-mark", "U+FEFF in front", {"text": "\ufeff" + plain}),
+        ("single-quotes", "no JSON strings", {"text": plain.replace('"', "'")}),
+        ("leading-zero", "no JSON number", {"text": plain.replace('" z":[237]', '" z":[0237]')}),
+        ("repeated-piece", "a piece twice, with the same ids", {"text": plain.replace('"1":[3]', '"1":[3],"1":[3]')}),
+        ("repeated-key", "`format` twice", {"text": plain.replace('"format":1', '"format":1,"format":1')}),
+        ("a-list", "a list where an object is expected", {"text": "[]"}),
+        ("key-missing", "no `model`", {"text": plain.replace('"model":"x",', "")}),
+        ("key-unknown", "a key that the format has not", _write(good, extra=1)),
+        ("format-2", "another format", _write(good, format=2)),
+        ("format-text", "the format as a string", _write(good, format="1")),
+        ("strict-format-true", "true for 1", _write(good, format=True)),
+        ("strict-format-fraction", "1.0 for 1", {"text": plain.replace('"format":1', '"format":1.0')}),
+        ("model-number", "the model's name is a number", _write(good, model=7)),
+        ("pieces-list", "the pieces are a list", _write(list(good))),
+        ("unknown-piece", "a word that no question uses", _write({**good, " purple": [999]})),
+        ("unknown-case", "a piece in capitals", _write({**shorter, " YES": good[" yes"]} | {" yes": [999]})),
+        ("missing-piece", "one piece left out", _write(shorter)),
+        ("no-ids", "an empty list of ids", _write({**good, " yes": []})),
+        ("ids-number", "a number for a list", _write({**good, " yes": 999})),
+        ("ids-nested", "a list in the list", _write({**good, " yes": [[999]]})),
+        ("ids-text", "an id as a string", _write({**good, " yes": ["999"]})),
+        ("ids-null", "no id", _write({**good, " yes": [None]})),
+        ("negative-id", "below zero", _write({**good, " yes": [-1]})),
+        ("id-of-33-bits", "2^32", _write({**good, " yes": [2**32]})),
+        ("strict-boolean-id", "true for 1", _write({**good, " yes": [True]})),
+        ("strict-fraction-id", "999.0", _write({**good, " yes": [999.0]})),
+        ("strict-exponent-id", "1e3", {"text": plain.replace('" yes":[', '" yes":[1e3,')}),
+        ("same-ids", "two pieces with equal ids", _write({**good, " yes": good[" no"]})),
+    ]
+    return rows
+
+
+def _check_lexicon_file() -> CaseFile:
+    bases = {
+        name: Case(
+            name.replace(".", "-"),
+            "the pinned lexicon and manifest",
+            {"lexicon": name, "model_manifest": get_manifest(name)},
+        )
+        for name in LEXICONS
+    }
+    cases = list(bases.values())
+    mini = bases["mini"].input["model_manifest"]
+    highest = max(token for ids in get_lexicon("mini").ids.values() for token in ids)
+    fitting = Case(
+        "vocabulary-just-fits",
+        "the highest id is the last of the vocabulary",
+        {"lexicon": "mini", "model_manifest": replace(mini, vocabulary_size=highest + 1)},
+    )
+    other = replace(mini, questions_digest=bytes([mini.questions_digest[0] ^ 1]) + mini.questions_digest[1:])
+    small = replace(mini, vocabulary_size=highest)
+    cases += [
+        fitting,
+        make_negative(CHECK_LEXICON, fitting, "id-outside", "one id fewer", {"model_manifest": small}),
+        make_negative(CHECK_LEXICON, bases["mini"], "digest-bit", "one bit differs", {"model_manifest": other}),
+        make_negative(CHECK_LEXICON, bases["mini"], "other-lexicon", "another model's lexicon", {
+            "lexicon": "smollm2-135m",
+            "model_manifest": replace(mini, vocabulary_size=49152),
+        }),
+        make_negative(CHECK_LEXICON, bases["mini"], "both", "an id outside, and another digest", {
+            "model_manifest": replace(other, vocabulary_size=highest)
+        }, ("two-rules",)),
+    ]  # fmt: skip
+    two = ("two rules are broken", "a client that checks in another order gives another code")
+    how = "The manifests of specs/manifests (a root that is not computed yet is 32 zeros), changed in one place."
+    return CaseFile(CHECK_LEXICON, how, tuple(cases), {"two-rules": two})
+
+
+def _split_pieces() -> CaseFile:
+    texts = {
+        "sum": "12 + 5 = 17\n",
+        "division": "946 // 47 = 20\n",
+        "remainder": "946 % 47 = 6\n",
+        "product": "99 * 0 = 0\n",
+        "difference": "623 - 573 = 50\n",
+        "sequence": "3, 7, 11, 15\n",
+        "syllogism": "All dogs are birds. No birds are cars. Are any dogs not cars? yes\n",
+        "ordering": "Tom is older than Ben. Max is younger than Ben. Who is oldest? Tom\n",
+        "odd-one": "Of cat, red, dog and cow the odd one is red\n",
+        "step": "Three letters before z is w\n",
+        "list": "Next: two, three, four, five\n",
+        "prompt": "12 + 5 = ",
+        "empty": "",
+        "two-lines": "1 + 1 = 2\nOne day after Monday is Tuesday\n",
+        "spaces": "  7  ",
+    }
+    cases = tuple(Case(name, "a text and its pieces", {"text": text}) for name, text in texts.items())
+    return CaseFile(SPLIT_PIECES, "Chosen by hand.", cases)
+
+
+def _get_tokens() -> CaseFile:
+    cases = []
+    for name in LEXICONS:
+        slug = name.replace(".", "-")
+        cases.append(Case(f"{slug}-all", "every piece, in order", {"lexicon": name, "pieces": PIECES}))
+        pieces = derive("lexicon", f"{slug}-drawn").sample(PIECES, 20)
+        cases.append(Case(f"{slug}-drawn", "20 pieces in random order", {"lexicon": name, "pieces": pieces}))
+    cases.append(Case("none", "no piece", {"lexicon": "mini", "pieces": ()}))
+    return CaseFile(GET_TOKENS, "`NAME-drawn` is sample(PIECES, 20) of the id's DRBG.", tuple(cases))
