@@ -13,7 +13,7 @@ REQUIRES := pyproject.toml constraints.txt
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check spec model constraints clean
+.PHONY: help venv test check vectors mutants spec model constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,13 @@ check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff format --check tools node tests
 	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid tests
 	$(BIN)/python -m poai_tools.spec_cli compile --check
+
+vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated ones, and passed by the specification
+	$(BIN)/poai vectors generate --check
+	$(BIN)/poai vectors check
+
+mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vectors notice (hours, not part of CI)
+	$(BIN)/python -m poai_tools.mutants
 
 spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
 	$(BIN)/python -m poai_tools.spec_cli compile

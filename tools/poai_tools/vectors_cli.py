@@ -14,12 +14,13 @@ from rich.console import Console
 
 from poai_tools.spec_cli import fail, find_checkout
 from poai_tools.vectors import check as checks
-from poai_tools.vectors import files, fuzz
+from poai_tools.vectors import files, fuzz, skeleton
 from poai_tools.vectors.at_hand import find_missing
 from poai_tools.vectors.client import Client
 from poai_tools.vectors.compare import shorten
 from poai_tools.vectors.engines import choose_engine
 from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.pack import write_archive
 from poai_tools.vectors.registry import FUNCTIONS, Function
 from poai_tools.vectors.serve import serve
 from poai_tools.vectors.suites import SUITES
@@ -247,6 +248,28 @@ def show_difference(found: fuzz.Difference) -> None:
     print(f"DIFFERENT {found.function.suite}/{found.function.name} on {shorten(found.input)}")
     print(f"  client:   {fuzz.describe(found.a)}")
     print(f"  expected: {fuzz.describe(found.b)}")
+
+
+@app.command("init-client")
+def init_client(
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder.", metavar="DIR")],
+    language: Annotated[str, typer.Option(help=f"Of the example: {', '.join(skeleton.LANGUAGES)}.")] = "python",
+) -> None:
+    """Write a skeleton for a client: the protocol, the signatures of all functions, and an example that runs."""
+    with one_line():
+        for path in skeleton.write_skeleton(folder, language):
+            print(f"written: {path}")
+
+
+@app.command()
+def pack(
+    out: Annotated[Path, typer.Argument(help="The zip file to write.", metavar="OUT")],
+) -> None:
+    """Pack pages, vectors and schemas into an archive: the same bytes from the same files, and its SHA-256."""
+    with one_line():
+        if out.suffix != ".zip":
+            raise VectorsError(f"the archive is a zip file: name it {out.with_suffix('.zip')}", status=2)
+        print(f"{write_archive(find_folder(None).parent, out)}  {out}")
 
 
 @app.command("serve")

@@ -1,0 +1,56 @@
+"""A skeleton for a client in another language: the protocol, all signatures, and a small program that runs."""
+
+import shlex
+from pathlib import Path
+
+import poai_spec
+from poai_tools.vectors import files
+from poai_tools.vectors.errors import VectorsError
+
+TEMPLATES = Path(__file__).parent / "templates"
+LANGUAGES = {"python": ("client.py", "python3"), "javascript": ("client.js", "node")}
+"""Language -> file of the example and the command that runs it."""
+
+
+def format_signatures() -> str:
+    """Return the signature of every function as markdown."""
+    lines, suite = [], ""
+    for row in files.make_signatures()["functions"]:
+        if row["suite"] != suite:
+            suite = row["suite"]
+            lines += [f"### {suite}", ""]
+        lines += [f"- `{row['function']}` (page {row['page']}): {row['summary']}"]
+        lines += [f"  - {way}: {_format_fields(row[way])}" for way in ("input", "output")]
+    return "\n".join(_separate(lines))
+
+
+def _format_fields(fields: dict[str, str]) -> str:
+    return ", ".join(f"`{name}`: {kind}" for name, kind in fields.items()) or "no fields"
+
+
+def _separate(lines: list[str]) -> list[str]:
+    """Put an empty line before each heading but the first."""
+    return [line for n, text in enumerate(lines) for line in (["", text] if n and text.startswith("#") else [text])]
+
+
+def write_skeleton(folder: Path, language: str) -> list[Path]:
+    """Write README.md and an example client into a new or empty folder; return the files.
+
+    Raises:
+        VectorsError: the folder is not empty or cannot be written, or there is no example in this language.
+    """
+    if language not in LANGUAGES:
+        names = ", ".join(LANGUAGES)
+        raise VectorsError(
+            f"no example in {language!r}, only in {names}; its README.md holds the protocol for any language", status=2
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise VectorsError(f"{folder} is not an empty folder: name a new one", status=2)
+    name, program = LANGUAGES[language]
+    text = (TEMPLATES / "README.md").read_text("utf-8")
+    values = {"VERSION": poai_spec.__version__, "FILE": name, "COMMAND": f"{program} {shlex.quote(str(folder / name))}"}
+    for key, value in (values | {"FUNCTIONS": format_signatures()}).items():
+        text = text.replace(f"@{key}@", value)
+    files.write(folder / name, (TEMPLATES / name).read_text("utf-8"))
+    files.write(folder / "README.md", text)
+    return [folder / "README.md", folder / name]
