@@ -116,7 +116,7 @@ def integer_root(x: int, n: int) -> int:
 # ### `exp2_neg`
 
 # Linear interpolation in the table. The error is below 2^-20 of the result's unit 1, and the function never increases
-# with `d` (proved by z3 in the tests).
+# with `d` (the tests try every one).
 
 
 def exp2_neg(d: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from poai_tools import bench_cli, cli
+from poai_tools import cli, fidelity, prescreen, retarget_simulation
 from poai_tools.fidelity import Comparison
 from poai_tools.prescreen import Prediction
 
@@ -29,7 +29,7 @@ def test_prefix(tmp_path: Path) -> None:
 
 def test_retarget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, Any] = {}
-    monkeypatch.setattr(bench_cli.retarget_simulation, "run", lambda **given: found | given | {
+    monkeypatch.setattr(retarget_simulation, "run", lambda **given: found | given | {
         "searches": [], "convergence": {}})  # fmt: skip
     file = tmp_path / "retarget.json"
     assert run("retarget", "--periods", "7", "--climbs", "1", "--json", str(file))[0] == 0
@@ -40,13 +40,13 @@ def test_fidelity_and_prescreen_write_what_they_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mini_path: Path
 ) -> None:
     comparison = vars(Comparison(0.0123, 0.5, 3.25, 0.96))
-    fidelity = {"model": "m", "tokens": 9, "float64_mean_nll": 3.2, "exact": comparison, "llama_cpp": comparison,
+    measured = {"model": "m", "tokens": 9, "float64_mean_nll": 3.2, "exact": comparison, "llama_cpp": comparison,
                 "saturations": {"act": 2}}  # fmt: skip
     passes = [vars(Prediction("a pass", True, 0.4321, 100.0, 0, 0))]
-    prescreen = {"model": "m", "quizzes": 2, "positions": 64, "width": 8, "passes": passes}
-    monkeypatch.setattr(bench_cli.fidelity, "run", lambda *given: fidelity)
-    monkeypatch.setattr(bench_cli.prescreen, "run", lambda *given: prescreen)
-    for name, result, shown in (("fidelity", fidelity, "0.0123"), ("prescreen", prescreen, "0.4321")):
+    screened = {"model": "m", "quizzes": 2, "positions": 64, "width": 8, "passes": passes}
+    monkeypatch.setattr(fidelity, "run", lambda *given: measured)
+    monkeypatch.setattr(prescreen, "run", lambda *given: screened)
+    for name, result, shown in (("fidelity", measured, "0.0123"), ("prescreen", screened, "0.4321")):
         file = tmp_path / name
         status, output = run(name, "--model", str(mini_path), "--json", str(file))
         assert status == 0

@@ -22,7 +22,7 @@ from poai_spec.quiz import generate_quiz
 from poai_tools.float_pass import FloatScores, compute_float_scores, score
 from poaid.models import get_known_model
 
-QUIZZES = 8
+QUIZZES = 7
 CHUNK_TOKENS = 256
 NATS = np.log(2) / 2**16  # of one unit of a loss, which is in bits, Q16
 NEED_LLAMA = "this compares with llama.cpp, which is not installed: pip install 'poai[llama]'"
