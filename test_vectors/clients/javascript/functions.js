@@ -2,14 +2,21 @@
 //
 // Here only the JSON form changes: integers above 2^53 are decimal strings, bytes hexadecimal after `0x`.
 
-import { fromHex, toHex } from "./bytes.js";
+import { concat, fromHex, toHex, utf8 } from "./bytes.js";
+import { HeaderCore, ModelManifest, TokenRange } from "./containers.js";
 import { Drbg } from "./drbg.js";
 import * as difficulty from "./difficulty.js";
 import * as economics from "./economics.js";
 import * as epoch from "./epoch.js";
 import * as fixedPoint from "./fixed_point.js";
+import { readGgufJson } from "./gguf.js";
+import * as integerModel from "./integer_model.js";
+import * as lexicon from "./lexicon.js";
 import * as loss from "./loss.js";
-import { Float32 } from "./weights.js";
+import { readLexicon, readModel } from "./models.js";
+import * as questions from "./questions.js";
+import * as quiz from "./quiz.js";
+import { Float32, TENSOR_TYPES, decodeTensor } from "./weights.js";
 
 /** What a case asks for is not part of this client, such as a model whose file is not here. */
 export class NotImplemented extends Error {}
@@ -141,10 +148,123 @@ const ECONOMICS = {
   compute_supply: ({ height }) => ({ amount: String(economics.computeSupply(BigInt(height))) }),
 };
 
+const LEXICON = {
+  parse_lexicon({ text, tail }) {
+    const parsed = lexicon.parseLexicon(concat(utf8(text), fromHex(tail)));
+    return { digest: toHex(lexicon.computeLexiconDigest(parsed)) };
+  },
+  check_lexicon(input) {
+    lexicon.checkLexicon(readLexicon(input.lexicon), ModelManifest.fromJson(input.model_manifest));
+    return {};
+  },
+  split_pieces: ({ text }) => ({ pieces: lexicon.splitPieces(text) }),
+  get_tokens: (input) => ({ tokens: lexicon.getTokens(readLexicon(input.lexicon), input.pieces) }),
+};
+
+const QUIZ = {
+  generate_question({ seed }) {
+    const question = questions.generateQuestion(new Drbg(fromHex(seed)));
+    return {
+      family: question.family,
+      prompt: question.prompt.join(""),
+      answer: question.answer.join(""),
+      pieces: [...question.prompt, ...question.answer, "\n"],
+    };
+  },
+  compute_quiz_seed({ network_id, epoch_key, core }) {
+    const seed = quiz.computeQuizSeed(fromHex(network_id), fromHex(epoch_key), HeaderCore.fromJson(core));
+    return { quiz_seed: toHex(seed) };
+  },
+  draw_salt({ seed, count, salt_ranges }) {
+    const model = { salt_ranges: salt_ranges.map(TokenRange.fromJson) };
+    return { salt: quiz.drawSalt(new Drbg(fromHex(seed)), count, model) };
+  },
+  select_scored: (input) => ({ scored: quiz.selectScored(input.answers, input) }),
+  generate_quiz(input) {
+    const config = { ...input, model: ModelManifest.fromJson(input.model_manifest) };
+    const made = quiz.generateQuiz(fromHex(input.quiz_seed), config, readLexicon(input.lexicon));
+    const { tokens, scored, salt } = made;
+    return { tokens, scored, salt, name: quiz.getQuizName(salt), text: quiz.getQuizText(made) };
+  },
+  check_longest_question(input) {
+    const config = { ...input, model: { add_bos: input.add_bos } };
+    quiz.checkLongestQuestion(config, readLexicon(input.lexicon));
+    return { longest: questions.computeLongestQuestion(readLexicon(input.lexicon)) };
+  },
+};
+
+// Models
+
+/** A model of which the file is at hand. */
+function getModel(name) {
+  const model = readModel(name);
+  if (model === undefined) throw new NotImplemented(name);
+  return model;
+}
+
+const showMatrix = (matrix) => ({ ...matrix, rows: matrix.rows.map((row) => Array.from(row)) });
+
+function showModel(model) {
+  const showLayer = (layer) =>
+    Object.fromEntries(
+      Object.entries(layer).map(([part, value]) => [part, Array.isArray(value) ? value : showMatrix(value)]),
+    );
+  const { rope_base, epsilon } = model.architecture;
+  return {
+    architecture: { ...model.architecture, rope_base: rope_base.bits, epsilon: epsilon.bits },
+    embedding: model.embedding,
+    layers: model.layers.map(showLayer),
+    output_norm: model.output_norm,
+    head: showMatrix(model.head),
+    attention_scale: Number(model.attention_scale),
+    root: toHex(integerModel.computeIntegerModelRoot(model)),
+  };
+}
+
+/** A tensor that is one row of blocks. */
+function makeVector(type, data) {
+  const [elements, size] = TENSOR_TYPES[type];
+  const bytes = fromHex(data);
+  return { name: "vector", type, shape: [Math.floor(bytes.length / size) * elements], data: bytes };
+}
+
+const WEIGHTS = {
+  decode_block: ({ type, data }) => ({ values: texts(decodeTensor(makeVector(type, data))[0].map(BigInt)) }),
+  decode_tensor({ type, shape, data }) {
+    const rows = decodeTensor({ name: "tensor", type, shape, data: fromHex(data) });
+    return { rows: rows.map((row) => texts(row.map(BigInt))) };
+  },
+  quantise_matrix({ weights }) {
+    const { k, multipliers, rows } = showMatrix(integerModel.quantiseMatrix("matrix", weights));
+    return { k, multipliers, rows };
+  },
+  read_gains({ type, data }) {
+    const tensor = makeVector(type, data);
+    return { gains: integerModel.readGains({ tensors: new Map([[tensor.name, tensor]]) }, tensor.name) };
+  },
+  attention_scale: ({ head_dim }) => ({ scale: Number(integerModel.computeAttentionScale(head_dim)) }),
+  make_integer_model: ({ gguf }) => ({ model: showModel(integerModel.makeIntegerModel(readGgufJson(gguf))) }),
+  matrix_digest: ({ matrix }) => ({ digest: toHex(integerModel.computeMatrixDigest(matrix)) }),
+  vectors_digest: ({ name, vectors }) => ({ digest: toHex(integerModel.computeVectorsDigest(name, vectors)) }),
+  root_of_digests({ architecture, digests }) {
+    const floats = { rope_base: new Float32(architecture.rope_base), epsilon: new Float32(architecture.epsilon) };
+    const root = integerModel.computeRootOfDigests({ ...architecture, ...floats }, digests.map(fromHex));
+    return { root: toHex(root) };
+  },
+  tensor_digests({ model }) {
+    const named = integerModel.computeTensorDigests(getModel(model));
+    const tensors = named.map(([name, digest]) => ({ name, digest: toHex(digest) }));
+    return { tensors, root: toHex(integerModel.computeIntegerModelRoot(getModel(model))) };
+  },
+};
+
 const SUITES = {
   drbg: DRBG,
   epoch: EPOCH,
+  lexicon: LEXICON,
+  quiz: QUIZ,
   fixed_point: FIXED_POINT,
+  weights: WEIGHTS,
   loss: LOSS,
   difficulty: DIFFICULTY,
   economics: ECONOMICS,

@@ -1,6 +1,7 @@
 // Reads the container that specs/weights.md takes as given: GGUF, llama.cpp's model file, version 2 or 3, little-endian.
 // See the description of GGUF in the ggml project; the pages begin where this module ends.
 
+import { fromHex } from "./bytes.js";
 import { Float32, TENSOR_TYPES } from "./weights.js";
 
 const TENSOR_TYPE_NAMES = {
@@ -127,4 +128,18 @@ function getDataLength(typeName, shape) {
   if (!Object.hasOwn(TENSOR_TYPES, typeName)) return 0;
   const [elements, size] = TENSOR_TYPES[typeName];
   return (shape.reduce((product, n) => product * n, 1) / elements) * size;
+}
+
+/** The same from the JSON form that the vectors use for small models. */
+export function readGgufJson({ metadata, tensors }) {
+  const readScalar = (value) => {
+    if ("integer" in value) return BigInt(value.integer);
+    if ("float32" in value) return new Float32(value.float32);
+    return "text" in value ? value.text : value.boolean;
+  };
+  const readTensor = (name, { type, shape, data }) => ({ name, type, shape, data: fromHex(data) });
+  return {
+    metadata: new Map(Object.entries(metadata).map(([key, value]) => [key, readScalar(value)])),
+    tensors: new Map(Object.entries(tensors).map(([name, tensor]) => [name, readTensor(name, tensor)])),
+  };
 }

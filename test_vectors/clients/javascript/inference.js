@@ -102,7 +102,7 @@ function getRotation(position, pair, headDim, ropeBase) {
 export function rotate(x, position, a) {
   const out = [];
   for (let at = 0; at < x.length; at += 2) {
-    const [c, s] = getRotation(position, (at % a.headDim) / 2, a.headDim, a.ropeBase);
+    const [c, s] = getRotation(position, (at % a.head_dim) / 2, a.head_dim, a.rope_base);
     out.push(clampDouble(roundShiftDouble(x[at] * c - x[at + 1] * s, 19), ROTATED_LIMIT));
     out.push(clampDouble(roundShiftDouble(x[at] * s + x[at + 1] * c, 19), ROTATED_LIMIT));
   }
@@ -134,14 +134,14 @@ export function mixValues(scores, values) {
 /** The attention output of every position, heads side by side, Q16. Position t sees the positions 0 .. t. */
 export function attend(queries, keys, values, model) {
   const a = model.architecture;
-  const group = a.headCount / a.kvHeadCount;
+  const group = a.head_count / a.kv_head_count;
   return queries.map((query, t) => {
     const row = [];
-    for (let h = 0; h < a.headCount; h++) {
+    for (let h = 0; h < a.head_count; h++) {
       const kv = Math.floor(h / group);
-      const ours = query.slice(h * a.headDim, (h + 1) * a.headDim);
-      const ofHead = (other) => other.slice(kv * a.headDim, (kv + 1) * a.headDim);
-      const scores = computeScores(ours, keys.slice(0, t + 1).map(ofHead), model.attentionScale);
+      const ours = query.slice(h * a.head_dim, (h + 1) * a.head_dim);
+      const ofHead = (other) => other.slice(kv * a.head_dim, (kv + 1) * a.head_dim);
+      const scores = computeScores(ours, keys.slice(0, t + 1).map(ofHead), model.attention_scale);
       row.push(...mixValues(scores, values.slice(0, t + 1).map(ofHead)));
     }
     return row;
@@ -213,7 +213,7 @@ export function* runSteps(model, tokens, scored) {
     trace.push(computeLayerEntry(index + 1, rows.at(-1)));
     yield trace.at(-1);
   }
-  const normed = rows.map((x) => rmsNorm(x, model.outputNorm, model.architecture.epsilon));
+  const normed = rows.map((x) => rmsNorm(x, model.output_norm, model.architecture.epsilon));
   const nlls = scored.map((t) => computeNll(linear(model.head, normed[t - 1]), tokens[t]));
   const quantised = normed.map(quantiseRow);
   trace.push(computeOutputEntry(quantised.map(([e]) => e), quantised.map(([, a]) => a), nlls));

@@ -1,6 +1,6 @@
 // Follows specs/integer-model.md: from a GGUF file to the integers of the forward pass.
 //
-// Metadata integers are BigInt; everything that is at most 2^53 afterwards is a Number.
+// Records have the pages' field names. Metadata integers are BigInt; what is at most 2^53 afterwards is a Number.
 
 import { concat, int32Le, invalid, uint32Le, utf8 } from "./bytes.js";
 import { LOG2E_128, bitLength, divRound, isqrt } from "./fixed_point.js";
@@ -76,20 +76,20 @@ export function readArchitecture(gguf) {
   const heads = getCount(gguf, "attention.head_count");
   const headDim = getCount(gguf, "attention.key_length", width / heads);
   const architecture = {
-    layerCount: Number(getCount(gguf, "block_count")),
+    layer_count: Number(getCount(gguf, "block_count")),
     width: Number(width),
-    headCount: Number(heads),
-    kvHeadCount: Number(getCount(gguf, "attention.head_count_kv", heads)),
-    headDim: Number(headDim),
-    ffnWidth: Number(getCount(gguf, "feed_forward_length")),
-    vocabularySize: getTensor(gguf, "token_embd.weight").shape[0],
-    ropeBase: getFloat(gguf, "rope.freq_base", DEFAULT_ROPE_BASE),
+    head_count: Number(heads),
+    kv_head_count: Number(getCount(gguf, "attention.head_count_kv", heads)),
+    head_dim: Number(headDim),
+    ffn_width: Number(getCount(gguf, "feed_forward_length")),
+    vocabulary_size: getTensor(gguf, "token_embd.weight").shape[0],
+    rope_base: getFloat(gguf, "rope.freq_base", DEFAULT_ROPE_BASE),
     epsilon: getFloat(gguf, "attention.layer_norm_rms_epsilon"),
   };
   for (const [key, expected] of [
     ["attention.value_length", headDim],
     ["rope.dimension_count", headDim],
-    ["vocab_size", BigInt(architecture.vocabularySize)],
+    ["vocab_size", BigInt(architecture.vocabulary_size)],
   ]) {
     const found = getCount(gguf, key, expected);
     if (found !== expected) throw invalid("integer-model/mismatch", `llama.${key} is ${found}, expected ${expected}`);
@@ -99,16 +99,16 @@ export function readArchitecture(gguf) {
 }
 
 export function checkArchitecture(a) {
-  const [baseNumerator, baseDenominator] = a.ropeBase.asRatio();
+  const [baseNumerator, baseDenominator] = a.rope_base.asRatio();
   const [epsilonNumerator, epsilonDenominator] = a.epsilon.asRatio();
   const holds =
     a.width <= MAX_WIDTH &&
-    a.headDim % 2 === 0 &&
-    a.headDim <= MAX_HEAD_DIM &&
-    a.headCount % a.kvHeadCount === 0 &&
-    a.headCount * a.headDim <= MAX_INNER &&
-    a.ffnWidth <= MAX_INNER &&
-    a.vocabularySize <= MAX_VOCABULARY &&
+    a.head_dim % 2 === 0 &&
+    a.head_dim <= MAX_HEAD_DIM &&
+    a.head_count % a.kv_head_count === 0 &&
+    a.head_count * a.head_dim <= MAX_INNER &&
+    a.ffn_width <= MAX_INNER &&
+    a.vocabulary_size <= MAX_VOCABULARY &&
     baseNumerator >= baseDenominator &&
     epsilonNumerator < epsilonDenominator;
   if (!holds) throw invalid("integer-model/bounds", "a shape outside the proved bounds");
@@ -118,14 +118,14 @@ export function checkArchitecture(a) {
 
 /** [name, shape] of every tensor that the file must hold. */
 function getTensorShapes(a, tied) {
-  const attention = a.headCount * a.headDim;
-  const kv = a.kvHeadCount * a.headDim;
+  const attention = a.head_count * a.head_dim;
+  const kv = a.kv_head_count * a.head_dim;
   const shapes = [
-    ["token_embd.weight", [a.vocabularySize, a.width]],
+    ["token_embd.weight", [a.vocabulary_size, a.width]],
     ["output_norm.weight", [a.width]],
   ];
-  if (!tied) shapes.push(["output.weight", [a.vocabularySize, a.width]]);
-  for (let n = 0; n < a.layerCount; n++) {
+  if (!tied) shapes.push(["output.weight", [a.vocabulary_size, a.width]]);
+  for (let n = 0; n < a.layer_count; n++) {
     shapes.push(
       [`blk.${n}.attn_norm.weight`, [a.width]],
       [`blk.${n}.attn_q.weight`, [attention, a.width]],
@@ -133,9 +133,9 @@ function getTensorShapes(a, tied) {
       [`blk.${n}.attn_v.weight`, [kv, a.width]],
       [`blk.${n}.attn_output.weight`, [a.width, attention]],
       [`blk.${n}.ffn_norm.weight`, [a.width]],
-      [`blk.${n}.ffn_gate.weight`, [a.ffnWidth, a.width]],
-      [`blk.${n}.ffn_up.weight`, [a.ffnWidth, a.width]],
-      [`blk.${n}.ffn_down.weight`, [a.width, a.ffnWidth]],
+      [`blk.${n}.ffn_gate.weight`, [a.ffn_width, a.width]],
+      [`blk.${n}.ffn_up.weight`, [a.ffn_width, a.width]],
+      [`blk.${n}.ffn_down.weight`, [a.width, a.ffn_width]],
     );
   }
   return shapes;
@@ -220,7 +220,7 @@ export function makeIntegerModel(gguf) {
     row.map((w) => clampInt32(roundShiftDouble(w, 10))),
   );
   const layers = [];
-  for (let n = 0; n < architecture.layerCount; n++) {
+  for (let n = 0; n < architecture.layer_count; n++) {
     const blk = `blk.${n}.`;
     layers.push({
       attn_norm: readGains(gguf, blk + "attn_norm.weight"),
@@ -236,8 +236,8 @@ export function makeIntegerModel(gguf) {
   }
   const outputNorm = readGains(gguf, "output_norm.weight");
   const head = readMatrix(gguf, gguf.tensors.has("output.weight") ? "output.weight" : "token_embd.weight");
-  const attentionScale = computeAttentionScale(architecture.headDim);
-  return { architecture, embedding, layers, outputNorm, head, attentionScale };
+  const attentionScale = computeAttentionScale(architecture.head_dim);
+  return { architecture, embedding, layers, output_norm: outputNorm, head, attention_scale: attentionScale };
 }
 
 // The root.
@@ -264,7 +264,7 @@ export function computeTensorDigests(model) {
   const named = [
     ["token_embd.weight", computeVectorsDigest("token_embd.weight", model.embedding)],
     [model.head.name, computeMatrixDigest(model.head)],
-    ["output_norm.weight", computeVectorsDigest("output_norm.weight", [model.outputNorm])],
+    ["output_norm.weight", computeVectorsDigest("output_norm.weight", [model.output_norm])],
   ];
   model.layers.forEach((layer, n) => {
     for (const [part, value] of Object.entries(layer)) {
@@ -284,7 +284,7 @@ export function computeIntegerModelRoot(model) {
 }
 
 export function computeRootOfDigests(a, digests) {
-  const numbers = [a.layerCount, a.width, a.headCount, a.kvHeadCount, a.headDim, a.ffnWidth, a.vocabularySize];
-  const header = concat(...[...numbers, a.ropeBase.bits, a.epsilon.bits].map(uint32Le));
+  const numbers = [a.layer_count, a.width, a.head_count, a.kv_head_count, a.head_dim, a.ffn_width, a.vocabulary_size];
+  const header = concat(...[...numbers, a.rope_base.bits, a.epsilon.bits].map(uint32Le));
   return taggedHash("PoAI/integer-model/1", header, ...digests);
 }

@@ -1,6 +1,6 @@
 // Follows specs/lexicon.md: the pieces of questions and their token ids.
 
-import { invalid, toHex, uint32Le, utf8 } from "./bytes.js";
+import { SpecError, invalid, toHex, uint32Le, utf8 } from "./bytes.js";
 import { taggedHash } from "./keccak.js";
 import { JsonNumber, parseStrictJson } from "./strict_json.js";
 
@@ -103,7 +103,7 @@ export function parseLexicon(data) {
   try {
     value = parseStrictJson(data, () => invalid("lexicon/duplicate-key", "a key is repeated"));
   } catch (error) {
-    if (error.code) throw error;
+    if (error instanceof SpecError) throw error;
     throw invalid("lexicon/not-json", error.message);
   }
   if (!(value instanceof Map) || [...value.keys()].sort().join() !== "format,model,pieces") {

@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 import { utf8 } from "./bytes.js";
-import { readGguf } from "./gguf.js";
+import { readGguf, readGgufJson } from "./gguf.js";
 import { runSteps } from "./inference.js";
 import { computeIntegerModelRoot, makeIntegerModel } from "./integer_model.js";
 import { parseLexicon } from "./lexicon.js";
@@ -28,19 +28,25 @@ export const readLexicon = once((name) => {
   return parseLexicon(new Uint8Array(readFileSync(new URL(`${name}.lexicon.json`, MANIFESTS))));
 });
 
-/** The integer model of a name, or undefined where its file is not at hand. */
-export const readModel = once((name) => {
+/** A model as its GGUF reader gives it, or undefined where its file is not at hand. poai-nano is given in JSON. */
+export const readModelFile = once((name) => {
+  if (name === "nano") return readGgufJson(JSON.parse(readFileSync(new URL("nano.json", MODELS), "utf8")).gguf);
   const path = fileURLToPath(new URL(`poai-${name}.gguf`, MODELS));
-  if (!existsSync(path)) return undefined;
-  return makeIntegerModel(readGguf(new Uint8Array(readFileSync(path))));
+  return existsSync(path) ? readGguf(new Uint8Array(readFileSync(path))) : undefined;
+});
+
+/** The integers of a model, or undefined. */
+export const readModel = once((name) => {
+  const gguf = readModelFile(name);
+  return gguf && makeIntegerModel(gguf);
 });
 
 /** An engine in the sense of work.js. */
 export function makeEngine(model) {
   return {
     profile: utf8("w8a12"),
-    integerModelRoot: computeIntegerModelRoot(model),
-    layerCount: model.architecture.layerCount,
+    integer_model_root: computeIntegerModelRoot(model),
+    layer_count: model.architecture.layer_count,
     steps: (tokens, scored) => runSteps(model, tokens, scored),
   };
 }

@@ -1,6 +1,6 @@
 // Follows specs/work.md: checking a block's work, cheapest part first.
 //
-// An engine is {profile, integerModelRoot, layerCount, steps(tokens, scored)}; `steps` yields trace entries and the
+// An engine is {profile, integer_model_root, layer_count, steps(tokens, scored)}; `steps` yields trace entries and the
 // evaluation {nlls, trace, loss} last.
 
 import { bytesEqual, invalid, malformed, toHex } from "./bytes.js";
@@ -44,8 +44,8 @@ export function checkTrace(block, config) {
 export function checkEngine(engine, config) {
   const same =
     bytesEqual(engine.profile, config.profile) &&
-    bytesEqual(engine.integerModelRoot, config.model.integer_model_root) &&
-    BigInt(engine.layerCount) === config.model.layer_count;
+    bytesEqual(engine.integer_model_root, config.model.integer_model_root) &&
+    BigInt(engine.layer_count) === config.model.layer_count;
   if (!same) throw invalid("work/engine", "the engine computes another model than the network's");
 }
 
