@@ -169,5 +169,5 @@ def print_report(result: dict[str, Any], console: Console | None = None) -> None
         table.add_row(name, f"{p.m:.4f}", f"{p.bits:,.0f}", str(p.whole_rows), str(p.whole_quizzes))
     console.print(table)
     console.print(
-        "bits: -positions * width * log2 m, as if misses were independent; they are not, so compare, don't prove"
+        "bits: -positions * width * log2 m, as if misses were independent; they are not, so this only compares passes"
     )
