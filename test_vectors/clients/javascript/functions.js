@@ -16,6 +16,7 @@ import * as loss from "./loss.js";
 import { readLexicon, readModel } from "./models.js";
 import * as questions from "./questions.js";
 import * as quiz from "./quiz.js";
+import { solve } from "./solvers.js";
 import { Float32, TENSOR_TYPES, decodeTensor } from "./weights.js";
 
 /** What a case asks for is not part of this client, such as a model whose file is not here. */
@@ -171,6 +172,7 @@ const QUIZ = {
       pieces: [...question.prompt, ...question.answer, "\n"],
     };
   },
+  solve: ({ prompt }) => ({ answer: solve(prompt) }),
   compute_quiz_seed({ network_id, epoch_key, core }) {
     const seed = quiz.computeQuizSeed(fromHex(network_id), fromHex(epoch_key), HeaderCore.fromJson(core));
     return { quiz_seed: toHex(seed) };
