@@ -16,6 +16,16 @@ class KindError(Exception):
     """A JSON value is not of the kind that its place asks for; the message says where and why."""
 
 
+def require(condition: bool, message: str) -> None:
+    """Refuse an input that has a function's form but is outside its domain, such as a list that must ascend.
+
+    Raises:
+        KindError: the condition does not hold.
+    """
+    if not condition:
+        raise KindError(message)
+
+
 class Kind(Protocol):
     """A set of values with a JSON form."""
 
@@ -265,6 +275,7 @@ class OneOf:
 UINT8 = Integer(0, 2**8 - 1)
 UINT32 = Integer(0, 2**32 - 1)
 UINT64 = Integer(0, 2**64 - 1)
+UINT128 = Integer(0, 2**128 - 1)
 UINT256 = Integer(0, 2**256 - 1)
 INT8 = Integer(-(2**7), 2**7 - 1)
 INT32 = Integer(-(2**31), 2**31 - 1)

@@ -7,7 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from poai_tools.vectors.cases import CaseFile
-from poai_tools.vectors.suites import difficulty, drbg, economics, epoch, fixed_point, lexicon, loss, quiz
+from poai_tools.vectors.suites import (
+    difficulty,
+    drbg,
+    economics,
+    epoch,
+    fixed_point,
+    lexicon,
+    loss,
+    parameters,
+    quiz,
+    ssz,
+    state,
+    weights,
+)
 
 
 @dataclass(frozen=True)
@@ -26,9 +39,13 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("lexicon", lexicon.make_files),
         SuiteEntry("quiz", quiz.make_files),
         SuiteEntry("fixed_point", fixed_point.make_files),
+        SuiteEntry("weights", weights.make_files),
         SuiteEntry("loss", loss.make_files),
         SuiteEntry("difficulty", difficulty.make_files),
         SuiteEntry("economics", economics.make_files),
+        SuiteEntry("ssz", ssz.make_files),
+        SuiteEntry("state", state.make_files),
+        SuiteEntry("parameters", parameters.make_files),
     )
 }
 """In the order in which a client is best built."""
