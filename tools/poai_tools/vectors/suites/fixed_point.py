@@ -112,7 +112,7 @@ EXP2_TABLE = _register(
     lambda _: {"digest": compute_table_digest(make_exp2_table()), "values": make_exp2_table()},
 )  # fmt: skip
 ROTARY_TABLE = _register(
-    "rotary_table", "digest of cos and sin (in turn) for each position below `positions`, each pair; the last four pairs",
+    "rotary_table", "digest of cos and sin, in turn, for each position below `positions` and each pair; the last four",
     {"positions": Integer(1, 2**12), "head_dim": Integer(2, 2**12), "base": UINT32},
     {"digest": HASH32, "last": Array(INT32)},
     lambda i: _rotary_table(**i),
@@ -228,7 +228,8 @@ def _exp2_neg() -> CaseFile:
         Case("whole", "whole exponents: powers of two", {"d": [k * one for k in range(33)]}, ("boundary",)),
         Case("steps", "at and between entries of the table", {"d": steps}, ("boundary",)),
         Case("ends", "where the result becomes 0, and far beyond", {"d": ends}, ("boundary",)),
-        Case("random", "random numbers below 31", {"d": [d % (31 * one) for d in _random("random", 40, 32, signed=False)]}),
+        Case("random", "random numbers below 31",
+             {"d": [d % (31 * one) for d in _random("random", 40, 32, signed=False)]}),
     ])  # fmt: skip
 
 

@@ -1,0 +1,85 @@
+"""The exact engine with a probe: the same pass, every intermediate value kept, to be compared with `steps`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from poai_engine.decode import Ints
+from poai_engine.exact import ExactEngine, quantise_rows
+from poai_spec.engine import Evaluation
+from poai_spec.inference import ACTIVATION_Q
+from poai_tools.vectors.steps import Step
+
+_LINEAR = {"ffn_gate": "gate", "ffn_up": "up"}
+
+
+class ProbedEngine(ExactEngine):
+    """An exact engine that can show its intermediate values; an ordinary one while `observe` does not run."""
+
+    _steps: list[Step] | None = None
+    _layer = 0
+
+    def observe(self, tokens: Sequence[int], scored: Sequence[int]) -> tuple[list[Step], Evaluation]:
+        """Run one sequence; return its steps, in the order of `run_spec_steps`, and the evaluation."""
+        self._steps, self._layer = [], 0
+        try:
+            self._keep("embedding", self.model.embedding[np.asarray(tokens, np.int64)].astype(np.int64))
+            self._layer = 1
+            (evaluation,) = self.evaluate([tokens], [scored])
+            steps = self._steps
+        finally:
+            self._steps = None
+        last = self.layer_count + 1
+        at = next(n for n, step in enumerate(steps) if step.name == "output_norm")
+        exponents, quantised = quantise_rows(np.asarray(steps[at].rows))
+        steps[at + 1 : at + 1] = [Step(last, "exponents", [exponents]),
+                                  Step(last, "quantised", quantised.astype(np.int64))]  # fmt: skip
+        if not scored:
+            steps.append(Step(last, "logits", []))
+        return [*steps, Step(last, "nlls", [evaluation.nlls])], evaluation
+
+    def _keep(self, name: str, rows: Sequence[Ints] | Ints) -> None:
+        if self._steps is not None:
+            self._steps.append(Step(self._layer, name, rows))
+
+    def _block(self, n: int, x: Ints) -> Ints:
+        rows = super()._block(n, x)
+        self._keep("residual", rows[0])
+        self._layer += 1
+        return rows
+
+    def _norm(self, name: str, x: Ints) -> Ints:
+        h = super()._norm(name, x)
+        part = name.removesuffix(".weight").rpartition(".")[2]
+        if part == "ffn_norm":
+            self._keep("attn_residual", x)
+        self._keep(part, h)
+        return h
+
+    def _linear(self, name: str, quantised: tuple[Ints, NDArray[np.float32]], q_out: int = ACTIVATION_Q) -> Ints:
+        y = super()._linear(name, quantised, q_out)
+        part = name.removesuffix(".weight").rpartition(".")[2]
+        if name == self.model.head:
+            self._keep("logits", y)
+        elif part in _LINEAR:
+            self._keep(_LINEAR[part], y)
+        return y
+
+    def _attend(self, q: Ints, k: Ints, v: Ints, batch: int, length: int) -> Ints:
+        for name, rows in (("q", q), ("k", k), ("v", v)):
+            self._keep(name, rows)
+        o = super()._attend(q, k, v, batch, length)
+        self._keep("attn", o)
+        return o
+
+    def _scores(self, q: Ints, k: Ints, batch: int, length: int) -> Ints:
+        scores = super()._scores(q, k, batch, length)
+        heads = scores[0].reshape(-1, length, length)
+        self._keep("scores", [heads[h, t, : t + 1] for t in range(length) for h in range(len(heads))])
+        return scores
+
+    def _swiglu(self, g: Ints, u: Ints) -> Ints:
+        act = super()._swiglu(g, u)
+        self._keep("act", act)
+        return act
