@@ -3,7 +3,8 @@
 // Here only the JSON form changes: integers above 2^53 are decimal strings, bytes hexadecimal after `0x`.
 
 import { concat, fromHex, toHex, utf8 } from "./bytes.js";
-import { HeaderCore, ModelManifest, TokenRange } from "./containers.js";
+import * as containers from "./containers.js";
+import { Config, HeaderCore, ModelManifest, TokenRange } from "./containers.js";
 import { Drbg } from "./drbg.js";
 import * as difficulty from "./difficulty.js";
 import * as economics from "./economics.js";
@@ -13,10 +14,13 @@ import { readGgufJson } from "./gguf.js";
 import * as integerModel from "./integer_model.js";
 import * as lexicon from "./lexicon.js";
 import * as loss from "./loss.js";
-import { readLexicon, readModel } from "./models.js";
+import { getPreset, readLexicon, readModel } from "./models.js";
+import * as parameters from "./parameters.js";
 import * as questions from "./questions.js";
 import * as quiz from "./quiz.js";
 import { solve } from "./solvers.js";
+import { bytes32, container, decode, uint64, uint256 } from "./ssz.js";
+import * as state from "./state.js";
 import { Float32, TENSOR_TYPES, decodeTensor } from "./weights.js";
 
 /** What a case asks for is not part of this client, such as a model whose file is not here. */
@@ -260,6 +264,71 @@ const WEIGHTS = {
   },
 };
 
+// Containers
+
+const CONTAINERS = {
+  token_range: TokenRange,
+  model_manifest: ModelManifest,
+  config: Config,
+  header_core: HeaderCore,
+  header: containers.Header,
+  body: containers.Body,
+  block: containers.Block,
+};
+
+const SSZ = {
+  compute_core_hash: ({ value }) => ({ hash: toHex(containers.computeCoreHash(HeaderCore.fromJson(value))) }),
+  compute_block_hash: ({ value }) => ({ hash: toHex(containers.computeBlockHash(containers.Header.fromJson(value))) }),
+  compute_body_root: ({ value }) => ({ hash: toHex(containers.computeBodyRoot(containers.Body.fromJson(value))) }),
+};
+for (const [name, type] of Object.entries(CONTAINERS)) {
+  SSZ[`encode_${name}`] = ({ value }) => ({ data: toHex(type.encode(type.fromJson(value))) });
+  SSZ[`decode_${name}`] = ({ data }) => ({ value: type.toJson(decode(type, fromHex(data))) });
+}
+
+const PARAMETERS = {
+  compute_network_id: ({ config }) => ({ network_id: toHex(parameters.computeNetworkId(Config.fromJson(config))) }),
+  check_config({ config }) {
+    parameters.checkConfig(Config.fromJson(config));
+    return {};
+  },
+  get_target_of_flag: ({ thousandths }) => ({
+    target: String(parameters.getTargetOfFlag(BigInt(thousandths))),
+  }),
+  get_preset({ name }) {
+    const config = getPreset(name);
+    return { config: Config.toJson(config), network_id: toHex(parameters.computeNetworkId(config)) };
+  },
+};
+
+/** Only for its JSON form: accounts are encoded in RLP. */
+const Account = container({ nonce: uint64, balance: uint256, storage_root: bytes32, code_hash: bytes32 });
+
+function readState(accounts) {
+  return new Map(accounts.map((account) => [account.address, Account.fromJson(account)]));
+}
+
+/** The accounts by ascending address, and the root. */
+function showState(after) {
+  const accounts = [...after].sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    accounts: accounts.map(([address, account]) => ({ address, ...Account.toJson(account) })),
+    root: toHex(state.computeStateRoot(after)),
+  };
+}
+
+const STATE = {
+  encode_account: ({ account }) => ({ rlp: toHex(state.encodeAccount(Account.fromJson(account))) }),
+  compute_state_root: ({ accounts }) => ({ root: toHex(state.computeStateRoot(readState(accounts))) }),
+  process_credit: ({ accounts, address, amount }) =>
+    showState(state.processCredit(readState(accounts), fromHex(address), BigInt(amount))),
+  process_header: ({ accounts, core }) => showState(state.processHeader(readState(accounts), HeaderCore.fromJson(core))),
+  check_state_root({ accounts, core }) {
+    state.checkStateRoot(readState(accounts), HeaderCore.fromJson(core));
+    return {};
+  },
+};
+
 const SUITES = {
   drbg: DRBG,
   epoch: EPOCH,
@@ -270,6 +339,9 @@ const SUITES = {
   loss: LOSS,
   difficulty: DIFFICULTY,
   economics: ECONOMICS,
+  ssz: SSZ,
+  state: STATE,
+  parameters: PARAMETERS,
 };
 
 export const FUNCTIONS = new Map(

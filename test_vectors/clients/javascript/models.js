@@ -8,7 +8,7 @@ import { readGguf, readGgufJson } from "./gguf.js";
 import { runSteps } from "./inference.js";
 import { computeIntegerModelRoot, makeIntegerModel } from "./integer_model.js";
 import { parseLexicon } from "./lexicon.js";
-import { getModelManifest, makeConfig, PRESET_MODELS } from "./parameters.js";
+import { PRESET_MODELS, checkConfig, getModelManifest, makeConfig } from "./parameters.js";
 
 const MODELS = new URL("../../models/", import.meta.url);
 const MANIFESTS = new URL("../../../specs/manifests/", import.meta.url);
@@ -51,5 +51,9 @@ export function makeEngine(model) {
   };
 }
 
-/** The config of a preset with its pinned model. */
-export const getPreset = once((name) => makeConfig(name, getModelManifest(readManifest(PRESET_MODELS[name]))));
+/** The checked config of a preset with its pinned model. */
+export const getPreset = once((name) => {
+  const config = makeConfig(name, getModelManifest(readManifest(PRESET_MODELS[name])));
+  checkConfig(config);
+  return config;
+});
