@@ -89,10 +89,14 @@ def mine(
         network_id = compute_network_id(net.config).hex()[:8]
         log.info("Chain opened", network=net.name, network_id=network_id, height=len(chain.headers) - 1)
         judge = Judge(net.config, net.lexicon, _load(source, net.config, threads))
-        for _ in range(blocks):
-            winner = _mine_one(chain, judge, miner)
-            chain.append(winner.make_block(), judge, get_time())
-            _log_block(winner, chain, miner)
+        try:
+            for _ in range(blocks):
+                winner = _mine_one(chain, judge, miner)
+                chain.append(winner.make_block(), judge, get_time())
+                _log_block(winner, chain, miner)
+        except KeyboardInterrupt:  # typer would exit without a word
+            print("stopped; every block that was logged is stored", file=sys.stderr)
+            raise typer.Exit(130) from None
     print(f"mined {blocks} blocks up to height {len(chain.headers) - 1}; check: poaid verify --data-dir {data_dir}")
 
 
@@ -169,6 +173,3 @@ def main() -> None:
     except (SpecError, ModelError, NodeError, OSError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("stopped; every block that was logged is stored", file=sys.stderr)
-        sys.exit(130)

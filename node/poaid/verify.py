@@ -67,7 +67,7 @@ class _Replay:
         self.judge, self.now, self.report = judge, now, report
         self.chain: list[Header] = [make_genesis(judge.config).header]
         self.state: State = {}
-        self.pending: list[tuple[Block, Quiz]] = []
+        self.pending: list[tuple[Block, Hash32, Quiz]] = []
 
     def add(self, height: Height, block_hash: Hash32, data: bytes) -> None:
         """Apply every rule but the replay to the next stored block."""
@@ -82,24 +82,24 @@ class _Replay:
             self.state = process_block(self.state, block)
         except SpecError as error:
             raise BlockError(height, error) from error
-        if compute_block_hash(block.header) != block_hash:
-            raise NodeError(f"block {height} is valid, but the index has another hash for it: {block_hash.hex()}")
-        self.pending.append((block, get_quiz(block.header.core, self.chain, config, self.judge.lexicon)))
+        self.pending.append((block, block_hash, get_quiz(block.header.core, self.chain, config, self.judge.lexicon)))
         self.chain.append(block.header)
         if len(self.pending) == BATCH_BLOCKS:
             self.flush()
 
     def flush(self) -> None:
-        """Replay the blocks that wait."""
+        """Replay the blocks that wait, and compare what passes with the index."""
         pending, self.pending = self.pending, []
-        quizzes = [quiz for _, quiz in pending]
+        quizzes = [quiz for _, _, quiz in pending]
         evaluations = self.judge.engine.evaluate([q.tokens for q in quizzes], [q.scored for q in quizzes])
-        for (block, _), evaluation in zip(pending, evaluations, strict=True):
+        for (block, block_hash, _), evaluation in zip(pending, evaluations, strict=True):
             height = block.header.core.height
             try:
                 check_evaluation(evaluation, block.header, block.trace)
             except SpecError as error:
                 raise BlockError(height, error) from error
+            if compute_block_hash(block.header) != block_hash:
+                raise NodeError(f"block {height} is valid, but the index has another hash for it: {block_hash.hex()}")
             self.report(height)
 
 

@@ -18,7 +18,7 @@ from poaid.store import FILE_NAME, Store
 
 MINER: Address = bytes.fromhex("22" * 20)
 BLOCKS = 8
-START = 1_800_000_000_000
+START = 1_770_000_000_000
 PACES = (200, 200, 200, 100, 100, 400, 400, 900)
 """Milliseconds that pass with each batch of quizzes, block by block: difficulty rises, and falls again."""
 

@@ -181,7 +181,7 @@ def test_a_slow_machine_gets_small_batches(network: Network, judge: Judge, clock
 
 
 def test_the_winner_ends_the_batch(network: Network, judge: Judge, clock: FakeClock) -> None:
-    config = replace(network.config, initial_target=2**256 // 12)
+    config = replace(network.config, initial_target=2**256 // 24)
     batches = list(mine_batches(replace(network, config=config), replace(judge, config=config)))
     flat = [attempt for batch in batches for attempt in batch]
     assert len(batches) >= 3

@@ -358,6 +358,9 @@ def test_a_wrong_hash_in_the_index_is_named(mined: MinedChain, altered: AlteredS
     altered.rows = {5: (bytes(32), mined.data[4])}
     with pytest.raises(NodeError, match=r"^block 5 is valid, but the index has another hash for it: 0000"):
         check(altered, mined)
+    altered.rows |= {6: (bytes(32), b"")}  # a later fault comes later
+    with pytest.raises(NodeError, match=r"^block 5 is valid, but the index"):
+        check(altered, mined)
 
 
 GOOD = encode_account(Account(balance=BLOCKS * 5 * 10**18))

@@ -1,0 +1,236 @@
+"""`poaid` as a command: what it prints, how it exits, and that no error is more than a line."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from poaid import cli
+from poaid.cli import format_poai, parse_address
+from poaid.errors import NodeError
+from poaid.store import FILE_NAME, Store
+from tests.node.conftest import MinedChain
+from tests.node.support import change, run_sql
+
+COMMAND = str(Path(sys.executable).with_name("poaid"))
+MINIMAL = ("--network", "minimal", "--model", "mini", "--target", "1000")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `poaid` in this process: exit status, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["poaid", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def execute(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_mine_verify_and_a_flipped_byte(tmp_path: Path) -> None:
+    """The whole way, in processes of its own."""
+    folder = tmp_path / "chain"
+    done = execute("mine", "--network", "minimal", "--model", "mini", "--blocks", 3, "--data-dir", folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"mined 3 blocks up to height 3; check: poaid verify --data-dir {folder}\n"
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    blocks = [event for event in events if event["event"] == "Block mined!"]
+    assert [(block["height"], block["balance"]) for block in blocks] == [(1, "5 POAI"), (2, "10 POAI"), (3, "15 POAI")]
+    quizzes = [event["event"] for event in events if event["event"].startswith("Generated quiz: ")]
+    assert len(quizzes) == 3
+    assert all(len(quiz.split(": ")[1].split("-")) == 6 for quiz in quizzes)
+
+    done = execute("verify", "--data-dir", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "3 blocks of network b46e4749 are valid, every one replayed; 1 account\n"
+
+    with Store.open(folder) as store:
+        data = list(store.read_blocks())[1][2]
+    run_sql(folder, "UPDATE blocks SET data = ? WHERE height = 2", change(data, len(data) - 1, 1))
+    done = execute("verify", "--data-dir", folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: block 2 breaks the rule work/trace-digest: the trace hashes to ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_flipped_byte_in_the_file_itself(mined: MinedChain, copy_of: Callable[[], Path], run: Run) -> None:
+    folder = copy_of()
+    file = folder / FILE_NAME
+    whole = file.read_bytes()
+    for height in (1, 4, 8):
+        entry = mined.blocks[height - 1].trace[0]
+        assert whole.count(entry) == 1
+        file.write_bytes(change(whole, whole.index(entry) + 31, 128))
+        status, out, err = run("verify", "--data-dir", folder)
+        assert (status, out) == (1, "")
+        assert err.startswith(f"error: block {height} breaks the rule work/trace-digest: ")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [(), ("mine",), ("verify",)])
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(run: Run, arguments: tuple[str, ...], flag: str) -> None:
+    status, out, err = run(*arguments, flag)
+    assert (status, err) == (0, "")
+    assert "Usage: poaid" in out
+    if arguments:
+        assert "--data-dir" in out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("mine",),
+        ("mine", "--data-dir", "d"),
+        ("mine", "--blocks", "1"),
+        ("mine", "--blocks", "0", "--data-dir", "d"),
+        ("mine", "--blocks", "x", "--data-dir", "d"),
+        ("mine", "--blocks", "1", "--data-dir", "d", "--threads", "0"),
+        ("mine", "--blocks", "1", "--data-dir", "d", "--odd"),
+        ("verify",),
+        ("verify", "--data-dir", "d", "more"),
+        ("odd",),
+        ("--odd",),
+    ],
+)
+def test_wrong_usage(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+ERRORS = {
+    ("mine", "--blocks", 1, "--data-dir", "d", "--network", "odd"): "error: no network 'odd' (No such file",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--network", "."): "error: no network '.' (Is a directory)",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--network", "mainnet"): "error: parameters/model-unpinned: ",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--model", "odd"): "error: no model 'odd': give the path of a GGUF",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--model", "x" * 300): "error: [Errno 36] File name too long: ",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--model", "junk"): "error: ",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--model", "tinyllama"): "error: parameters/model-unpinned: ",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0"): "error: parameters/target-flag: ",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--target", "easy"): "error: --target 'easy' is no number: give 1..1000",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0x1" + "0" * 64): "error: --target '0x1000",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--miner-address", "0x12"): "error: --miner-address '0x12' is no",
+    ("mine", *MINIMAL, "--blocks", 1, "--data-dir", "junk"): "error: junk/chain.sqlite3: File exists; give a",
+    ("mine", *MINIMAL, "--blocks", 1, "--data-dir", "junk/x"): "error: junk/x/chain.sqlite3: Not a directory; give a",
+    ("mine", *MINIMAL, "--blocks", 1, "--data-dir", "y" * 300): "error: ",
+    ("verify", "--data-dir", "none"): "error: none holds no chain (chain.sqlite3): make one with `poaid mine",
+    ("verify", "--data-dir", "junk"): "error: junk holds no chain (chain.sqlite3): make one with `poaid mine",
+    ("verify", "--data-dir", "z" * 300): "error: ",
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), ERRORS.items(), ids=lambda value: " ".join(map(str, value))[-60:])
+def test_errors_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "junk").write_bytes(b"no model, no folder")
+    status, out, err = run(*arguments)
+    assert (status, out) == (1, ""), err
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["junk"]
+
+
+def test_another_network_in_the_folder(mined: MinedChain, run: Run) -> None:
+    status, _, err = run("mine", *MINIMAL, "--blocks", 1, "--data-dir", mined.folder)
+    assert (status, err.count("\n")) == (1, 1)
+    assert f"error: {mined.folder} belongs to network " in err
+
+
+def test_mining_goes_on_and_pays_the_address(tmp_path: Path, run: Run) -> None:
+    address = "0x" + "Ab" * 20
+    for height in (1, 2):
+        status, out, _ = run("mine", *MINIMAL, "--blocks", 1, "--data-dir", tmp_path, "--miner-address", address)
+        assert (status, out.startswith(f"mined 1 blocks up to height {height};")) == (0, True)
+    with Store.open(tmp_path) as store:
+        assert {a.hex(): account.balance for a, account in store.read_state().items()} == {"ab" * 20: 10 * 10**18}
+    status, out, _ = run("verify", "--data-dir", tmp_path, "--threads", 1)
+    assert (status, out.partition(" of ")[0]) == (0, "2 blocks")
+
+
+def test_a_model_that_was_moved(tmp_path: Path, mini_path: Path, run: Run) -> None:
+    model, folder = tmp_path / "a.gguf", tmp_path / "chain"
+    shutil.copy(mini_path, model)
+    network = ("--network", "minimal", "--target", "1000")
+    assert run("mine", *network, "--model", model, "--blocks", 1, "--data-dir", folder)[0] == 0
+    assert run("verify", "--data-dir", folder)[0] == 0
+    model.rename(tmp_path / "b.gguf")
+    status, _, err = run("verify", "--data-dir", folder)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith(f"error: no model '{model}'")
+    assert run("verify", "--data-dir", folder, "--model", tmp_path / "b.gguf")[0] == 0
+    (tmp_path / "b.gguf").write_bytes(b"GGUF")
+    status, _, err = run("verify", "--data-dir", folder, "--model", tmp_path / "b.gguf")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "b.gguf is not this network's model" in err
+
+
+def test_an_empty_chain_is_valid(tmp_path: Path, network: object, mined: MinedChain, run: Run) -> None:
+    Store.create_or_open(tmp_path, mined.network, "mini").close()
+    status, out, _ = run("verify", "--data-dir", tmp_path)
+    assert status == 0
+    assert out.startswith("0 blocks of network ")
+    assert out.endswith("; 0 accounts\n")
+
+
+def test_the_logs_are_json_where_nobody_looks(tmp_path: Path, run: Run) -> None:
+    _, _, err = run("mine", *MINIMAL, "--blocks", 1, "--data-dir", tmp_path)
+    events = [json.loads(line) for line in err.splitlines()]
+    assert [event["event"].partition(":")[0] for event in events] == ["Chain opened", "Generated quiz", "Block mined!"]
+    assert events[0]["height"] == 0
+    assert all(event["level"] == "info" for event in events)
+
+
+def test_an_interrupt_keeps_what_was_logged(tmp_path: Path) -> None:
+    command = [COMMAND, "mine", *MINIMAL, "--blocks", "100000", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if "Block mined!" in line and len(lines) < 10:
+                os.kill(process.pid, signal.SIGINT)
+    assert process.returncode == 130
+    assert lines[-1] == "stopped; every block that was logged is stored\n"
+    mined_blocks = sum("Block mined!" in line for line in lines)
+    with Store.open(tmp_path) as store:
+        assert mined_blocks <= store.read_height() <= mined_blocks + 1
+
+
+@pytest.mark.parametrize(
+    ("wei", "text"),
+    [(0, "0 POAI"), (5 * 10**18, "5 POAI"), (1, "0.000000000000000001 POAI"), (15 * 10**17, "1.5 POAI")],
+)
+def test_amounts(wei: int, text: str) -> None:
+    assert format_poai(wei) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0x", "12" * 20, "0x" + "1" * 39, "0x" + "1" * 41, "0x" + "zz" * 20, "0X" + "11" * 20]
+)
+def test_no_addresses(text: str) -> None:
+    with pytest.raises(NodeError, match="give 0x and 40 hexadecimal digits"):
+        parse_address(text)
+
+
+def test_an_address() -> None:
+    assert parse_address("0x" + "0a" * 20) == b"\n" * 20
