@@ -3,22 +3,20 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from poai_tools.spec_cli import fail, find_checkout
 from poai_tools.vectors import check as checks
-from poai_tools.vectors import files, fuzz, skeleton
-from poai_tools.vectors.at_hand import find_missing
+from poai_tools.vectors import engines, files, fuzz, models, skeleton
 from poai_tools.vectors.client import Client
 from poai_tools.vectors.compare import shorten
-from poai_tools.vectors.engines import choose_engine
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.pack import write_archive
 from poai_tools.vectors.registry import FUNCTIONS, Function
@@ -83,6 +81,9 @@ def generate(
         bool, typer.Option("--check", help="Write nothing; exit 1 if a file is missing, stale or extra.")
     ] = False,
     slow: Slow = False,
+    model: Annotated[
+        Path | None, typer.Option(help="A pinned model's file that is not in the model folder, such as TinyLlama's.")
+    ] = None,
 ) -> None:
     """Write the vectors from the specification.
 
@@ -91,6 +92,8 @@ def generate(
     with one_line():
         checks.require_suites(suites or ())
         root = find_folder(None)
+        if model:
+            models.use_file(model)
         chosen = [name for name in SUITES if not suites or name in suites]
         made: dict[str, str] = {}
         with Console(stderr=True).status("") as status:
@@ -130,20 +133,25 @@ def check(
     ] = None,
     timeout: Timeout = 60.0,
     slow: Slow = False,
-    engine: Annotated[EngineName, typer.Option(help="What runs models for our specification.")] = EngineName.exact,
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(help="Run all models by this engine; by default nano and mini of inference by the reference."),
+    ] = None,
     fail_fast: Annotated[bool, typer.Option("--fail-fast", help="Stop at the first failure.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write a report to this file.")] = None,
     file: Annotated[Path | None, typer.Option(help="Check this case file, such as one that fuzz wrote.")] = None,
     folder: Folder = None,
 ) -> None:
     """Run the committed vectors; exit 1 on any failure."""
-    choose_engine(engine.value)
+    if engine:
+        engines.choose_engine(engine.value)
+        models.choose_engine(engine.value)
     with one_line():
         committed = checks.read_file(file) if file else checks.read_cases(find_folder(folder), suites or list(SUITES))
         chosen = checks.select(committed, cases or ())
         results = []
         with open_answerer(client, timeout) as answerer, Console(stderr=True).status("") as status:
-            missing = (lambda _: None) if client else find_missing
+            missing = find_nothing_missing if client else find_missing
             for result in checks.run_cases(chosen, answerer, slow=slow, find_missing=missing):
                 results.append(result)
                 status.update(result.case.path)
@@ -154,6 +162,18 @@ def check(
             files.write(json_file, files.format_json(checks.make_report(results)))
     if any(result.status == checks.FAILED for result in results):
         raise typer.Exit(1)
+
+
+def find_missing(data: Mapping[str, Any]) -> str | None:
+    """Return why our specification cannot run a case on this input here, or None."""
+    if data.get("model") in models.LARGE and engines.get_chosen_engine() == "reference":
+        return f"the reference engine would take hours on {data['model']}: leave --engine out"
+    return models.find_missing(data)
+
+
+def find_nothing_missing(_data: Mapping[str, Any]) -> str | None:
+    """A client says itself what it lacks."""
+    return None
 
 
 @contextmanager
