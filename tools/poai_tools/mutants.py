@@ -37,6 +37,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+import poai_spec
 from poai_spec.drbg import Drbg
 from poai_spec.notation import tagged_hash
 from poai_tools.spec_cli import fail, find_checkout
@@ -215,6 +216,8 @@ def run_vectors(page: str) -> int:
     from poai_tools.vectors.registry import FUNCTIONS  # noqa: PLC0415
     from poai_tools.vectors.suites import SUITES  # noqa: PLC0415
 
+    first = Path(os.environ["PYTHONPATH"])
+    assert Path(poai_spec.__file__).is_relative_to(first), "another poai_spec than the mutant is imported"
     root = find_checkout(Path.cwd())
     assert root is not None
     cases = check.read_cases(root / "test_vectors", list(SUITES))
@@ -250,7 +253,7 @@ def _run(page: str, first: str, models: Path, limit: float) -> tuple[int | None,
         "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, "-m", "poai_tools.mutants", "--run", page],
+        [sys.executable, "-P", "-m", "poai_tools.mutants", "--run", page],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
