@@ -13,6 +13,7 @@ from poai_tools.vectors.suites import (
     economics,
     epoch,
     fixed_point,
+    header,
     lexicon,
     loss,
     parameters,
@@ -46,6 +47,7 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("ssz", ssz.make_files),
         SuiteEntry("state", state.make_files),
         SuiteEntry("parameters", parameters.make_files),
+        SuiteEntry("header", header.make_files),
     )
 }
 """In the order in which a client is best built."""
