@@ -1,5 +1,6 @@
 """`poaid` as a command: what it prints, how it exits, and that no error is more than a line."""
 
+import errno
 import json
 import shutil
 import signal
@@ -121,7 +122,15 @@ ERRORS = {
     ("mine", "--blocks", 1, "--data-dir", "d", "--network", "."): "error: no network '.' (Is a directory)",
     ("mine", "--blocks", 1, "--data-dir", "d", "--network", "mainnet"): "error: parameters/model-unpinned: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "odd"): "error: no model 'odd': give the path of a GGUF",
-    ("mine", "--blocks", 1, "--data-dir", "d", "--model", "x" * 300): "error: [Errno 36] File name too long: ",
+    (
+        "mine",
+        "--blocks",
+        1,
+        "--data-dir",
+        "d",
+        "--model",
+        "x" * 300,
+    ): f"error: [Errno {errno.ENAMETOOLONG}] File name too long: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "junk"): "error: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "tinyllama"): "error: parameters/model-unpinned: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0"): "error: parameters/target-flag: ",

@@ -1,0 +1,146 @@
+"""`poai network`: files that two people can share, and the ids of networks."""
+
+import errno
+import sys
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from poai_spec.parameters import compute_network_id
+from poai_tools import cli
+from poaid.networks import format_network, get_network, read_network
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], mini_path: Path, tmp_path: Path) -> Run:
+    """Run `poai network` in an empty folder: exit status, standard output, standard error."""
+    monkeypatch.setenv("POAI_MODEL_DIR", str(mini_path.parent))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["poai", "network", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.mark.parametrize("name", ["testnet", "minimal", "local"])
+def test_show(run: Run, name: str) -> None:
+    status, out, err = run("show", name)
+    network = get_network(name)
+    assert (status, err) == (0, "")
+    assert out == format_network(network) + f"# network id {compute_network_id(network.config).hex()}\n"
+    assert tomllib.loads(out)["epoch_blocks"] == network.config.epoch_blocks
+
+
+def test_what_is_shown_is_a_network_file(run: Run) -> None:
+    Path("copy.toml").write_text(run("show", "minimal")[1], "utf-8")
+    assert read_network(Path("copy.toml")) == replace(get_network("minimal"), name="copy")
+    assert run("show", "copy.toml")[1] == run("show", "minimal")[1]
+
+
+def test_new_is_the_base(run: Run) -> None:
+    status, out, err = run("new", "--from", "minimal")
+    wanted = compute_network_id(get_network("minimal").config).hex()
+    assert (status, out, err) == (0, f"network.toml: network {wanted}\n", "")
+    assert read_network(Path("network.toml")).config == get_network("minimal").config
+
+
+def test_new_with_changes(run: Run) -> None:
+    flags = {
+        "--epoch-blocks": 2, "--retarget-blocks": 3, "--spacing": 5_000, "--max-future": 1_234, "--quiz-tokens": 40,
+        "--salt-tokens": 7, "--scored-tokens": 3, "--genesis-timestamp": 2**64 - 1, "--target": 500,
+    }  # fmt: skip
+    status, _, err = run(
+        "new", "--from", "testnet", "--model", "mini", *[x for f in flags.items() for x in f], "a.toml"
+    )
+    assert (status, err) == (0, "")
+    expected = replace(
+        get_network("testnet", "mini").config, epoch_blocks=2, retarget_blocks=3, spacing=5_000, max_future=1_234,
+        quiz_tokens=40, salt_tokens=7, scored_tokens=3, genesis_timestamp=2**64 - 1, initial_target=2**255,
+    )  # fmt: skip
+    assert read_network(Path("a.toml")).config == expected
+    run("new", "--from", "a.toml", "--spacing", "6000", "b.toml")
+    assert read_network(Path("b.toml")).config == replace(expected, spacing=6_000)
+
+
+def test_the_clock_limit_shrinks_with_the_period(run: Run) -> None:
+    assert run("new", "--retarget-blocks", 2, "--spacing", 5_000, "short.toml")[0] == 0
+    assert read_network(Path("short.toml")).config.max_future == 1_000
+    assert run("new", "--retarget-blocks", 200, "long.toml")[0] == 0
+    assert read_network(Path("long.toml")).config.max_future == 15_000
+    status, _, err = run("new", "--retarget-blocks", 2, "--max-future", 15_000, "warp.toml")
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: parameters/max-future: ")
+
+
+def test_a_file_that_is_there_is_kept(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("mine", "utf-8")
+    status, out, err = run("new", "a.toml")
+    assert (status, out) == (1, "")
+    assert err == "error: a.toml exists: give another name, or --force to overwrite it\n"
+    assert (tmp_path / "a.toml").read_text("utf-8") == "mine"
+    assert run("new", "a.toml", "--force")[0] == 0
+    assert read_network(tmp_path / "a.toml").config == get_network("testnet").config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "none"], "error: no network 'none' (No such file or directory): give a file or one of mainnet"),
+        (["show", "mainnet"], "error: parameters/model-unpinned: "),
+        (["show", "x" * 300], "error: no network 'xxx"),
+        (["new", "--from", "none"], "error: no network 'none'"),
+        (["new", "--model", "none"], "error: no model 'none'"),
+        (["new", "--target", "0"], "error: parameters/target-flag: "),
+        (["new", "--target", "0x0"], "error: parameters/target: "),
+        (["new", "--target", "0x1" + "0" * 64], "error: --target '0x1000"),
+        (["new", "--spacing", "1", "--retarget-blocks", "1"], "error: parameters/period: "),
+        (["new", "--scored-tokens", "64"], "error: parameters/quiz-length: "),
+        (["new", "--quiz-tokens", "20"], "error: quiz/question-too-long: "),
+        (["new", "none/network.toml"], "error: none/network.toml cannot be written: No such file or directory"),
+        (["new", "x" * 300], f"error: [Errno {errno.ENAMETOOLONG}] File name too long: 'xxx"),
+    ],
+)
+def test_errors_are_one_line(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show"],
+        ["show", "minimal", "more"],
+        ["new", "--epoch-blocks", "0"],
+        ["new", "--epoch-blocks", str(2**64)],
+        ["new", "--spacing", str(2**64)],
+        ["new", "--max-future", "-1"],
+        ["new", "--quiz-tokens", "2049"],
+        ["new", "--genesis-timestamp", "x"],
+        ["new", "--odd"],
+        ["odd"],
+    ],
+)
+def test_wrong_usage(run: Run, tmp_path: Path, arguments: list[str]) -> None:
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [[], ["show"], ["new"]])
+def test_help(run: Run, command: list[str]) -> None:
+    status, out, err = run(*command, "--help")
+    assert (status, err) == (0, "")
+    assert "Usage: poai network" in out
