@@ -55,7 +55,8 @@ export function generateQuiz(quizSeed, config, lexicon) {
 export function selectScored(answers, config) {
   const quizTokens = Number(config.quiz_tokens);
   const count = Number(config.scored_tokens);
-  const scored = new Set(answers.filter((position) => position < quizTokens).slice(0, count));
+  const ascending = answers.filter((position) => position < quizTokens).sort((a, b) => a - b);
+  const scored = new Set(ascending.slice(0, count));
   for (let position = quizTokens - 1; position >= 0 && scored.size < count; position--) scored.add(position);
   return [...scored].sort((a, b) => a - b);
 }
