@@ -130,7 +130,7 @@ ERRORS = {
         "d",
         "--model",
         "x" * 300,
-    ): f"error: [Errno {errno.ENAMETOOLONG}] File name too long: ",
+    ): f"error: [Errno {errno.ENAMETOOLONG}] File name",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "junk"): "error: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "tinyllama"): "error: parameters/model-unpinned: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0"): "error: parameters/target-flag: ",
