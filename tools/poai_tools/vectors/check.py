@@ -55,6 +55,12 @@ class CommittedCase:
     def path(self) -> str:
         return f"{self.suite}/{self.function}/{self.id}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `--case` may call it."""
+        function = f"{self.suite}/{self.function}"
+        return self.path, function, self.function, f"{self.function}/{self.id}", self.id
+
 
 @dataclass(frozen=True)
 class CaseResult:
@@ -144,16 +150,16 @@ def require_suites(names: Iterable[str]) -> None:
 
 
 def select(cases: Sequence[CommittedCase], wanted: Sequence[str]) -> list[CommittedCase]:
-    """Return the cases that are called so: `SUITE/FUNCTION/ID`, `SUITE/FUNCTION`, `FUNCTION` or `ID`; all if none is.
+    """Return the cases with one of these names; all if none is given.
 
     Raises:
         VectorsError: no case is called so.
     """
     chosen = list(cases) if not wanted else []
     for name in wanted:
-        found = [c for c in cases if name in (c.path, f"{c.suite}/{c.function}", c.function, c.id)]
+        found = [c for c in cases if name in c.names]
         if not found:
-            names = {text for c in cases for text in (c.path, c.function, c.id)}
+            names = {text for c in cases for text in c.names}
             near = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
             raise VectorsError(f"no case is called {name!r}; the nearest: {', '.join(near) or 'none'}", status=2)
         chosen += [case for case in found if case not in chosen]

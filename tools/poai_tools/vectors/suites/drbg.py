@@ -62,17 +62,19 @@ def _next_uint64() -> CaseFile:
 
 
 def _below() -> CaseFile:
-    bounds: dict[str, int] = {"one": 1, "two": 2, "ten": 10, "prime": 65537, "half-rejected": 2**63 + 1, "all": 2**64}
-    cases = tuple(_bound_case(f"n-{name}", n) for name, n in bounds.items())
+    rejecting = {"quarter-rejected": 3 * 2**62, "half-rejected": 2**63 + 1}
+    bounds = {"one": 1, "two": 2, "ten": 10, "prime": 65537} | rejecting | {"all": 2**64}
+    cases = tuple(_bound_case(name, n) for name, n in bounds.items())
     flags = {
         "rejection": (
-            "about half of the draws are rejected",
+            "a quarter or half of the draws are rejected",
             "a client that takes `x mod n` at once is biased, and differs here",
         )
     }
     return CaseFile(BELOW, "Seeds are Keccak(Keccak('PoAI/vectors/1') || 'drbg/' || id).", cases, flags)
 
 
-def _bound_case(case_id: str, n: int) -> Case:
+def _bound_case(name: str, n: int) -> Case:
+    case_id = f"n-{name}"
     values: dict[str, Any] = {"seed": derive_seed("drbg", case_id), "n": n, "count": 12}
-    return Case(case_id, f"bound {n}", values, ("rejection",) if n == 2**63 + 1 else ())
+    return Case(case_id, f"bound {n}", values, ("rejection",) if name.endswith("rejected") else ())

@@ -1,0 +1,439 @@
+"""`poai vectors`: exit statuses, what is printed, and clients good and bad from end to end."""
+
+import hashlib
+import io
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from poai_spec.drbg import Drbg
+from poai_tools import cli
+from poai_tools.vectors import check, files, pack, skeleton
+from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, Answer
+from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.registry import FUNCTIONS
+from poai_tools.vectors.serve import MAX_REQUEST, answer_line, serve
+from poai_tools.vectors.suites import SUITES
+
+ROOT = Path(__file__).parents[2]
+VECTORS = ROOT / "test_vectors"
+SERVE = f"{shlex.quote(sys.executable)} -m poai_tools.vectors_cli serve"
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `poai vectors` with arguments in the checkout: exit status, standard output, standard error."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "120")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["poai", "vectors", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], str]:
+    """Write a client whose `change(request, answer)` alters what our specification answers for drbg."""
+
+    def make(change: str) -> str:
+        path = tmp_path / "client.py"
+        path.write_text(
+            "import json, sys\n"
+            "from poai_tools.vectors.registry import FUNCTIONS\n"
+            "from poai_tools.vectors.serve import answer\n"
+            "import poai_tools.vectors.suites\n"
+            f"def change(request, answer):\n    {change}\n    return answer\n"
+            "for line in sys.stdin:\n"
+            "    r = json.loads(line)\n"
+            "    a = {'id': r['id']} | answer(r['suite'], r['function'], r['input'])\n"
+            "    print(json.dumps(change(r, a)), flush=True)\n"
+        )
+        return f"{shlex.quote(sys.executable)} {shlex.quote(str(path))}"
+
+    return make
+
+
+def read_table(out: str) -> dict[str, list[int]]:
+    """Return the numbers of each row: passed, failed, not implemented, skipped."""
+    rows = re.findall(r"^│ (\w+) +│([^\n]*)│[^│\n]*│$", out, re.MULTILINE)
+    return {name: [int(cell.strip() or 0) for cell in cells.split("│")] for name, cells in rows}
+
+
+def test_our_specification_passes_the_drbg_suite(run: Run) -> None:
+    status, out, _ = run("check", "--suite", "drbg")
+    assert status == 0
+    count = len(check.read_cases(VECTORS, ["drbg"]))
+    assert read_table(out) == {"drbg": [count, 0, 0, 0], "all": [count, 0, 0, 0]}
+
+
+def test_our_specification_passes_as_a_client(run: Run, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    status, out, _ = run("check", "--suite", "drbg", "--client", SERVE, "--json", report)
+    assert status == 0
+    document = json.loads(report.read_text())
+    assert document["counts"]["passed"] == len(document["cases"]) == read_table(out)["drbg"][0]
+
+
+def test_a_wrong_value_is_shown_with_its_place(run: Run, program: Callable[[str], str], tmp_path: Path) -> None:
+    client = program("if r['id'] == 'n-ten': answer['output']['values'][2] = '77'")
+    report = tmp_path / "report.json"
+    status, out, _ = run("check", "--suite", "drbg", "--client", client, "--json", report)
+    assert status == 1
+    expected = json.loads((VECTORS / "drbg" / "below.json").read_text())["cases"]
+    value = next(case for case in expected if case["id"] == "n-ten")["output"]["values"][2]
+    assert f'FAILED drbg/below/n-ten: at /values/2: expected "{value}", found "77"' in out
+    (failed,) = [case for case in json.loads(report.read_text())["cases"] if case["status"] == "failed"]
+    assert (failed["id"], failed["pointer"]) == ("n-ten", "/values/2")
+
+
+def test_a_client_may_lack_functions(run: Run, program: Callable[[str], str]) -> None:
+    client = program(f"if r['function'] == 'below': return {{'id': r['id'], 'code': '{NOT_IMPLEMENTED}'}}")
+    status, out, _ = run("check", "--suite", "drbg", "--client", client)
+    assert status == 0
+    assert read_table(out)["drbg"][2] == len(check.read_file(VECTORS / "drbg" / "below.json"))
+
+
+def test_a_dead_client_fails_every_case(run: Run) -> None:
+    status, out, _ = run("check", "--suite", "drbg", "--client", "false")
+    assert status == 1
+    count = len(check.read_cases(VECTORS, ["drbg"]))
+    assert read_table(out)["drbg"] == [0, count, 0, 0]
+    assert "the client ended (exit status 1) without an answer" in out
+
+
+def test_a_silent_client_runs_into_the_time_out(run: Run) -> None:
+    status, out, _ = run("check", "--case", "below/n-ten", "--client", "sleep 60", "--timeout", 0.2)
+    assert status == 1
+    assert "FAILED drbg/below/n-ten: no answer within 0.2 s" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--suite", "none"], "no suite is called 'none'"),
+        (["--suite", "drbg", "--case", "n-tem"], "no case is called 'n-tem'; the nearest: n-ten"),
+        (["--client", "no-such-program-of-poai"], "cannot be started: No such file or directory"),
+        (["--client", ""], "command line is empty"),
+        (["--client", "'"], "command line is malformed"),
+        (["--vectors", "no-such-folder"], "is no folder"),
+    ],
+)
+def test_wrong_usage_is_one_line(run: Run, arguments: list[str], words: str) -> None:
+    status, out, err = run("check", *arguments)
+    assert status == 2
+    assert words in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"suite":"drbg","function":"below","cases":[{}]}', "[" * 5000])
+def test_a_damaged_case_file_is_one_line(run: Run, tmp_path: Path, content: str) -> None:
+    shutil.copytree(VECTORS / "drbg", tmp_path / "drbg")
+    (tmp_path / "drbg" / "below.json").write_text(content)
+    status, _, err = run("check", "--suite", "drbg", "--vectors", tmp_path)
+    assert status == 1
+    assert "below.json" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["drbg/below/n-ten", "below/n-ten", "n-ten"])
+def test_one_case_by_its_name(run: Run, name: str) -> None:
+    status, out, _ = run("check", "--suite", "drbg", "--case", name)
+    assert status == 0
+    assert read_table(out)["all"] == [1, 0, 0, 0]
+
+
+def test_fail_fast_stops_at_the_first_failure(run: Run) -> None:
+    status, out, _ = run("check", "--suite", "drbg", "--client", "false", "--fail-fast")
+    assert status == 1
+    assert read_table(out)["all"] == [0, 1, 0, 0]
+
+
+def test_slow_and_pending_cases_and_missing_models_are_skipped_aloud() -> None:
+    def make(flags: tuple[str, ...], result: str) -> check.CommittedCase:
+        return check.CommittedCase("s", "f", "a", flags, {"model": "large"}, result, {}, None)
+
+    cases = [make(("slow",), "valid"), make((), "pending"), make((), "valid")]
+    results = list(check.run_cases(cases, check.SpecAnswerer(), slow=False, find_missing=lambda _: "not at hand"))
+    assert [result.status for result in results] == ["skipped"] * 3
+    assert [result.detail[:7] for result in results] == ["slow: r", "pending", "not at "]
+
+
+EXPECTED_OUTPUT = check.CommittedCase("s", "f", "a", (), {}, "valid", {"n": 1, "list": ["a"]}, None)
+EXPECTED_CODE = check.CommittedCase("s", "f", "a", (), {}, "invalid", None, "page/rule")
+
+
+@pytest.mark.parametrize(
+    ("output", "pointer"),
+    [
+        ({"n": 1.0, "list": ["a"]}, "/n"), ({"n": True, "list": ["a"]}, "/n"), ({"n": "1", "list": ["a"]}, "/n"),
+        ({"n": 1, "list": ["a", "b"]}, "/list/1"), ({"n": 1, "list": []}, "/list/0"), ({"n": 1}, "/list"),
+        ({"n": 1, "list": ["a"], "x/y": 1}, "/x~1y"), ([], ""), (None, ""), ({"n": 1, "list": "a"}, "/list"),
+    ],
+)  # fmt: skip
+def test_outputs_are_compared_exactly(output: Any, pointer: str) -> None:
+    result = check.judge(EXPECTED_OUTPUT, Answer(output=output))
+    assert (result.status, result.pointer) == ("failed", pointer)
+
+
+def test_the_order_of_fields_does_not_matter() -> None:
+    assert check.judge(EXPECTED_OUTPUT, Answer(output={"list": ["a"], "n": 1})).status == "passed"
+
+
+def test_codes_are_compared() -> None:
+    assert check.judge(EXPECTED_CODE, Answer(code="page/rule")).status == "passed"
+    assert check.judge(EXPECTED_CODE, Answer(code="page/other")).detail == 'expected page/rule, found "page/other"'
+    assert check.judge(EXPECTED_CODE, Answer(output={})).detail == "expected page/rule, found output {}"
+    assert check.judge(EXPECTED_OUTPUT, Answer(code=BAD_REQUEST)).status == "failed"
+
+
+# generate
+
+
+def test_generate_check_names_what_differs(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run("generate", "drbg", "--check")
+    assert status == 1
+    assert "missing: test_vectors/drbg/below.json" in out
+    assert err.startswith("error: the committed vectors are not those of the specification")
+    assert not (tmp_path / "test_vectors").exists()
+
+    status, out, _ = run("generate", "drbg")
+    assert status == 0
+    assert "written: test_vectors/drbg/below.json" in out
+    assert (tmp_path / "test_vectors/drbg/below.json").read_bytes() == (VECTORS / "drbg/below.json").read_bytes()
+    assert run("generate", "drbg", "--check")[:2] == (0, "4 files are up to date\n")
+
+    (tmp_path / "test_vectors/drbg/below.json").write_text("{}")
+    (tmp_path / "test_vectors/drbg/old.json").write_text("{}")
+    status, out, _ = run("generate", "drbg", "--check")
+    assert status == 1
+    assert "stale: test_vectors/drbg/below.json\nextra: test_vectors/drbg/old.json" in out
+    status, out, _ = run("generate", "drbg")
+    assert (status, (tmp_path / "test_vectors/drbg/old.json").exists()) == (0, True)
+
+
+def test_generate_refuses_an_unknown_suite(run: Run) -> None:
+    status, _, err = run("generate", "none")
+    assert (status, err) == (2, f"error: no suite is called 'none': the suites are {', '.join(SUITES)}\n")
+
+
+def test_outside_a_checkout(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in (["generate"], ["check"], ["pack", "a.zip"]):
+        assert run(*command)[0] == 2
+    assert run("check", "--vectors", VECTORS, "--suite", "drbg")[0] == 0
+
+
+# serve
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"\n", b"{", b"[]", b"null", b"\xff", b"7", b'{"id":"a"}',
+     b'{"id":1,"suite":"drbg","function":"below","input":{}}', b"[" * 100_000, b"9" * 5000, b'{"id":"a","suite":"drbg","function":"below","input":{},"more":1}'],
+)  # fmt: skip
+def test_a_malformed_request(line: bytes) -> None:
+    assert answer_line(line) == {"id": None, "code": BAD_REQUEST}
+
+
+@pytest.mark.parametrize(
+    ("suite", "data", "code"),
+    [("drbg", {}, BAD_REQUEST), ("drbg", None, BAD_REQUEST), ("no", {}, NOT_IMPLEMENTED), (["drbg"], {}, BAD_REQUEST)],
+)
+def test_a_request_that_cannot_be_computed(suite: Any, data: Any, code: str) -> None:
+    line = json.dumps({"id": "a", "suite": suite, "function": "below", "input": data}).encode()
+    assert answer_line(line) == {"id": "a", "code": code}
+
+
+def test_serve_goes_on_after_bad_lines() -> None:
+    seed = "0x" + "00" * 32
+    good = json.dumps({"id": "a", "suite": "drbg", "function": "next_uint64", "input": {"seed": seed, "count": 1}})
+    lines = [b"{", b"x" * (MAX_REQUEST + 10), good.encode(), b"", good.encode()]
+    target = io.BytesIO()
+    serve(io.BytesIO(b"\n".join(lines)), target)
+    found = [json.loads(line) for line in target.getvalue().splitlines()]
+    bad = {"id": None, "code": BAD_REQUEST}
+    right = {"id": "a", "output": {"values": [str(Drbg(bytes(32)).next_uint64())]}}
+    assert found == [bad, bad, right, bad, right]
+
+
+def test_serve_ends_when_nobody_reads() -> None:
+    request = json.dumps({"id": "a", "suite": "no", "function": "f", "input": {}})
+    done = subprocess.run(
+        ["sh", "-c", f"yes {shlex.quote(request)} | {SERVE} | head -n 3"], capture_output=True, check=True, timeout=60
+    )
+    assert done.stdout.count(b"\n") == 3
+    assert b"Traceback" not in done.stderr
+    assert b"Error" not in done.stderr
+
+
+# fuzz
+
+
+def test_fuzz_finds_shrinks_and_writes_a_difference(run: Run, program: Callable[[str], str], tmp_path: Path) -> None:
+    change = "if r['function'] == 'below' and int(r['input']['n']) > 1000: answer['output']['values'].append('7')"
+    client, out_folder = program(change), tmp_path / "found"
+    arguments = ("fuzz", "--client", client, "--suite", "drbg", "--count", 30, "--seed", 1, "--out", out_folder)
+    status, out, err = run(*arguments)
+    assert status == 1
+    assert "drbg/next_uint64: 30 equal" in out
+    assert "DIFFERENT drbg/below" in out
+    assert err == "error: the clients differ in 1 of 2 functions\n"
+    (path,) = out_folder.iterdir()
+    (case,) = json.loads(path.read_text())["cases"]
+    assert case["input"] == {"seed": "0x" + "00" * 32, "n": "1001", "count": 0}
+    assert (case["result"], case["output"]) == ("valid", {"values": []})
+
+    status, out, _ = run("check", "--file", path)
+    assert (status, read_table(out)["all"]) == (0, [1, 0, 0, 0])
+    status, out, _ = run("check", "--file", path, "--client", client)
+    assert (status, read_table(out)["all"]) == (1, [0, 1, 0, 0])
+
+    content = path.read_bytes()
+    run(*arguments)
+    assert [p.read_bytes() for p in out_folder.iterdir()] == [content]
+
+
+def test_fuzz_of_equal_clients_finds_nothing(run: Run) -> None:
+    status, out, _ = run("fuzz", "--client", SERVE, "--client", SERVE, "--function", "below", "--count", 20)
+    assert (status, out) == (0, "drbg/below: 20 equal\n")
+
+
+def test_fuzz_leaves_what_a_client_lacks(run: Run, program: Callable[[str], str]) -> None:
+    client = program(f"return {{'id': r['id'], 'code': '{NOT_IMPLEMENTED}'}}")
+    status, out, _ = run("fuzz", "--client", client, "--function", "below", "--count", 50)
+    assert (status, out) == (0, "drbg/below: 0 equal, 5 without an answer to compare\n")
+
+
+def test_fuzz_reports_a_client_that_dies(run: Run, program: Callable[[str], str]) -> None:
+    client = program("if int(r['input']['n']) == 2**64: sys.exit('too large')")
+    status, out, _ = run("fuzz", "--client", client, "--function", "below", "--count", 60)
+    assert status == 1
+    assert 'client:   the client ended (exit status 1) without an answer; standard error ends with "too large"' in out
+
+
+def test_fuzz_refuses_wrong_usage(run: Run) -> None:
+    assert run("fuzz")[0] == 2
+    assert run("fuzz", "--client", "x", "--function", "none")[0] == 2
+    assert run("fuzz", "--client", "x", "--suite", "drbg", "--function", "round_shift")[0] == 2
+    assert run("fuzz", "--client", "x", "--client", "y", "--client", "z")[0] == 2
+
+
+# init-client
+
+
+@pytest.mark.parametrize("language", skeleton.LANGUAGES)
+def test_a_skeleton_runs(run: Run, tmp_path: Path, language: str) -> None:
+    name, command = skeleton.LANGUAGES[language]
+    if shutil.which(command) is None:
+        pytest.skip(f"{command} is not installed")
+    folder = tmp_path / "my client"
+    status, out, _ = run("init-client", folder, "--language", language)
+    assert status == 0
+    client = f"{command} {shlex.quote(str(folder / name))}"
+    assert f'poai vectors check --client "{client}"' in (folder / "README.md").read_text()
+    status, out, _ = run("check", "--suite", "fixed_point", "--client", client)
+    passed, failed, lacking, _ = read_table(out)["fixed_point"]
+    assert (status, passed, failed) == (0, len(check.read_file(VECTORS / "fixed_point" / "round_shift.json")), 0)
+    assert lacking > 0
+    done = subprocess.run([command, str(folder / name)], input=b"{\nnull\n", capture_output=True, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"id": None, "code": BAD_REQUEST}] * 2
+
+
+def test_a_skeleton_lists_every_function(run: Run, tmp_path: Path) -> None:
+    run("init-client", tmp_path / "client")
+    text = (tmp_path / "client" / "README.md").read_text()
+    assert "@" not in text
+    for function in FUNCTIONS.values():
+        assert f"- `{function.name}` (page {function.page})" in text
+
+
+def test_a_skeleton_overwrites_nothing(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    status, _, err = run("init-client", tmp_path)
+    assert (status, err) == (2, f"error: {tmp_path} is not an empty folder: name a new one\n")
+    assert run("init-client", tmp_path / "mine")[0] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert run("init-client", tmp_path / "new", "--language", "cobol")[0] == 2
+
+
+# pack
+
+
+def test_packing_twice_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
+    outs = [run("pack", tmp_path / f"{name}.zip") for name in ("a", "b")]
+    first, second = (tmp_path / "a.zip").read_bytes(), (tmp_path / "b.zip").read_bytes()
+    assert first == second
+    digest = hashlib.sha256(first).hexdigest()
+    assert [(status, out.split()[0]) for status, out, _ in outs] == [(0, digest)] * 2
+
+
+def make_tree(root: Path) -> None:
+    files.write(root / "specs" / "a.md", "page")
+    manifest = {"name": "m", "gguf_sha256": "00", "integer_model_root": "11", "lexicon_digest": "22", "more": 1}
+    files.write(root / "specs" / "manifests" / "m.json", json.dumps(manifest))
+    files.write(root / "specs" / "manifests" / "m.lexicon.json", "{}")
+    for name in pack.SINGLE:
+        files.write(root / name, name)
+    files.write(root / "test_vectors" / "codes.json", "{}")
+    files.write(root / "test_vectors" / "node_modules" / "x.js", "")
+
+
+def test_the_archive_does_not_depend_on_modes_times_or_order(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    data = pack.make_archive(tmp_path)
+    page = tmp_path / "specs" / "a.md"
+    page.unlink()
+    files.write(page, "page")
+    page.chmod(0o600)
+    assert pack.make_archive(tmp_path) == data
+    files.write(page, "other")
+    assert pack.make_archive(tmp_path) != data
+
+
+def test_the_archive_holds_what_its_manifest_says(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    with zipfile.ZipFile(io.BytesIO(pack.make_archive(tmp_path))) as archive:
+        assert archive.testzip() is None
+        folder = archive.namelist()[0].partition("/")[0]
+        content = {name.removeprefix(f"{folder}/"): archive.read(name) for name in archive.namelist()}
+        assert {(info.date_time, info.external_attr, info.extra) for info in archive.infolist()} == {
+            (pack.TIME, 0o100644 << 16, b"")
+        }
+    manifest = json.loads(content.pop("manifest.json"))
+    assert manifest["files"] == {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
+    assert manifest["models"] == {"m": {"gguf_sha256": "00", "integer_model_root": "11", "lexicon_digest": "22"}}
+    assert list(content) == sorted(content)
+    assert "test_vectors/node_modules/x.js" not in content
+    assert "specs/manifests/m.lexicon.json" in content
+
+
+def test_an_archive_without_vectors_is_refused(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    (tmp_path / "test_vectors" / "codes.json").unlink()
+    with pytest.raises(VectorsError, match="poai vectors generate"):
+        pack.make_archive(tmp_path)
+    (tmp_path / "LICENSE").unlink()
+    with pytest.raises(VectorsError, match="LICENSE"):
+        pack.make_archive(tmp_path)
+
+
+def test_pack_writes_zip_files_only(run: Run, tmp_path: Path) -> None:
+    status, _, err = run("pack", tmp_path / "a.tar")
+    assert (status, err) == (2, f"error: the archive is a zip file: name it {tmp_path / 'a.zip'}\n")
