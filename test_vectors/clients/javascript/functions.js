@@ -2,19 +2,21 @@
 //
 // Here only the JSON form changes: integers above 2^53 are decimal strings, bytes hexadecimal after `0x`.
 
+import * as blocks from "./block.js";
 import { concat, fromHex, toHex, utf8 } from "./bytes.js";
 import * as containers from "./containers.js";
-import { Config, HeaderCore, ModelManifest, TokenRange } from "./containers.js";
+import { Block, Config, Header, HeaderCore, ModelManifest, TokenRange } from "./containers.js";
 import { Drbg } from "./drbg.js";
 import * as difficulty from "./difficulty.js";
 import * as economics from "./economics.js";
 import * as epoch from "./epoch.js";
 import * as fixedPoint from "./fixed_point.js";
 import { readGgufJson } from "./gguf.js";
+import * as headers from "./header.js";
 import * as integerModel from "./integer_model.js";
 import * as lexicon from "./lexicon.js";
 import * as loss from "./loss.js";
-import { getPreset, readLexicon, readModel } from "./models.js";
+import { getPreset, readEngine, readLexicon, readModel } from "./models.js";
 import * as parameters from "./parameters.js";
 import * as questions from "./questions.js";
 import * as quiz from "./quiz.js";
@@ -22,6 +24,7 @@ import { solve } from "./solvers.js";
 import { bytes32, container, decode, uint64, uint256 } from "./ssz.js";
 import * as state from "./state.js";
 import { Float32, TENSOR_TYPES, decodeTensor } from "./weights.js";
+import * as work from "./work.js";
 
 /** What a case asks for is not part of this client, such as a model whose file is not here. */
 export class NotImplemented extends Error {}
@@ -201,11 +204,10 @@ const QUIZ = {
 
 // Models
 
-/** A model of which the file is at hand. */
-function getModel(name) {
-  const model = readModel(name);
-  if (model === undefined) throw new NotImplemented(name);
-  return model;
+/** What models.js read, if the file was there. */
+function demand(found) {
+  if (found === undefined) throw new NotImplemented("the model's file is not at hand");
+  return found;
 }
 
 const showMatrix = (matrix) => ({ ...matrix, rows: matrix.rows.map((row) => Array.from(row)) });
@@ -258,9 +260,10 @@ const WEIGHTS = {
     return { root: toHex(root) };
   },
   tensor_digests({ model }) {
-    const named = integerModel.computeTensorDigests(getModel(model));
+    const integers = demand(readModel(model));
+    const named = integerModel.computeTensorDigests(integers);
     const tensors = named.map(([name, digest]) => ({ name, digest: toHex(digest) }));
-    return { tensors, root: toHex(integerModel.computeIntegerModelRoot(getModel(model))) };
+    return { tensors, root: toHex(integerModel.computeIntegerModelRoot(integers)) };
   },
 };
 
@@ -271,14 +274,14 @@ const CONTAINERS = {
   model_manifest: ModelManifest,
   config: Config,
   header_core: HeaderCore,
-  header: containers.Header,
+  header: Header,
   body: containers.Body,
-  block: containers.Block,
+  block: Block,
 };
 
 const SSZ = {
   compute_core_hash: ({ value }) => ({ hash: toHex(containers.computeCoreHash(HeaderCore.fromJson(value))) }),
-  compute_block_hash: ({ value }) => ({ hash: toHex(containers.computeBlockHash(containers.Header.fromJson(value))) }),
+  compute_block_hash: ({ value }) => ({ hash: toHex(containers.computeBlockHash(Header.fromJson(value))) }),
   compute_body_root: ({ value }) => ({ hash: toHex(containers.computeBodyRoot(containers.Body.fromJson(value))) }),
 };
 for (const [name, type] of Object.entries(CONTAINERS)) {
@@ -329,6 +332,68 @@ const STATE = {
   },
 };
 
+const readChain = (chain) => chain.map(Header.fromJson);
+const blockHash = (header) => toHex(containers.computeBlockHash(header));
+
+const HEADER = {
+  make_genesis_header({ config }) {
+    const header = headers.makeGenesisHeader(Config.fromJson(config));
+    return { header: Header.toJson(header), hash: blockHash(header) };
+  },
+  get_quiz_seed(input) {
+    const config = Config.fromJson(input.config);
+    const chain = readChain(input.chain);
+    return {
+      epoch_key: toHex(work.getEpochKey(chain, config)),
+      quiz_seed: toHex(work.getQuizSeed(HeaderCore.fromJson(input.core), chain, config)),
+    };
+  },
+  check_header_alone(input) {
+    const header = Header.fromJson(input.header);
+    headers.checkHeaderAlone(header);
+    return { hash: blockHash(header) };
+  },
+  check_header_in_chain(input) {
+    const header = Header.fromJson(input.header);
+    const config = Config.fromJson(input.config);
+    headers.checkHeaderInChain(header, readChain(input.chain), config, BigInt(input.now));
+    return { hash: blockHash(header) };
+  },
+};
+
+/** Accounts of version 1, of which only the balances differ. */
+function readBalances(accounts) {
+  const makeAccount = (balance) => ({ ...state.NEW_ACCOUNT, balance: BigInt(balance) });
+  return new Map(accounts.map(({ address, balance }) => [address, makeAccount(balance)]));
+}
+
+function showBalances(after) {
+  return showState(after).accounts.map(({ address, balance }) => ({ address, balance }));
+}
+
+const BLOCK = {
+  make_genesis({ config }) {
+    const block = blocks.makeGenesis(Config.fromJson(config));
+    return { block: Block.toJson(block), hash: blockHash(block.header) };
+  },
+  check_contents({ block, layer_count }) {
+    blocks.checkContents(Block.fromJson(block), { model: { layer_count: BigInt(layer_count) } });
+    return {};
+  },
+  check_engine({ config, model }) {
+    work.checkEngine(demand(readEngine(model)), Config.fromJson(config));
+    return {};
+  },
+  check_block(input) {
+    const engine = demand(readEngine(input.model));
+    const judge = { config: Config.fromJson(input.config), lexicon: readLexicon(input.lexicon), engine };
+    const block = Block.fromJson(input.block);
+    const before = readBalances(input.accounts);
+    const after = blocks.checkBlock(block, readChain(input.chain), before, judge, BigInt(input.now));
+    return { hash: blockHash(block.header), accounts: showBalances(after) };
+  },
+};
+
 const SUITES = {
   drbg: DRBG,
   epoch: EPOCH,
@@ -342,6 +407,8 @@ const SUITES = {
   ssz: SSZ,
   state: STATE,
   parameters: PARAMETERS,
+  header: HEADER,
+  block: BLOCK,
 };
 
 export const FUNCTIONS = new Map(

@@ -41,15 +41,18 @@ export const readModel = once((name) => {
   return gguf && makeIntegerModel(gguf);
 });
 
-/** An engine in the sense of work.js. */
-export function makeEngine(model) {
-  return {
-    profile: utf8("w8a12"),
-    integer_model_root: computeIntegerModelRoot(model),
-    layer_count: model.architecture.layer_count,
-    steps: (tokens, scored) => runSteps(model, tokens, scored),
-  };
-}
+/** A model as an engine in the sense of work.js, or undefined. */
+export const readEngine = once((name) => {
+  const model = readModel(name);
+  return (
+    model && {
+      profile: utf8("w8a12"),
+      integer_model_root: computeIntegerModelRoot(model),
+      layer_count: model.architecture.layer_count,
+      steps: (tokens, scored) => runSteps(model, tokens, scored),
+    }
+  );
+});
 
 /** The checked config of a preset with its pinned model. */
 export const getPreset = once((name) => {
