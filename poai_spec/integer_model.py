@@ -27,6 +27,7 @@ from poai_spec.weights import Float32, GgufFile, GgufTensor, decode_tensor
 # | `MAX_INNER` | 2^15 | columns of a matrix: `acc * M_o` stays exact in float64 and every shift in int64 |
 # | `MAX_WIDTH` | 2^14 | width D: the sum of squares of RMSNorm stays in int64 |
 # | `MAX_HEAD_DIM` | 2^12 | head dimension: scores stay in int64 |
+# | `MAX_LAYERS` | 256 | L: the longest trace has an entry more; a forged count must not become a list of tensors |
 # | `MAX_VOCABULARY` | 2^24 | V: the sum of the scoring stays in int64 with room |
 # | `ROW_MAXIMUM_BITS` | 38 | a row maximum `m_o` has at most 38 bits, that is, weights below 2^14 |
 # | `GAIN_LIMIT` | 128 | norm gains stay below it in magnitude; seen in practice: 3.3 |
@@ -36,6 +37,7 @@ from poai_spec.weights import Float32, GgufFile, GgufTensor, decode_tensor
 MAX_INNER = 1 << 15
 MAX_WIDTH = 1 << 14
 MAX_HEAD_DIM = 1 << 12
+MAX_LAYERS = 256
 MAX_VOCABULARY = 1 << 24
 ROW_MAXIMUM_BITS = 38
 GAIN_LIMIT = 128
@@ -257,6 +259,7 @@ def check_architecture(a: Architecture) -> None:
     """
     numerator, denominator = a.rope_base.as_ratio()
     bounds = {
+        f"{a.layer_count} blocks are more than {MAX_LAYERS}": a.layer_count <= MAX_LAYERS,
         f"width {a.width} is above {MAX_WIDTH}": a.width <= MAX_WIDTH,
         f"head_dim {a.head_dim} is odd or above {MAX_HEAD_DIM}": a.head_dim % 2 == 0 and a.head_dim <= MAX_HEAD_DIM,
         f"{a.head_count} heads share {a.kv_head_count} KV heads unevenly": a.head_count % a.kv_head_count == 0,
