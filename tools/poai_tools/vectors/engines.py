@@ -25,7 +25,16 @@ STORED = {  # name in vectors -> name in the model store
 }
 LEXICONS = ("mini", "smollm2-135m", "tinyllama-shape", "tinyllama-1.1b")
 """The lexicons of `specs/manifests`; vectors name them in the field `lexicon`."""
-ENGINES: dict[str, Callable[[GgufFile], Engine]] = {"exact": ExactEngine, "reference": ReferenceEngine}
+SMALL_WIDTH = 256
+"""Below this embedding length products are so small that a second BLAS thread costs more than it saves."""
+
+
+def _make_exact(gguf: GgufFile) -> Engine:
+    width = gguf.metadata["llama.embedding_length"]
+    return ExactEngine(gguf, threads=1 if isinstance(width, int) and width < SMALL_WIDTH else None)
+
+
+ENGINES: dict[str, Callable[[GgufFile], Engine]] = {"exact": _make_exact, "reference": ReferenceEngine}
 
 _choice = "exact"
 

@@ -4,8 +4,18 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.parameters import Config, ModelManifest, TokenRange, get_model_manifest, make_config, read_manifest
+from poai_spec.notation import Invalid
+from poai_spec.parameters import (
+    Config,
+    ModelManifest,
+    TokenRange,
+    check_config,
+    get_model_manifest,
+    make_config,
+    read_manifest,
+)
 from poai_tools.vectors.cases import derive_seed
+from poai_tools.vectors.kinds import KindError
 
 MODEL = "mini"
 LEXICON = "mini"
@@ -16,6 +26,18 @@ def make_network() -> Config:
     """Return the config: every second quiz wins at first, an epoch has 3 blocks and a difficulty period 4."""
     config = make_config("minimal", get_model_manifest(MODEL))
     return replace(config, epoch_blocks=3, initial_target=2**255, genesis_seed=derive_seed("network", "genesis-seed"))
+
+
+def require_config(config: Config) -> None:
+    """Refuse a config that no network has: functions that take one are defined for those that pass `check_config`.
+
+    Raises:
+        KindError: it breaks a bound.
+    """
+    try:
+        check_config(config)
+    except Invalid as error:
+        raise KindError(f"config: {error}") from error
 
 
 def get_manifest(name: str) -> ModelManifest:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from poai_tools.vectors.cases import CaseFile
 from poai_tools.vectors.suites import (
+    block,
     difficulty,
     drbg,
     economics,
     epoch,
     fixed_point,
     header,
+    inference,
     lexicon,
     loss,
     parameters,
@@ -41,6 +43,7 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("quiz", quiz.make_files),
         SuiteEntry("fixed_point", fixed_point.make_files),
         SuiteEntry("weights", weights.make_files),
+        SuiteEntry("inference", inference.make_files),
         SuiteEntry("loss", loss.make_files),
         SuiteEntry("difficulty", difficulty.make_files),
         SuiteEntry("economics", economics.make_files),
@@ -48,6 +51,7 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("state", state.make_files),
         SuiteEntry("parameters", parameters.make_files),
         SuiteEntry("header", header.make_files),
+        SuiteEntry("block", block.make_files),
     )
 }
 """In the order in which a client is best built."""

@@ -14,18 +14,12 @@ from poai_spec.work import get_epoch_key, get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import make_core, make_header_chain, seal_header
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import HASH32, UINT64, Array, Record, require
-from poai_tools.vectors.network import make_network
+from poai_tools.vectors.kinds import HASH32, UINT64, Array, Record
+from poai_tools.vectors.network import make_network, require_config
 from poai_tools.vectors.records import CONFIG, HEADER, HEADER_CORE
 from poai_tools.vectors.registry import Function, register
 
 CHAIN = Array(HEADER, least=1)
-
-
-def _require_domain(i: Mapping[str, Any]) -> None:
-    config = i["config"]
-    require(config.retarget_blocks >= 1 and config.epoch_blocks >= 1, "config: an epoch or a period of no block")
-    require(config.retarget_blocks * config.spacing >= 4, "config: a period below 4 ms")
 
 
 def _make_genesis_header(i: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +28,7 @@ def _make_genesis_header(i: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _get_quiz_seed(i: Mapping[str, Any]) -> dict[str, Any]:
-    _require_domain(i)
+    require_config(i["config"])
     return {
         "epoch_key": get_epoch_key(i["chain"], i["config"]),
         "quiz_seed": get_quiz_seed(i["core"], i["chain"], i["config"]),
@@ -47,7 +41,7 @@ def _check_header_alone(i: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_header_in_chain(i: Mapping[str, Any]) -> dict[str, Any]:
-    _require_domain(i)
+    require_config(i["config"])
     check_header_in_chain(i["header"], i["chain"], i["config"], i["now"])
     return {"hash": compute_block_hash(i["header"])}
 

@@ -9,7 +9,7 @@ from poai_spec.lexicon import PIECES, check_lexicon, compute_lexicon_digest, get
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon
-from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, Array, Hex, Record, Text
+from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, Array, Hex, Record, Text, require
 from poai_tools.vectors.network import get_manifest
 from poai_tools.vectors.records import MODEL_MANIFEST
 from poai_tools.vectors.registry import Function, register
@@ -21,6 +21,12 @@ LEXICON_NAME = Text(LEXICONS)
 def _check_lexicon(i: Mapping[str, Any]) -> dict[str, Any]:
     check_lexicon(get_lexicon(i["lexicon"]), i["model_manifest"])
     return {}
+
+
+def _split_pieces_of(i: Mapping[str, Any]) -> dict[str, Any]:
+    pieces = split_pieces(i["text"])
+    require("".join(pieces) == i["text"], "text: not made of pieces")
+    return {"pieces": pieces}
 
 
 PARSE_LEXICON = register(
@@ -53,7 +59,7 @@ SPLIT_PIECES = register(
         summary="the pieces of a text that is made of pieces",
         input=Record({"text": TEXT}),
         output=Record({"pieces": Array(TEXT)}),
-        run=lambda i: {"pieces": split_pieces(i["text"])},
+        run=_split_pieces_of,
     )
 )
 GET_TOKENS = register(

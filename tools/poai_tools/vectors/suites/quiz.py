@@ -21,8 +21,8 @@ from poai_spec.solvers import solve
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon
-from poai_tools.vectors.kinds import BOOLEAN, HASH32, TEXT, UINT32, Array, Integer, Record, Text
-from poai_tools.vectors.network import get_manifest, make_network
+from poai_tools.vectors.kinds import BOOLEAN, HASH32, TEXT, UINT32, Array, Integer, Record, Text, require
+from poai_tools.vectors.network import get_manifest, make_network, require_config
 from poai_tools.vectors.records import HEADER_CORE, MODEL_MANIFEST, TOKEN_RANGE
 from poai_tools.vectors.registry import Function, register
 
@@ -48,11 +48,20 @@ def _make_config(values: Mapping[str, Any]) -> Config:
 
 
 def _draw_salt(i: Mapping[str, Any]) -> dict[str, Any]:
+    require(all(span.first <= span.last for span in i["salt_ranges"]), "salt_ranges: a range without ids")
     manifest = replace(make_network().model, salt_ranges=i["salt_ranges"])
     return {"salt": draw_salt(Drbg(i["seed"]), i["count"], manifest)}
 
 
+def _select_scored(i: Mapping[str, Any]) -> dict[str, Any]:
+    answers = list(i["answers"])
+    require(answers == sorted(set(answers)), "answers: not ascending")
+    require(i["scored_tokens"] < i["quiz_tokens"], "scored_tokens: as many as the quiz has")
+    return {"scored": select_scored(answers, _make_config(i))}
+
+
 def _generate_quiz(i: Mapping[str, Any]) -> dict[str, Any]:
+    require_config(_make_config(i))
     quiz = generate_quiz(i["quiz_seed"], _make_config(i), get_lexicon(i["lexicon"]))
     return {
         "tokens": quiz.tokens,
@@ -121,7 +130,7 @@ SELECT_SCORED = register(
         summary="the scored positions, from the positions of answer tokens (ascending)",
         input=Record({"answers": Array(Integer(1, 4096)), "quiz_tokens": LENGTH, "scored_tokens": LENGTH}),
         output=Record({"scored": Array(UINT32)}),
-        run=lambda i: {"scored": select_scored(list(i["answers"]), _make_config(i))},
+        run=_select_scored,
     )
 )
 GENERATE_QUIZ = register(
