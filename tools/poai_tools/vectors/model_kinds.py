@@ -19,7 +19,7 @@ from poai_tools.vectors.kinds import (
     Table,
 )
 
-TENSOR = Record({"type": TEXT, "shape": Array(UINT32), "data": Hex(2**16, exact=False)})
+TENSOR = Record({"type": TEXT, "shape": Array(UINT32, 1), "data": Hex(2**16, exact=False)})
 SCALAR = OneOf({"integer": Integer(-(2**63), 2**64 - 1), "boolean": BOOLEAN, "text": TEXT, "float32": UINT32})
 GGUF = Record({"metadata": Table(SCALAR), "tensors": Table(TENSOR)})
 """What a GGUF reader hands over: scalar keys, a float32 by its bits; tensors, their shape as (rows, columns)."""
@@ -38,7 +38,7 @@ ARCHITECTURE = Record(
 )
 """The two floats by their bits."""
 VECTORS = Array(Array(INT32))
-MATRIX = Record({"name": TEXT, "k": INT32, "multipliers": Array(INT32), "rows": Array(Array(INT8))})
+MATRIX = Record({"name": TEXT, "k": INT32, "multipliers": Array(INT32, 1), "rows": Array(Array(INT8, 1), 1)})
 LAYER = Record(
     {
         "attn_norm": Array(INT32),

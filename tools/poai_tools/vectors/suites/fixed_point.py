@@ -20,12 +20,13 @@ from poai_spec.fixed_point import (
 )
 from poai_spec.weights import Float32
 from poai_tools.vectors.cases import Case, CaseFile, derive
-from poai_tools.vectors.kinds import HASH32, INT32, INT64, UINT32, Array, Integer, Record
+from poai_tools.vectors.kinds import HASH32, INT32, INT64, UINT32, Array, Integer, KindError, Record
 from poai_tools.vectors.registry import Function, register
 
 SUITE = "fixed_point"
 DERIVATION = "Chosen boundaries; random numbers are draws of the DRBG whose seed derives from 'fixed_point/' || id."
 BITS62 = Integer(0, 2**62 - 1)
+HEAD_DIM = Integer(2, 256)
 BIG = Integer(0, 2**1024)
 """Roots, pi and frequencies have 192 fractional bits and more."""
 FLAGS = {
@@ -91,7 +92,7 @@ LOG2_FIXED = _register(
 )  # fmt: skip
 COS_SIN = _register(
     "cos_sin", "nearest Q15 integers of cos and sin of position * base^(-2 pair / head_dim); base: the bits of an F32",
-    {"position": Integer(0, 2**16 - 1), "pair": Integer(0, 2**11 - 1), "head_dim": Integer(2, 2**12), "base": UINT32},
+    {"position": Integer(0, 2**16 - 1), "pair": Integer(0, 127), "head_dim": HEAD_DIM, "base": UINT32},
     {"cos": Integer(-(2**15), 2**15), "sin": Integer(-(2**15), 2**15)},
     lambda i: dict(zip(("cos", "sin"), _cos_sin(**i), strict=True)),
 )  # fmt: skip
@@ -103,8 +104,8 @@ INTEGER_ROOT = _register(
 PI = _register("pi", "pi with 192 fractional bits", {}, {"value": BIG}, lambda _: {"value": compute_pi()})
 FREQUENCY = _register(
     "frequency", "floor of base^(-2 pair / head_dim) * 2^192; base: the bits of an F32",
-    {"pair": Integer(0, 2**11 - 1), "head_dim": Integer(2, 2**12), "base": UINT32}, {"value": BIG},
-    lambda i: {"value": compute_frequency(i["pair"], i["head_dim"], *Float32(i["base"]).as_ratio())},
+    {"pair": Integer(0, 127), "head_dim": HEAD_DIM, "base": UINT32}, {"value": BIG},
+    lambda i: {"value": compute_frequency(i["pair"], i["head_dim"], *_read_base(i["base"], i["pair"], i["head_dim"]))},
 )  # fmt: skip
 EXP2_TABLE = _register(
     "exp2_table", "the 257 entries T[j] = 2^(30 - j/256), rounded, and their digest",
@@ -113,7 +114,7 @@ EXP2_TABLE = _register(
 )  # fmt: skip
 ROTARY_TABLE = _register(
     "rotary_table", "digest of cos and sin, in turn, for each position below `positions` and each pair; the last four",
-    {"positions": Integer(1, 2**12), "head_dim": Integer(2, 2**12), "base": UINT32},
+    {"positions": Integer(1, 64), "head_dim": HEAD_DIM, "base": UINT32},
     {"digest": HASH32, "last": Array(INT32)},
     lambda i: _rotary_table(**i),
 )  # fmt: skip
@@ -124,8 +125,16 @@ TABLE_DIGEST = _register(
 )  # fmt: skip
 
 
+def _read_base(bits: int, pair: int, head_dim: int) -> tuple[int, int]:
+    """Return numerator and denominator of a base that the functions are defined for."""
+    numerator, denominator = Float32(bits).as_ratio()
+    if head_dim % 2 or pair >= head_dim // 2 or numerator < denominator:
+        raise KindError("input: head_dim is even, pair below its half, base 1 or more")
+    return numerator, denominator
+
+
 def _cos_sin(position: int, pair: int, head_dim: int, base: int) -> tuple[int, int]:
-    return cos_sin(position, pair, head_dim, *Float32(base).as_ratio())
+    return cos_sin(position, pair, head_dim, *_read_base(base, pair, head_dim))
 
 
 def _rotary_table(positions: int, head_dim: int, base: int) -> dict[str, Any]:

@@ -23,7 +23,20 @@ from poai_spec.notation import Hash32
 from poai_spec.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive
-from poai_tools.vectors.kinds import HASH32, INT8, INT32, INT64, TEXT, UINT32, Array, Hex, Integer, Record, Text
+from poai_tools.vectors.kinds import (
+    HASH32,
+    INT8,
+    INT32,
+    INT64,
+    TEXT,
+    UINT32,
+    Array,
+    Hex,
+    Integer,
+    KindError,
+    Record,
+    Text,
+)
 from poai_tools.vectors.registry import Function, register
 
 SUITE = "weights"
@@ -71,12 +84,12 @@ DECODE_BLOCK = _register(
 )  # fmt: skip
 DECODE_TENSOR = _register(
     "decode_tensor", "weights", "the rows of a tensor as integers W = 2^24 * w; a vector is one row",
-    {"type": TEXT, "shape": Array(UINT32), "data": BYTES}, {"rows": Array(Array(INT64))},
+    {"type": TEXT, "shape": Array(UINT32, 1), "data": BYTES}, {"rows": Array(Array(INT64))},
     lambda i: {"rows": decode_tensor(GgufTensor("tensor", i["type"], i["shape"], i["data"]))},
 )  # fmt: skip
 QUANTISE_MATRIX = _register(
     "quantise_matrix", "integer-model", "exponent, multipliers and int8 rows of a matrix of integers W = 2^24 * w",
-    {"weights": Array(Array(GRID))}, {"k": INT32, "multipliers": Array(INT32), "rows": Array(Array(INT8))},
+    {"weights": Array(Array(GRID, 1), 1)}, {"k": INT32, "multipliers": Array(INT32), "rows": Array(Array(INT8))},
     lambda i: vars(quantise_matrix("matrix", i["weights"])),
 )  # fmt: skip
 READ_GAINS = _register(
@@ -97,12 +110,12 @@ MAKE_INTEGER_MODEL = _register(
 MATRIX_DIGEST = _register(
     "matrix_digest", "integer-model", "digest of a quantised matrix",
     {"matrix": model_kinds.MATRIX}, {"digest": HASH32},
-    lambda i: {"digest": compute_matrix_digest(Matrix(**i["matrix"]))},
+    lambda i: {"digest": _matrix_digest_of(**i["matrix"])},
 )  # fmt: skip
 VECTORS_DIGEST = _register(
     "vectors_digest", "integer-model", "digest of norm gains (one vector) or of an embedding",
     {"name": TEXT, "vectors": model_kinds.VECTORS}, {"digest": HASH32},
-    lambda i: {"digest": compute_vectors_digest(i["name"], i["vectors"])},
+    lambda i: {"digest": compute_vectors_digest(_ascii(i["name"]), i["vectors"])},
 )  # fmt: skip
 ROOT_OF_DIGESTS = _register(
     "root_of_digests", "integer-model", "integer-model root from the architecture and the tensors' digests in order",
@@ -116,6 +129,17 @@ TENSOR_DIGESTS = _register(
     {"model": models.MODEL}, {"tensors": Array(Record({"name": TEXT, "digest": HASH32})), "root": HASH32},
     lambda i: _tensor_digests(i["model"]),
 )  # fmt: skip
+
+
+def _ascii(name: str) -> str:
+    """Refuse a name that no tensor has."""
+    if not name.isascii():
+        raise KindError("input: a tensor's name is ASCII")
+    return name
+
+
+def _matrix_digest_of(name: str, **fields: Any) -> Hash32:
+    return compute_matrix_digest(Matrix(_ascii(name), **fields))
 
 
 def _decode_blocks(kind: str, data: bytes) -> list[int]:
@@ -564,6 +588,8 @@ REFUSED_KEYS: dict[str, tuple[str, str, Any]] = {
     "width-bound": ("a width above 2^14", "embedding_length", ("integer", 2**14 + 2)),
     "head-dim-odd": ("heads of odd width", "embedding_length", ("integer", 3)),
     "head-dim-bound": ("heads wider than 2^12", "embedding_length", ("integer", 2**12 + 2)),
+    "layers-bound": ("more than 256 blocks", "block_count", ("integer", 257)),
+    "layers-forged": ("a number of blocks that no list can hold", "block_count", ("integer", 2**62)),
     "kv-heads-uneven": ("two KV heads for one query head", "attention.head_count_kv", ("integer", 2)),
     "heads-bound": ("heads together wider than 2^15", "attention.head_count", ("integer", 2**14 + 1)),
     "ffn-bound": ("an inner width above 2^15", "feed_forward_length", ("integer", 2**15 + 1)),
