@@ -3,7 +3,7 @@
 // Here only the JSON form changes: integers above 2^53 are decimal strings, bytes hexadecimal after `0x`.
 
 import * as blocks from "./block.js";
-import { concat, fromHex, toHex, utf8 } from "./bytes.js";
+import { concat, fromHex, intToLittleEndian, toHex, utf8 } from "./bytes.js";
 import * as containers from "./containers.js";
 import { Block, Config, Header, HeaderCore, ModelManifest, TokenRange } from "./containers.js";
 import { Drbg } from "./drbg.js";
@@ -13,7 +13,9 @@ import * as epoch from "./epoch.js";
 import * as fixedPoint from "./fixed_point.js";
 import { readGgufJson } from "./gguf.js";
 import * as headers from "./header.js";
+import * as inference from "./inference.js";
 import * as integerModel from "./integer_model.js";
+import { taggedHash } from "./keccak.js";
 import * as lexicon from "./lexicon.js";
 import * as loss from "./loss.js";
 import { getPreset, readEngine, readLexicon, readModel } from "./models.js";
@@ -267,6 +269,50 @@ const WEIGHTS = {
   },
 };
 
+/** Every step of a pass: [{layer, step, rows}]. */
+function computeSteps({ model, tokens, scored }) {
+  const steps = [];
+  inference.runModel(demand(readModel(model)), tokens, scored, (layer, step, rows) => steps.push({ layer, step, rows }));
+  return steps;
+}
+
+const showValues = (row) => row.map(Number);
+
+const INFERENCE = {
+  quantise_row({ x }) {
+    const [e, a] = inference.quantiseRow(x);
+    return { e, a };
+  },
+  linear: ({ k, multipliers, rows, x, q_out }) => ({ y: inference.linear({ k, multipliers, rows }, x, q_out) }),
+  rms_norm: ({ x, gains, epsilon }) => ({ y: inference.rmsNorm(x, gains, new Float32(epsilon)) }),
+  rotate: ({ x, position, head_dim, base }) => ({
+    y: inference.rotate(x, position, { head_dim, rope_base: new Float32(base) }),
+  }),
+  compute_scores: ({ q, keys, scale }) => ({ scores: showValues(inference.computeScores(q, keys, BigInt(scale))) }),
+  mix_values: ({ scores, values }) => ({ y: inference.mixValues(bigs(scores), values) }),
+  swiglu: ({ g, u }) => ({ y: g.map((v, i) => inference.swiglu(v, u[i])) }),
+  compute_nll: ({ logits, target }) => ({ nll: String(inference.computeNll(logits, target)) }),
+  run({ model, tokens, scored }) {
+    const { nlls, trace, loss: total } = inference.runModel(demand(readModel(model)), tokens, scored);
+    const digest = toHex(loss.computeTraceDigest(trace));
+    return { nlls: texts(nlls), loss: String(total), trace: trace.map(toHex), trace_digest: digest };
+  },
+  /** Each step's digest: all its values, 8 bytes each. */
+  steps(input) {
+    const steps = computeSteps(input).map(({ layer, step, rows }) => ({
+      layer,
+      step,
+      digest: toHex(taggedHash("PoAI/vector-step/1", ...rows.flat().map((value) => intToLittleEndian(value, 8)))),
+      first: showValues((rows.at(0) ?? []).slice(0, 8)),
+      last: showValues((rows.at(-1) ?? []).slice(0, 8)),
+    }));
+    return { steps };
+  },
+  step_values(input) {
+    return { steps: computeSteps(input).map(({ layer, step, rows }) => ({ layer, step, rows: rows.map(showValues) })) };
+  },
+};
+
 // Containers
 
 const CONTAINERS = {
@@ -401,6 +447,7 @@ const SUITES = {
   quiz: QUIZ,
   fixed_point: FIXED_POINT,
   weights: WEIGHTS,
+  inference: INFERENCE,
   loss: LOSS,
   difficulty: DIFFICULTY,
   economics: ECONOMICS,

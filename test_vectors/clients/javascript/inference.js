@@ -81,7 +81,7 @@ export function rmsNorm(x, gains, epsilon) {
   const mean = floorDiv(sumOfSquares, BigInt(x.length)) + epsilonTerm;
   const r = isqrt(mean << 12n);
   const inv = r > 0n ? (1n << 53n) / r : 0n;
-  return xs.map((v, i) => roundShiftDouble(Number(roundShift(v * inv, 31n)) * gains[i], 16));
+  return xs.map((v, i) => Number(roundShift(roundShift(v * inv, 31n) * BigInt(gains[i]), 16n)));
 }
 
 // Attention
@@ -131,21 +131,27 @@ export function mixValues(scores, values) {
   });
 }
 
-/** The attention output of every position, heads side by side, Q16. Position t sees the positions 0 .. t. */
+/**
+ * The attention output of every position, heads side by side, Q16, and all scores, by position, then by head. Position t
+ * sees the positions 0 .. t.
+ */
 export function attend(queries, keys, values, model) {
   const a = model.architecture;
   const group = a.head_count / a.kv_head_count;
-  return queries.map((query, t) => {
+  const scores = [];
+  const outputs = queries.map((query, t) => {
     const row = [];
     for (let h = 0; h < a.head_count; h++) {
       const kv = Math.floor(h / group);
       const ours = query.slice(h * a.head_dim, (h + 1) * a.head_dim);
       const ofHead = (other) => other.slice(kv * a.head_dim, (kv + 1) * a.head_dim);
-      const scores = computeScores(ours, keys.slice(0, t + 1).map(ofHead), model.attention_scale);
-      row.push(...mixValues(scores, values.slice(0, t + 1).map(ofHead)));
+      const ofThis = computeScores(ours, keys.slice(0, t + 1).map(ofHead), model.attention_scale);
+      row.push(...mixValues(ofThis, values.slice(0, t + 1).map(ofHead)));
+      scores.push(ofThis);
     }
     return row;
   });
+  return { scores, outputs };
 }
 
 // Feed-forward
@@ -166,32 +172,45 @@ export function addRows(x, y) {
   return x.map((v, i) => clampDouble(v + y[i], 31));
 }
 
-/** `observe(step, rows)` is called with the result of every step; it lets a caller compare them one by one. */
+// Every step of the pass is reported as `observe(step, rows)`, which lets a caller compare them one by one.
+
+/** The residual after the attention half of a block. */
 function runAttention(model, layer, rows, observe) {
   const a = model.architecture;
-  const step = (name, result) => {
-    observe(name, result);
-    return result;
-  };
-  const normed = step("attn_norm", rows.map((x) => rmsNorm(x, layer.attn_norm, a.epsilon)));
-  const queries = step("q", normed.map((h, t) => rotate(linear(layer.attn_q, h), t, a)));
-  const keys = step("k", normed.map((h, t) => rotate(linear(layer.attn_k, h), t, a)));
-  const values = step("v", normed.map((h) => linear(layer.attn_v, h).map((v) => clampDouble(v, VALUE_LIMIT))));
-  const outputs = step("attention", attend(queries, keys, values, model));
-  return step("attn_residual", rows.map((x, t) => addRows(x, linear(layer.attn_output, outputs[t], RESIDUAL_Q))));
+  const normed = rows.map((x) => rmsNorm(x, layer.attn_norm, a.epsilon));
+  const queries = normed.map((h, t) => rotate(linear(layer.attn_q, h), t, a));
+  const keys = normed.map((h, t) => rotate(linear(layer.attn_k, h), t, a));
+  const values = normed.map((h) => linear(layer.attn_v, h).map((v) => clampDouble(v, VALUE_LIMIT)));
+  const { scores, outputs } = attend(queries, keys, values, model);
+  const residual = rows.map((x, t) => addRows(x, linear(layer.attn_output, outputs[t], RESIDUAL_Q)));
+  observe("attn_norm", normed);
+  observe("q", queries);
+  observe("k", keys);
+  observe("v", values);
+  observe("scores", scores);
+  observe("attn", outputs);
+  observe("attn_residual", residual);
+  return residual;
 }
 
-function runFfn(model, layer, x) {
-  const h = rmsNorm(x, layer.ffn_norm, model.architecture.epsilon);
-  const gate = linear(layer.ffn_gate, h);
-  const up = linear(layer.ffn_up, h);
-  const act = gate.map((g, i) => swiglu(g, up[i]));
-  return addRows(x, linear(layer.ffn_down, act, RESIDUAL_Q));
+/** The residual after the feed-forward half of a block. */
+function runFfn(model, layer, rows, observe) {
+  const normed = rows.map((x) => rmsNorm(x, layer.ffn_norm, model.architecture.epsilon));
+  const gates = normed.map((h) => linear(layer.ffn_gate, h));
+  const ups = normed.map((h) => linear(layer.ffn_up, h));
+  const acts = gates.map((gate, t) => gate.map((g, i) => swiglu(g, ups[t][i])));
+  const residual = rows.map((x, t) => addRows(x, linear(layer.ffn_down, acts[t], RESIDUAL_Q)));
+  observe("ffn_norm", normed);
+  observe("gate", gates);
+  observe("up", ups);
+  observe("act", acts);
+  observe("residual", residual);
+  return residual;
 }
 
 /** The residual after one transformer block, Q14. */
-export function runBlock(model, layer, rows, observe = () => {}) {
-  return runAttention(model, layer, rows, observe).map((x) => runFfn(model, layer, x));
+export function runBlock(model, layer, rows, observe) {
+  return runFfn(model, layer, runAttention(model, layer, rows, observe), observe);
 }
 
 // Scoring
@@ -204,23 +223,38 @@ export function computeNll(logits, target) {
   return log2Fixed(sum) - (30n << 16n) + distances[target];
 }
 
-/** Run one sequence: yield each block's trace entry, and {nlls, trace, loss} last. */
-export function* runSteps(model, tokens, scored) {
+/**
+ * Run one sequence: yield each block's trace entry, and {nlls, trace, loss} last.
+ *
+ * `observe(layer, step, rows)` is told every intermediate value: layer 0 is the embedding, L + 1 what follows the blocks.
+ */
+export function* runSteps(model, tokens, scored, observe = () => {}) {
   let rows = tokens.map((token) => model.embedding[token]);
+  observe(0, "embedding", rows);
   const trace = [];
   for (const [index, layer] of model.layers.entries()) {
-    rows = runBlock(model, layer, rows);
-    trace.push(computeLayerEntry(index + 1, rows.at(-1)));
+    const number = index + 1;
+    rows = runBlock(model, layer, rows, (step, values) => observe(number, step, values));
+    trace.push(computeLayerEntry(number, rows.at(-1)));
     yield trace.at(-1);
   }
   const normed = rows.map((x) => rmsNorm(x, model.output_norm, model.architecture.epsilon));
-  const nlls = scored.map((t) => computeNll(linear(model.head, normed[t - 1]), tokens[t]));
-  const quantised = normed.map(quantiseRow);
-  trace.push(computeOutputEntry(quantised.map(([e]) => e), quantised.map(([, a]) => a), nlls));
+  const logits = scored.map((t) => linear(model.head, normed[t - 1]));
+  const nlls = scored.map((t, i) => computeNll(logits[i], tokens[t]));
+  const pairs = normed.map(quantiseRow);
+  const exponents = pairs.map(([e]) => e);
+  const quantised = pairs.map(([, a]) => a);
+  trace.push(computeOutputEntry(exponents, quantised, nlls));
+  const last = model.layers.length + 1;
+  observe(last, "output_norm", normed);
+  observe(last, "exponents", [exponents]);
+  observe(last, "quantised", quantised);
+  observe(last, "logits", logits);
+  observe(last, "nlls", [nlls]);
   yield { nlls, trace, loss: nlls.reduce((sum, nll) => sum + nll, 0n) };
 }
 
 /** Run one sequence to its end. */
-export function runModel(model, tokens, scored) {
-  return [...runSteps(model, tokens, scored)].at(-1);
+export function runModel(model, tokens, scored, observe) {
+  return [...runSteps(model, tokens, scored, observe)].at(-1);
 }
