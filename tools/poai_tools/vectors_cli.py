@@ -15,6 +15,7 @@ from rich.console import Console
 from poai_tools.spec_cli import fail, find_checkout
 from poai_tools.vectors import check as checks
 from poai_tools.vectors import engines, files, fuzz, models, skeleton
+from poai_tools.vectors.bisect import locate
 from poai_tools.vectors.client import Client
 from poai_tools.vectors.compare import shorten
 from poai_tools.vectors.errors import VectorsError
@@ -132,6 +133,9 @@ def check(
         str | None, typer.Option(help="Check this program instead of our specification.", metavar="CMD")
     ] = None,
     timeout: Timeout = 60.0,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Name the first layer and step in which a failed forward pass differs.")
+    ] = False,
     slow: Slow = False,
     engine: Annotated[
         EngineName | None,
@@ -147,12 +151,15 @@ def check(
         engines.choose_engine(engine.value)
         models.choose_engine(engine.value)
     with one_line():
+        if bisect and client is None:
+            raise VectorsError("--bisect compares a client's forward pass with ours: give --client", status=2)
         committed = checks.read_file(file) if file else checks.read_cases(find_folder(folder), suites or list(SUITES))
         chosen = checks.select(committed, cases or ())
         results = []
         with open_answerer(client, timeout) as answerer, Console(stderr=True).status("") as status:
             missing = find_nothing_missing if client else find_missing
-            for result in checks.run_cases(chosen, answerer, slow=slow, find_missing=missing):
+            for found in checks.run_cases(chosen, answerer, slow=slow, find_missing=missing):
+                result = locate(found, answerer, committed) if bisect else found
                 results.append(result)
                 status.update(result.case.path)
                 if fail_fast and result.status == checks.FAILED:
