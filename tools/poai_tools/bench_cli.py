@@ -1,6 +1,7 @@
 """`poai bench`: measurements that the design rests on."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.table import Table
 from poai_engine.errors import ModelError
 from poai_engine.model_store import resolve_model
 from poai_spec.parameters import make_config
-from poai_tools import fidelity, prefix_saving, prescreen, retarget_simulation
+from poai_tools import determinism, fidelity, prefix_saving, prescreen, retarget_simulation
 from poaid.models import get_known_model
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
@@ -59,6 +60,31 @@ def fidelity_command(
     result = fidelity.run(model, resolve_model(model), threads, quizzes, say)
     fidelity.print_report(result)
     keep(result, file)
+
+
+@app.command("determinism")
+def determinism_command(
+    model: Model = "mini",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="1 to this number of BLAS threads.  [default: all]")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A few rows and short sequences.")] = False,
+    aarch64_root: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Also run an aarch64 Python from here, under qemu-user-static."
+        ),
+    ] = None,
+    file: Json = None,
+) -> None:
+    """Run a model over threads, BLAS kernels, batch sizes and engines; exit 1 unless all bits are equal."""
+    count = threads or os.cpu_count() or 1
+    result = determinism.run(resolve_model(model), count, quick=quick, aarch64_root=aarch64_root, say=say)
+    determinism.print_report(result)
+    keep(result, file)
+    if len(result["digests"]) > 1:
+        say(f"error: {len(result['digests'])} different digests: this machine must not run a node; report the table")
+        raise typer.Exit(1)
 
 
 @app.command("prescreen")
