@@ -246,7 +246,8 @@ def test_outside_a_checkout(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path:
 @pytest.mark.parametrize(
     "line",
     [b"\n", b"{", b"[]", b"null", b"\xff", b"7", b'{"id":"a"}',
-     b'{"id":1,"suite":"drbg","function":"below","input":{}}', b"[" * 100_000, b"9" * 5000, b'{"id":"a","suite":"drbg","function":"below","input":{},"more":1}'],
+     b'{"id":1,"suite":"drbg","function":"below","input":{}}',
+     b"[" * 100_000, b"9" * 5000, b'{"id":"a","suite":"drbg","function":"below","input":{},"more":1}'],
 )  # fmt: skip
 def test_a_malformed_request(line: bytes) -> None:
     assert answer_line(line) == {"id": None, "code": BAD_REQUEST}
