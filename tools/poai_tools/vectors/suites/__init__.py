@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from poai_tools.vectors.cases import CaseFile
 from poai_tools.vectors.suites import (
     block,
+    chain,
     difficulty,
     drbg,
     economics,
     epoch,
     fixed_point,
+    fork_choice,
     header,
     inference,
     lexicon,
@@ -52,6 +54,8 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("parameters", parameters.make_files),
         SuiteEntry("header", header.make_files),
         SuiteEntry("block", block.make_files),
+        SuiteEntry("fork_choice", fork_choice.make_files),
+        SuiteEntry("chain", chain.make_files),
     )
 }
 """In the order in which a client is best built."""
