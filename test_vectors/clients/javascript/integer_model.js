@@ -10,6 +10,7 @@ import { Float32, decodeTensor, roundShiftDouble } from "./weights.js";
 const MAX_INNER = 2 ** 15;
 const MAX_WIDTH = 2 ** 14;
 const MAX_HEAD_DIM = 2 ** 12;
+const MAX_LAYERS = 256;
 const MAX_VOCABULARY = 2 ** 24;
 const ROW_MAXIMUM_BITS = 38;
 const GAIN_LIMIT = 128;
@@ -102,6 +103,7 @@ export function checkArchitecture(a) {
   const [baseNumerator, baseDenominator] = a.rope_base.asRatio();
   const [epsilonNumerator, epsilonDenominator] = a.epsilon.asRatio();
   const holds =
+    a.layer_count <= MAX_LAYERS &&
     a.width <= MAX_WIDTH &&
     a.head_dim % 2 === 0 &&
     a.head_dim <= MAX_HEAD_DIM &&

@@ -1,6 +1,7 @@
 // The models and lexicons that cases name: files beside the vectors or the specification, each read once.
 
 import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { utf8 } from "./bytes.js";
@@ -10,6 +11,7 @@ import { computeIntegerModelRoot, makeIntegerModel } from "./integer_model.js";
 import { parseLexicon } from "./lexicon.js";
 import { PRESET_MODELS, checkConfig, getModelManifest, makeConfig } from "./parameters.js";
 
+/** Models beside the vectors; larger ones in the folder that POAI_CLIENT_MODELS names. */
 const MODELS = new URL("../../models/", import.meta.url);
 const MANIFESTS = new URL("../../../specs/manifests/", import.meta.url);
 
@@ -31,8 +33,9 @@ export const readLexicon = once((name) => {
 /** A model as its GGUF reader gives it, or undefined where its file is not at hand. poai-nano is given in JSON. */
 export const readModelFile = once((name) => {
   if (name === "nano") return readGgufJson(JSON.parse(readFileSync(new URL("nano.json", MODELS), "utf8")).gguf);
-  const path = fileURLToPath(new URL(`poai-${name}.gguf`, MODELS));
-  return existsSync(path) ? readGguf(new Uint8Array(readFileSync(path))) : undefined;
+  const folders = [fileURLToPath(MODELS), process.env.POAI_CLIENT_MODELS ?? fileURLToPath(MODELS)];
+  const path = folders.map((folder) => join(folder, readManifest(name).file)).find(existsSync);
+  return path && readGguf(new Uint8Array(readFileSync(path)));
 });
 
 /** The integers of a model, or undefined. */
