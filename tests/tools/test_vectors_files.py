@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from poai_engine.gguf_file import sha256_file
 from poai_spec.notation import Invalid
+from poai_spec.parameters import read_manifest
 from poai_tools.pages import find_code_rows
 from poai_tools.vectors import files
 from poai_tools.vectors.cases import SLOW, Case, CaseFile
@@ -47,6 +49,10 @@ def test_committed_tables_are_the_generated_ones() -> None:
     assert (found.missing, found.stale) == ((), ()), "run `poai vectors generate` and commit"
 
 
+def test_the_committed_mini_is_the_pinned_one() -> None:
+    assert sha256_file(VECTORS / "models" / "poai-mini.gguf").hex() == read_manifest("mini")["gguf_sha256"]
+
+
 def test_every_function_has_a_file_and_every_file_a_function() -> None:
     assert {(path.parent.name, path.stem) for path in CASE_FILES} == FUNCTIONS.keys()
     assert {function.suite for function in FUNCTIONS.values()} == SUITES.keys()
@@ -60,7 +66,9 @@ def test_every_suite_is_explained(suite: str) -> None:
             assert f"`{function.name}`" in text, function.name
 
 
-@pytest.mark.parametrize("name", ["codes", "functions", *(f"{p.parent.name}/{p.stem}" for p in CASE_FILES)])
+@pytest.mark.parametrize(
+    "name", ["codes", "functions", "models/nano", *(f"{p.parent.name}/{p.stem}" for p in CASE_FILES)]
+)
 def test_a_file_follows_its_schema(name: str) -> None:
     schema = read(VECTORS / f"{name}.schema.json")
     Draft202012Validator.check_schema(schema)

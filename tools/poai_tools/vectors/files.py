@@ -2,9 +2,10 @@
 
     SUITE/FUNCTION.json, SUITE/FUNCTION.schema.json    the cases of a function and their schema
     codes.json, functions.json                         every rejection code; the signature of every function
+    models/nano.json                                   the smallest model, inline; each of these with its schema
     found/*.json                                       differences that `poai vectors fuzz` found, kept as cases
 
-Everything but `found/`, the READMEs, the models and the clients is generated.
+Everything but `found/`, the READMEs, models/poai-mini.gguf and the clients is generated.
 """
 
 import json
@@ -21,6 +22,7 @@ from poai_tools.vectors import schemas
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, Keep, make_document
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.kinds import KindError
+from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS
 from poai_tools.vectors.suites import SUITES
 
@@ -154,6 +156,8 @@ def make_tables(specs: Path) -> Iterator[tuple[str, str]]:
     yield "codes.schema.json", format_json(schemas.make_codes_schema())
     yield "functions.json", format_json(make_signatures())
     yield "functions.schema.json", format_json(schemas.make_functions_schema())
+    yield "models/nano.json", format_json(make_nano_document())
+    yield "models/nano.schema.json", format_json(schemas.make_nano_schema())
 
 
 def find_generated(root: Path, suites: Sequence[str]) -> set[str]:

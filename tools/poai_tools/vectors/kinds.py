@@ -64,7 +64,8 @@ class Integer:
 
     @property
     def name(self) -> str:
-        return f"integer {self.low}..{self.high}" + (" (decimal string)" if self.is_text else "")
+        form = " (decimal string)" if self.is_text else ""
+        return f"integer {_show_bound(self.low)}..{_show_bound(self.high)}{form}"
 
     def schema(self) -> dict[str, Any]:
         if self.is_text:
@@ -82,6 +83,16 @@ class Integer:
         if type(data) is not int or not self.low <= data <= self.high:
             raise KindError(f"{where}: expected an integer in {self.low}..{self.high}")
         return data
+
+
+def _show_bound(n: int) -> str:
+    """Return a bound, near a large power of two as such."""
+    size, sign = abs(n), "-" if n < 0 else ""
+    for power, rest in ((size, ""), (size + 1, " - 1")):
+        if power >= 2**16 and power & (power - 1) == 0:
+            text = f"{sign}2^{power.bit_length() - 1}"
+            return f"{sign}(2^{power.bit_length() - 1} - 1)" if sign and rest else text + rest
+    return str(n)
 
 
 @dataclass(frozen=True)

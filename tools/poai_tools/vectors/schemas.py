@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from poai_tools.vectors.model_kinds import GGUF, INTEGER_MODEL
 from poai_tools.vectors.registry import Function
 
 SLUG = "^[a-z0-9]+(-[a-z0-9]+)*$"
@@ -89,3 +90,17 @@ def make_functions_schema() -> dict[str, Any]:
     )
     document = make_record({"format": {"const": 1}, "functions": {"type": "array", "items": row}})
     return {"$schema": DRAFT, "title": "functions"} | document
+
+
+def make_nano_schema() -> dict[str, Any]:
+    """Return the schema of `test_vectors/models/nano.json`."""
+    document = make_record(
+        {
+            "format": {"const": 1},
+            "name": {"const": "poai-nano"},
+            "derivation": TEXT,
+            "gguf": GGUF.schema(),
+            "integer_model": INTEGER_MODEL.schema(),
+        }
+    )
+    return {"$schema": DRAFT, "title": "models/nano"} | document
