@@ -137,8 +137,8 @@ def run_reference(gguf: GgufFile, request: dict[str, Any]) -> Row:
     return Row("reference", "any", "none", "integers", 1, 1, digest, perf_counter() - start)
 
 
-def run_aarch64(root: Path, request: dict[str, Any], say: Say) -> Iterator[Row]:
-    """Yield the rows of an aarch64 Python under emulation; `tools/aarch64_root.sh` makes such a folder.
+def find_aarch64_python(root: Path) -> list[str]:
+    """Return the command that runs an aarch64 Python under emulation; `tools/aarch64_root.sh` makes its folder.
 
     Raises:
         ModelError: no emulator, or no Python in the folder.
@@ -148,12 +148,16 @@ def run_aarch64(root: Path, request: dict[str, Any], say: Say) -> Iterator[Row]:
         raise ModelError(f"{EMULATOR} is missing: install Debian's package qemu-user-static")
     if not pythons:
         raise ModelError(f"{root} has no usr/bin/python3: make it with tools/aarch64_root.sh {root}")
-    command = [EMULATOR, "-L", str(root.absolute()), str(pythons[0].absolute())]
+    return [EMULATOR, "-L", str(root.absolute()), str(pythons[0].absolute())]
+
+
+def run_elsewhere(command: Sequence[str], request: dict[str, Any], kernels: Sequence[str], say: Say) -> Iterator[Row]:
+    """Yield the rows of a Python that has what the engine imports, but not our packages."""
     with tempfile.TemporaryDirectory() as folder:  # our packages without those of this machine beside them
         for package in (poai_spec, poai_engine, poai_tools):
             source = Path(str(package.__file__)).parent
             (Path(folder) / source.name).symlink_to(source)
-        yield from run_kernels(command, request, KERNELS["aarch64"], say, Path(folder))
+        yield from run_kernels(command, request, kernels, say, Path(folder))
 
 
 def run(
@@ -174,7 +178,7 @@ def run(
     Raises:
         ModelError: a damaged file, or a process that failed.
     """
-    gguf = read_gguf(path)
+    gguf, emulated = read_gguf(path), find_aarch64_python(aarch64_root) if aarch64_root else None
     request = make_request(path, gguf, QUICK_LENGTH if quick else LENGTH)
     counts, batches = ((1, threads), (1, 16)) if quick else (range(1, threads + 1), BATCHES)
     request["rows"] = [[count, batch] for count in dict.fromkeys(counts) for batch in batches]
@@ -187,9 +191,10 @@ def run(
         rows.append(run_reference(gguf, request))
     else:
         not_covered.append("the reference engine: it would take hours on this model")
-    if aarch64_root:
+    if emulated:
         say("aarch64")
-        rows += run_aarch64(aarch64_root, request, say)
+        kernels = KERNELS["aarch64"]
+        rows += run_elsewhere(emulated, request, kernels[:1] if quick else kernels, say)
     elif machine != "aarch64":
         not_covered.append("aarch64: give --aarch64-root a folder that tools/aarch64_root.sh has made")
     digests = list(dict.fromkeys(row.digest for row in rows))
