@@ -175,7 +175,7 @@ function keepHeader(store, header, peer, judge) {
 }
 
 /** The store with room for one more waiting header of `peer`. */
-function makeRoom(store, header, peer) {
+export function makeRoom(store, header, peer) {
   const waiting = [...store.kept].filter(([, kept]) => kept.state === null);
   const use = countByPeer(waiting.map(([, kept]) => kept));
   const parents = new Set([...getChain(store, parentOf(header)), header].map(parentOf));

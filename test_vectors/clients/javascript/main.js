@@ -8,7 +8,8 @@
 import { createInterface } from "node:readline";
 
 import { SpecError } from "./bytes.js";
-import { FUNCTIONS, NotImplemented } from "./functions.js";
+import { FUNCTIONS } from "./functions/index.js";
+import { NotImplemented } from "./functions/json.js";
 
 /** The request in a line, or undefined. */
 function parseRequest(line) {

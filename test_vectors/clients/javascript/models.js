@@ -10,6 +10,7 @@ import { runSteps } from "./inference.js";
 import { computeIntegerModelRoot, makeIntegerModel } from "./integer_model.js";
 import { parseLexicon } from "./lexicon.js";
 import { PRESET_MODELS, checkConfig, getModelManifest, makeConfig } from "./parameters.js";
+import { MemoEngine } from "./work.js";
 
 /** Models beside the vectors; larger ones in the folder that POAI_CLIENT_MODELS names. */
 const MODELS = new URL("../../models/", import.meta.url);
@@ -47,14 +48,13 @@ export const readModel = once((name) => {
 /** A model as an engine in the sense of work.js, or undefined. */
 export const readEngine = once((name) => {
   const model = readModel(name);
-  return (
-    model && {
-      profile: utf8("w8a12"),
-      integer_model_root: computeIntegerModelRoot(model),
-      layer_count: model.architecture.layer_count,
-      steps: (tokens, scored) => runSteps(model, tokens, scored),
-    }
-  );
+  if (model === undefined) return undefined;
+  return new MemoEngine({
+    profile: utf8("w8a12"),
+    integer_model_root: computeIntegerModelRoot(model),
+    layer_count: model.architecture.layer_count,
+    steps: (tokens, scored) => runSteps(model, tokens, scored),
+  });
 });
 
 /** The checked config of a preset with its pinned model. */

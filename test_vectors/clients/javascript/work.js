@@ -10,6 +10,8 @@ import { computeLHat, computeTraceDigest, isBelowTarget } from "./loss.js";
 import { computeNetworkId } from "./parameters.js";
 import { computeQuizSeed, generateQuiz } from "./quiz.js";
 
+const MAX_REMEMBERED = 1_024;
+
 /** The epoch key of the block on top of `chain`. */
 export function getEpochKey(chain, config) {
   const epoch = getEpoch(BigInt(chain.length), config);
@@ -68,5 +70,34 @@ export function verifyWork(engine, quiz, header, trace) {
 function checkEntry(index, entry, trace) {
   if (!bytesEqual(entry, trace[index])) {
     throw invalid("work/trace", `entry ${index + 1} of ${trace.length} is ${toHex(entry)}`);
+  }
+}
+
+/** An engine that remembers the steps of the last `MAX_REMEMBERED` quizzes it was asked to replay. */
+export class MemoEngine {
+  constructor(engine) {
+    this.engine = engine;
+    this.profile = engine.profile;
+    this.integer_model_root = engine.integer_model_root;
+    this.layer_count = engine.layer_count;
+    this.known = new Map(); // in order of use, which JavaScript's Map keeps
+  }
+
+  /** Yield the remembered steps first; run the model only if the reader wants more of them. */
+  *steps(tokens, scored) {
+    const quiz = `${tokens}/${scored}`;
+    const steps = this.known.get(quiz) ?? [];
+    this.known.delete(quiz);
+    while (this.known.size >= MAX_REMEMBERED) this.known.delete(this.known.keys().next().value);
+    this.known.set(quiz, steps);
+    const remembered = [...steps];
+    yield* remembered;
+    if (remembered.length > 0 && !(remembered.at(-1) instanceof Uint8Array)) return;
+    let index = 0;
+    for (const step of this.engine.steps(tokens, scored)) {
+      if (index >= steps.length) steps.push(step);
+      if (index >= remembered.length) yield step;
+      index++;
+    }
   }
 }

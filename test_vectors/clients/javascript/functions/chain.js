@@ -1,0 +1,255 @@
+// The suites ssz, state, parameters, header, block, fork_choice and chain.
+
+import * as blocks from "../block.js";
+import { SpecError, fromHex, toHex } from "../bytes.js";
+import * as containers from "../containers.js";
+import { Block, Config, Header, HeaderCore, ModelManifest, TokenRange } from "../containers.js";
+import * as forkChoice from "../fork_choice.js";
+import * as headers from "../header.js";
+import { getPreset, readLexicon } from "../models.js";
+import * as parameters from "../parameters.js";
+import { bytes32, container, decode, uint64, uint256 } from "../ssz.js";
+import * as state from "../state.js";
+import * as work from "../work.js";
+import { demandEngine } from "./json.js";
+
+const CONTAINERS = {
+  token_range: TokenRange,
+  model_manifest: ModelManifest,
+  config: Config,
+  header_core: HeaderCore,
+  header: Header,
+  body: containers.Body,
+  block: Block,
+};
+
+export const SSZ = {
+  compute_core_hash: ({ value }) => ({ hash: toHex(containers.computeCoreHash(HeaderCore.fromJson(value))) }),
+  compute_block_hash: ({ value }) => ({ hash: toHex(containers.computeBlockHash(Header.fromJson(value))) }),
+  compute_body_root: ({ value }) => ({ hash: toHex(containers.computeBodyRoot(containers.Body.fromJson(value))) }),
+};
+for (const [name, type] of Object.entries(CONTAINERS)) {
+  SSZ[`encode_${name}`] = ({ value }) => ({ data: toHex(type.encode(type.fromJson(value))) });
+  SSZ[`decode_${name}`] = ({ data }) => ({ value: type.toJson(decode(type, fromHex(data))) });
+}
+
+export const PARAMETERS = {
+  compute_network_id: ({ config }) => ({ network_id: toHex(parameters.computeNetworkId(Config.fromJson(config))) }),
+  check_config({ config }) {
+    parameters.checkConfig(Config.fromJson(config));
+    return {};
+  },
+  get_target_of_flag: ({ thousandths }) => ({
+    target: String(parameters.getTargetOfFlag(BigInt(thousandths))),
+  }),
+  get_preset({ name }) {
+    const config = getPreset(name);
+    return { config: Config.toJson(config), network_id: toHex(parameters.computeNetworkId(config)) };
+  },
+};
+
+/** Only for its JSON form: accounts are encoded in RLP. */
+const Account = container({ nonce: uint64, balance: uint256, storage_root: bytes32, code_hash: bytes32 });
+
+function readState(accounts) {
+  return new Map(accounts.map((account) => [account.address, Account.fromJson(account)]));
+}
+
+/** The accounts by ascending address, and the root. */
+function showState(after) {
+  const accounts = [...after].sort(([a], [b]) => (a < b ? -1 : 1));
+  return {
+    accounts: accounts.map(([address, account]) => ({ address, ...Account.toJson(account) })),
+    root: toHex(state.computeStateRoot(after)),
+  };
+}
+
+export const STATE = {
+  encode_account: ({ account }) => ({ rlp: toHex(state.encodeAccount(Account.fromJson(account))) }),
+  compute_state_root: ({ accounts }) => ({ root: toHex(state.computeStateRoot(readState(accounts))) }),
+  process_credit: ({ accounts, address, amount }) =>
+    showState(state.processCredit(readState(accounts), fromHex(address), BigInt(amount))),
+  process_header: ({ accounts, core }) => showState(state.processHeader(readState(accounts), HeaderCore.fromJson(core))),
+  check_state_root({ accounts, core }) {
+    state.checkStateRoot(readState(accounts), HeaderCore.fromJson(core));
+    return {};
+  },
+};
+
+const readChain = (chain) => chain.map(Header.fromJson);
+const blockHash = (header) => toHex(containers.computeBlockHash(header));
+
+export const HEADER = {
+  make_genesis_header({ config }) {
+    const header = headers.makeGenesisHeader(Config.fromJson(config));
+    return { header: Header.toJson(header), hash: blockHash(header) };
+  },
+  get_quiz_seed(input) {
+    const config = Config.fromJson(input.config);
+    const chain = readChain(input.chain);
+    return {
+      epoch_key: toHex(work.getEpochKey(chain, config)),
+      quiz_seed: toHex(work.getQuizSeed(HeaderCore.fromJson(input.core), chain, config)),
+    };
+  },
+  check_header_alone(input) {
+    const header = Header.fromJson(input.header);
+    headers.checkHeaderAlone(header);
+    return { hash: blockHash(header) };
+  },
+  check_header_in_chain(input) {
+    const header = Header.fromJson(input.header);
+    const config = Config.fromJson(input.config);
+    headers.checkHeaderInChain(header, readChain(input.chain), config, BigInt(input.now));
+    return { hash: blockHash(header) };
+  },
+};
+
+/** Accounts of version 1, of which only the balances differ. */
+function readBalances(accounts) {
+  const makeAccount = (balance) => ({ ...state.NEW_ACCOUNT, balance: BigInt(balance) });
+  return new Map(accounts.map(({ address, balance }) => [address, makeAccount(balance)]));
+}
+
+function showBalances(after) {
+  return showState(after).accounts.map(({ address, balance }) => ({ address, balance }));
+}
+
+function readJudge({ config, lexicon, model }) {
+  return { config: Config.fromJson(config), lexicon: readLexicon(lexicon), engine: demandEngine(model) };
+}
+
+export const BLOCK = {
+  make_genesis({ config }) {
+    const block = blocks.makeGenesis(Config.fromJson(config));
+    return { block: Block.toJson(block), hash: blockHash(block.header) };
+  },
+  check_contents({ block, layer_count }) {
+    blocks.checkContents(Block.fromJson(block), { model: { layer_count: BigInt(layer_count) } });
+    return {};
+  },
+  check_engine({ config, model }) {
+    work.checkEngine(demandEngine(model), Config.fromJson(config));
+    return {};
+  },
+  check_block(input) {
+    const judge = readJudge(input);
+    const block = Block.fromJson(input.block);
+    const before = readBalances(input.accounts);
+    const after = blocks.checkBlock(block, readChain(input.chain), before, judge, BigInt(input.now));
+    return { hash: blockHash(block.header), accounts: showBalances(after) };
+  },
+};
+
+/** The verdict on one event, [store, error]: `tick`, `header` or `block`. */
+function playEvent(store, event, blockList, judge) {
+  if ("tick" in event) return [forkChoice.onTick(store, BigInt(event.tick)), null];
+  const { block: index, peer } = event.header ?? event.block;
+  const block = blockList[index];
+  if ("header" in event) return forkChoice.receiveHeader(store, block.header, peer, judge);
+  return forkChoice.receiveBlock(store, block, peer, judge);
+}
+
+/** Play events from genesis on; returns what `show(store, error)` gives after each. */
+function playEvents(input, events, show) {
+  const judge = readJudge(input);
+  const blockList = input.blocks.map(Block.fromJson);
+  let store = forkChoice.makeStore(judge, BigInt(input.now));
+  return events.map((event) => {
+    const [after, error] = playEvent(store, event, blockList, judge);
+    store = after;
+    return show(after, error);
+  });
+}
+
+function countKept(store) {
+  const replayed = [...store.kept.values()].filter((kept) => kept.state !== null).length;
+  const waiting = store.kept.size - replayed;
+  return { replayed, waiting, orphans: store.orphans.size, invalid: store.invalid.size };
+}
+
+const ROOT = "0x" + "00".repeat(32);
+const NOWHERE = "0x" + "ff".repeat(32);
+
+/** A header of which only place and parent matter. */
+function makeStandIn(height, parent) {
+  return { core: { height, parent_hash: fromHex(parent) } };
+}
+
+export const FORK_CHOICE = {
+  run_events(input) {
+    const show = (store, error) => ({ head: forkChoice.getHead(store), code: error?.code ?? null });
+    return { steps: playEvents(input, input.events, show) };
+  },
+  on_event(input) {
+    const results = playEvents(input, [...input.setup, input.event], (store, error) => ({ store, error }));
+    const { store, error } = results.at(-1);
+    if (error !== null) throw error;
+    return { head: forkChoice.getHead(store) };
+  },
+  count_kept: (input) => ({ steps: playEvents(input, input.events, countKept) }),
+  get_head({ tips }) {
+    const kept = tips.map(({ hash, work: claimed, replayed }) => [
+      hash,
+      { work: BigInt(claimed), state: replayed ? new Map() : null },
+    ]);
+    return { head: forkChoice.getHead({ kept: new Map(kept) }) };
+  },
+  make_room({ others, own }) {
+    const peers = Array(own).fill("own");
+    others.forEach((group, number) => {
+      for (let n = 0; n < group.peers; n++) peers.push(...Array(group.headers).fill(`${number}/${n}`));
+    });
+    const kept = new Map([[ROOT, { header: makeStandIn(0n, NOWHERE), peer: "", state: new Map() }]]);
+    peers.forEach((peer, n) => {
+      kept.set("0x" + (n + 1).toString(16).padStart(64, "0"), { header: makeStandIn(1n, ROOT), peer, state: null });
+    });
+    const after = forkChoice.makeRoom({ kept }, makeStandIn(1n, ROOT), "own");
+    const lost = [...kept].filter(([hash]) => !after.kept.has(hash)).map(([, { peer }]) => peer);
+    return { taken_from: lost.length === 0 ? 0 : peers.filter((peer) => peer === lost[0]).length };
+  },
+};
+
+function describeTip(header, after) {
+  return {
+    head: blockHash(header),
+    height: Number(header.core.height),
+    state_root: toHex(state.computeStateRoot(after)),
+    accounts: showBalances(after),
+  };
+}
+
+export const CHAIN = {
+  verify_chain(input) {
+    const judge = readJudge(input);
+    const chain = [blocks.makeGenesis(judge.config).header];
+    let after = new Map();
+    for (const data of input.blocks) {
+      const block = decode(Block, fromHex(data));
+      after = blocks.checkBlock(block, chain, after, judge, BigInt(input.now));
+      chain.push(block.header);
+    }
+    return describeTip(chain.at(-1), after);
+  },
+  import_blocks(input) {
+    const judge = readJudge(input);
+    let store = forkChoice.makeStore(judge, BigInt(input.now));
+    const codes = input.blocks.map((data) => {
+      const [after, error] = deliverBytes(store, fromHex(data), judge);
+      store = after;
+      return error?.code ?? null;
+    });
+    const head = store.kept.get(forkChoice.getHead(store));
+    return { ...describeTip(head.header, head.state), work: String(head.work), codes };
+  },
+};
+
+/** Bytes that are no block change nothing. */
+function deliverBytes(store, data, judge) {
+  try {
+    return forkChoice.receiveBlock(store, decode(Block, data), "peer", judge);
+  } catch (error) {
+    if (error instanceof SpecError) return [store, error];
+    throw error;
+  }
+}

@@ -1,0 +1,32 @@
+// The functions that the vectors call, by `suite/function`: each takes the input of a case and returns its output. The
+// modules of this folder only change the JSON form of values; the rules are one folder up.
+
+import { DIFFICULTY, DRBG, ECONOMICS, EPOCH, FIXED_POINT, LEXICON, LOSS, QUIZ } from "./basics.js";
+import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, SSZ, STATE } from "./chain.js";
+import { INFERENCE, WEIGHTS } from "./models.js";
+
+const SUITES = {
+  drbg: DRBG,
+  epoch: EPOCH,
+  lexicon: LEXICON,
+  quiz: QUIZ,
+  fixed_point: FIXED_POINT,
+  weights: WEIGHTS,
+  inference: INFERENCE,
+  loss: LOSS,
+  difficulty: DIFFICULTY,
+  economics: ECONOMICS,
+  ssz: SSZ,
+  state: STATE,
+  parameters: PARAMETERS,
+  header: HEADER,
+  block: BLOCK,
+  fork_choice: FORK_CHOICE,
+  chain: CHAIN,
+};
+
+export const FUNCTIONS = new Map(
+  Object.entries(SUITES).flatMap(([suite, functions]) =>
+    Object.entries(functions).map(([name, run]) => [`${suite}/${name}`, run]),
+  ),
+);
