@@ -216,7 +216,7 @@ def run_vectors(page: str) -> int:
     from poai_tools.vectors.registry import FUNCTIONS  # noqa: PLC0415
     from poai_tools.vectors.suites import SUITES  # noqa: PLC0415
 
-    first = Path(os.environ["PYTHONPATH"])
+    first = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
     assert Path(poai_spec.__file__).is_relative_to(first), "another poai_spec than the mutant is imported"
     root = find_checkout(Path.cwd())
     assert root is not None
@@ -248,8 +248,9 @@ def run_mutant(mutant: Mutant, package: Path, models: Path, limit: float) -> Ver
 
 def _run(page: str, first: str, models: Path, limit: float) -> tuple[int | None, list[str]]:
     """Return exit status and output of the run with a package folder in front; no status if it was ended."""
+    path = os.pathsep.join(filter(None, (first, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {
-        "PYTHONPATH": first, "PYTHONDONTWRITEBYTECODE": "1", "POAI_MODEL_DIR": str(models),
+        "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "POAI_MODEL_DIR": str(models),
         "OPENBLAS_NUM_THREADS": "1",
     }  # fmt: skip
     process = subprocess.Popen(
