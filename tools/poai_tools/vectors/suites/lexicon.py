@@ -174,7 +174,7 @@ def _check_lexicon_file() -> CaseFile:
     other = replace(mini, questions_digest=bytes([mini.questions_digest[0] ^ 1]) + mini.questions_digest[1:])
     small = replace(mini, vocabulary_size=highest)
     cases += [
-        make_negative(CHECK_LEXICON, bases["mini"], "id-outside", "the vocabulary ends one id earlier", {"model_manifest": small}),
+        make_negative(CHECK_LEXICON, bases["mini"], "id-outside", "one id fewer", {"model_manifest": small}),
         make_negative(CHECK_LEXICON, bases["mini"], "digest-bit", "one bit differs", {"model_manifest": other}),
         make_negative(CHECK_LEXICON, bases["mini"], "other-lexicon", "another model's lexicon", {
             "lexicon": "smollm2-135m",
