@@ -27,7 +27,7 @@ export function replayBlock(block, chain, config, lexicon, engine) {
   return verifyWork(engine, quiz, block.header, block.trace);
 }
 
-/** Every rule that needs no store, in order; returns the state after the block. `judge` is {config, lexicon, engine}. */
+/** Apply every rule that needs no store, in order; return the state after. `judge` is {config, lexicon, engine}. */
 export function checkBlock(block, chain, state, judge, now) {
   checkHeaderAlone(block.header);
   checkHeaderInChain(block.header, chain, judge.config, now);

@@ -1,7 +1,7 @@
 // Follows specs/fork-choice.md: which chain is the chain.
 //
-// A store is {now, kept, orphans, invalid}; the last three are Maps and a Set whose keys are block hashes in hexadecimal.
-// kept: {header, work, peer, state}; orphans: {header, peer}. Handlers return a new store and never change one in place.
+// A store is {now, kept, orphans, invalid}: two Maps and a Set whose keys are block hashes in hexadecimal. In `kept` are
+// {header, work, peer, state}, in `orphans` {header, peer}. Handlers return a new store and never change one in place.
 // JavaScript's Map keeps the order of insertion, which "oldest first" relies on.
 
 import { SpecError, concat, fromHex, invalid, notYet, toHex } from "./bytes.js";

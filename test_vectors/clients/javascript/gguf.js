@@ -1,4 +1,4 @@
-// Reads the container that specs/weights.md takes as given: GGUF, llama.cpp's model file, version 2 or 3, little-endian.
+// Reads the container that specs/weights.md takes as given: GGUF, llama.cpp's model file, version 2 or 3.
 // See the description of GGUF in the ggml project; the pages begin where this module ends.
 
 import { fromHex } from "./bytes.js";

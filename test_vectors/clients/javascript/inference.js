@@ -132,8 +132,8 @@ export function mixValues(scores, values) {
 }
 
 /**
- * The attention output of every position, heads side by side, Q16, and all scores, by position, then by head. Position t
- * sees the positions 0 .. t.
+ * The attention output of every position, heads side by side, Q16, and all scores, by position, then by head.
+ * Position t sees the positions 0 .. t.
  */
 export function attend(queries, keys, values, model) {
   const a = model.architecture;
@@ -226,7 +226,7 @@ export function computeNll(logits, target) {
 /**
  * Run one sequence: yield each block's trace entry, and {nlls, trace, loss} last.
  *
- * `observe(layer, step, rows)` is told every intermediate value: layer 0 is the embedding, L + 1 what follows the blocks.
+ * `observe(layer, step, rows)` is told every step: layer 0 is the embedding, L + 1 what follows the blocks.
  */
 export function* runSteps(model, tokens, scored, observe = () => {}) {
   let rows = tokens.map((token) => model.embedding[token]);

@@ -6,7 +6,16 @@
 //   toJson(value) and fromJson(json), the form of the value in the vectors
 // Unsigned integers are BigInt, bytes Uint8Array, lists arrays, containers objects with the pages' field names.
 
-import { bytesEqual, concat, fromHex, intFromLittleEndian, intToLittleEndian, malformed, toHex, uint32Le } from "./bytes.js";
+import {
+  bytesEqual,
+  concat,
+  fromHex,
+  intFromLittleEndian,
+  intToLittleEndian,
+  malformed,
+  toHex,
+  uint32Le,
+} from "./bytes.js";
 
 const OFFSET_BYTES = 4;
 

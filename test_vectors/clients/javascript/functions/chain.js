@@ -69,7 +69,8 @@ export const STATE = {
   compute_state_root: ({ accounts }) => ({ root: toHex(state.computeStateRoot(readState(accounts))) }),
   process_credit: ({ accounts, address, amount }) =>
     showState(state.processCredit(readState(accounts), fromHex(address), BigInt(amount))),
-  process_header: ({ accounts, core }) => showState(state.processHeader(readState(accounts), HeaderCore.fromJson(core))),
+  process_header: ({ accounts, core }) =>
+    showState(state.processHeader(readState(accounts), HeaderCore.fromJson(core))),
   check_state_root({ accounts, core }) {
     state.checkStateRoot(readState(accounts), HeaderCore.fromJson(core));
     return {};
