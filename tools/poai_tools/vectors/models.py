@@ -7,7 +7,7 @@ specification recomputes a sample of every step (`spot_check`).
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import read_gguf, sha256_file
@@ -24,6 +24,7 @@ LARGE = {manifest: name for name, manifest in MANIFESTS.items() if manifest not 
 """Name in the vectors (the manifest's) -> name in the model folder."""
 MODEL = Text((*SMALL, *LARGE))
 ENGINES = ("reference", "exact")
+AnyEngine: TypeAlias = ReferenceEngine | ProbedEngine
 _given: dict[str, Path] = {}
 _chosen: dict[str, str] = {}
 
@@ -111,7 +112,16 @@ def get_exact(name: str) -> ProbedEngine:
     return _get_large(name) if is_large(name) else _get_small(name)
 
 
-def get_engine(name: str) -> ReferenceEngine | ProbedEngine:
+def make_engine(gguf: GgufFile) -> AnyEngine:
+    """Return a model that is given inline, in the chosen engine, by default the reference.
+
+    Raises:
+        Invalid: `integer-model/...` or `weights/...`.
+    """
+    return ProbedEngine(gguf) if _chosen.get("engine") == "exact" else ReferenceEngine(gguf)
+
+
+def get_engine(name: str) -> AnyEngine:
     """Return a model loaded into the engine that computes its vectors.
 
     Raises:

@@ -1,6 +1,7 @@
 """Vectors of the page `inference`: each function alone, whole passes, and every step of a pass."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,8 +23,8 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32
 from poai_spec.parameters import make_config, read_manifest
 from poai_spec.quiz import generate_quiz
-from poai_spec.weights import Float32
-from poai_tools.vectors import models, spot_check
+from poai_spec.weights import Float32, GgufFile
+from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.kinds import (
     HASH32,
@@ -138,6 +139,12 @@ RUN = _register(
     PASS, {"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32), "trace_digest": HASH32},
     lambda i: _run(**i),
 )  # fmt: skip
+RUN_INLINE = _register(
+    "run_inline", "as `run`, with a model that is given in the input as in weights/make_integer_model",
+    {"gguf": model_kinds.GGUF} | {key: kind for key, kind in PASS.items() if key != "model"},
+    {"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32), "trace_digest": HASH32},
+    lambda i: _run_with(models.make_engine(model_kinds.make_gguf(i["gguf"])), i["tokens"], i["scored"]),
+)  # fmt: skip
 STEP_DIGESTS = _register(
     "steps", "every step of a pass: digest, and the first values of its first and its last row",
     PASS, {"steps": Array(Record({**STEP_NAME, "digest": HASH32, "first": STEP_VALUES, "last": STEP_VALUES}))},
@@ -197,24 +204,28 @@ def _compute_nll(logits: tuple[int, ...], target: int) -> int:
     return compute_nll(logits, target)
 
 
-def _check_pass(model: str, tokens: Sequence[int], scored: Sequence[int]) -> None:
-    a = models.get_engine(model).model.architecture
+def _check_pass(engine: models.AnyEngine, tokens: Sequence[int], scored: Sequence[int]) -> None:
+    a = engine.model.architecture
     _require(max(tokens) < a.vocabulary_size and len(tokens) <= 2048, "a token is not in the vocabulary, or too many")
     ascending = all(x < y for x, y in pairwise(scored))
     _require(ascending and all(1 <= t < len(tokens) for t in scored), "scored is not ascending in 1 .. T - 1")
 
 
 def _run(model: str, tokens: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
-    _check_pass(model, tokens, scored)
-    (found,) = models.get_engine(model).evaluate([tokens], [scored])
+    return _run_with(models.get_engine(model), tokens, scored)
+
+
+def _run_with(engine: models.AnyEngine, tokens: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
+    _check_pass(engine, tokens, scored)
+    (found,) = engine.evaluate([tokens], [scored])
     digest: Hash32 = compute_trace_digest(found.trace)
     return {"nlls": found.nlls, "loss": found.loss, "trace": found.trace, "trace_digest": digest}
 
 
 def _compute_steps(model: str, tokens: Sequence[int], scored: Sequence[int]) -> Iterable[Step]:
     """Return the steps by the specification, or by the exact engine, for large models with a spot check."""
-    _check_pass(model, tokens, scored)
     engine = models.get_engine(model)
+    _check_pass(engine, tokens, scored)
     if isinstance(engine, ReferenceEngine):
         return run_spec_steps(engine.model, tokens, scored)
     steps, evaluation = engine.observe(tokens, scored)
@@ -237,7 +248,7 @@ def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     linear_maps = [_quantise_row(), _linear_file(), _rms_norm_file()]
     attention = [_rotate_file(), _scores(), _mix()]
-    return [*linear_maps, *attention, _swiglu_file(), _nll(), _step_values(), _steps(), _runs()]
+    return [*linear_maps, *attention, _swiglu_file(), _nll(), _step_values(), _steps(), _runs(), _inline_runs()]
 
 
 def _file(function: Function, cases: Iterable[Case]) -> CaseFile:
@@ -477,3 +488,39 @@ def _runs() -> CaseFile:
     ]
     large = [_quiz(name) for name in ("smollm2-135m", "tinyllama-shape", "tinyllama-1.1b")]
     return _file(RUN, [*nano, *mini, *large])
+
+
+def _inline_runs() -> CaseFile:
+    """Return passes of nano with other tensors: what saturates inside a block is seen in no function alone."""
+    nano = models.get_gguf("nano")
+    values = _draw_f16s("values-saturate", 8 * 4, 25)
+    outputs = _draw_f16s("values-saturate", 8 * 8, 10)
+    changes = {
+        "values-saturate": ("weights of v near 2^10: v is cut to 25 bits", {"attn_v": values, "attn_output": outputs}),
+        "attention-saturates": ("weights of attn_output near 2^13: the residual is cut to int32 after the attention",
+                                {"attn_v": values, "attn_output": _draw_f16s("attention-saturates", 8 * 8, 28)}),
+        "ffn-saturates": ("gate and up near 2^10, down near 2^13: the residual is cut to int32 after the feed-forward",
+                          {"ffn_gate": _draw_f16s("ffn-saturates/gate", 16 * 8, 25),
+                           "ffn_up": _draw_f16s("ffn-saturates/up", 16 * 8, 25),
+                           "ffn_down": _draw_f16s("ffn-saturates", 8 * 16, 28)}),
+    }  # fmt: skip
+    cases = [_inline("nano", "nano as it is", nano, ())]
+    for case_id, (comment, datas) in changes.items():
+        tensors = {f"blk.0.{name}.weight": data for name, data in datas.items()}
+        changed = {name: replace(t, data=tensors[name]) for name, t in nano.tensors.items() if name in tensors}
+        cases.append(_inline(case_id, comment, replace(nano, tensors={**nano.tensors, **changed}), ("saturation",)))
+    return _file(RUN_INLINE, cases)
+
+
+def _draw_f16s(part: str, count: int, exponent: int) -> bytes:
+    """Return F16 numbers of one biased exponent, with random signs and mantissas."""
+    drbg = derive(SUITE, part)
+    return b"".join(
+        ((drbg.below(2) << 15) | (exponent << 10) | drbg.below(1024)).to_bytes(2, "little") for _ in range(count)
+    )
+
+
+def _inline(case_id: str, comment: str, gguf: GgufFile, flags: tuple[str, ...]) -> Case:
+    drbg = derive(SUITE, f"inline-{case_id}")
+    tokens = tuple(drbg.below(16) for _ in range(5))
+    return Case(case_id, comment, {"gguf": model_kinds.show_gguf(gguf), "tokens": tokens, "scored": (1, 4)}, flags)

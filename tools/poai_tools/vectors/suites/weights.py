@@ -10,6 +10,7 @@ from poai_spec.drbg import Drbg
 from poai_spec.integer_model import (
     IntegerModel,
     Matrix,
+    check_architecture,
     compute_attention_scale,
     compute_integer_model_root,
     compute_matrix_digest,
@@ -23,6 +24,7 @@ from poai_spec.notation import Hash32
 from poai_spec.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive
+from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import (
     HASH32,
     INT8,
@@ -102,6 +104,11 @@ ATTENTION_SCALE = _register(
     {"head_dim": Integer(2, 2**12)}, {"scale": UINT32},
     lambda i: {"scale": compute_attention_scale(i["head_dim"])},
 )  # fmt: skip
+CHECK_ARCHITECTURE = _register(
+    "check_architecture", "integer-model", "refuse a shape outside the bounds that the arithmetic is proved for",
+    {"architecture": model_kinds.ARCHITECTURE}, {},
+    lambda i: _check_architecture(i["architecture"]),
+)  # fmt: skip
 MAKE_INTEGER_MODEL = _register(
     "make_integer_model", "integer-model", "all integers of a model, and its root, or why the file is refused",
     {"gguf": model_kinds.GGUF}, {"model": model_kinds.INTEGER_MODEL},
@@ -153,6 +160,13 @@ def _read_gains(kind: str, data: bytes) -> tuple[int, ...]:
     return read_gains(GgufFile({}, {tensor.name: tensor}), tensor.name)
 
 
+def _check_architecture(value: dict[str, int]) -> dict[str, Any]:
+    if 0 in value.values() or max(value["rope_base"], value["epsilon"]) >= 0x7F800000:
+        raise KindError("input: counts are positive, floats are positive and finite")
+    check_architecture(model_kinds.make_architecture(value))
+    return {}
+
+
 def _tensor_digests(name: str) -> dict[str, Any]:
     engine = models.get_engine(name)
     if isinstance(engine, ReferenceEngine):
@@ -181,7 +195,7 @@ def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     decoding = [_decode_block(), _decode_tensor()]
     parts = [_quantise_matrix(), _gains(), _attention_scale(), _matrix_digest(), _vectors_digest(), _root_of_digests()]
-    return [*decoding, *parts, _integer_models(), _tensor_digests_file()]
+    return [*decoding, *parts, _architectures(), _integer_models(), _tensor_digests_file()]
 
 
 def _file(function: Function, cases: Iterable[Case]) -> CaseFile:
@@ -623,9 +637,40 @@ def _refused_tensors(base: Gguf) -> dict[str, tuple[str, str, dict[str, Any] | N
     }  # fmt: skip
 
 
+LIMITS = {
+    "layer_count": 256, "width": 2**14, "head_count": 8, "kv_head_count": 8, "head_dim": 2**12, "ffn_width": 2**15,
+    "vocabulary_size": 2**24, "rope_base": 0x3F800000, "epsilon": 0x3F7FFFFF,
+}  # fmt: skip
+
+
+def _architectures() -> CaseFile:
+    base = Case("limits", "everything at its bound", {"architecture": LIMITS}, ("extreme",))
+    smallest = dict.fromkeys(LIMITS, 1) | {"head_dim": 2, "rope_base": 0x7F7FFFFF}
+    other = Case("smallest", "the other ends: ones, the largest base, the smallest epsilon", {"architecture": smallest})
+    beyond = {
+        "layers": ("257 blocks", {"layer_count": 257}),
+        "width": ("wider than 2^14", {"width": 2**14 + 1}),
+        "head-dim": ("heads wider than 2^12, one less of them", {"head_dim": 2**12 + 2, "head_count": 7,
+                                                                 "kv_head_count": 7}),
+        "head-dim-odd": ("heads of odd width", {"head_dim": 2**12 - 1}),
+        "kv-heads": ("8 heads share 3 KV heads", {"kv_head_count": 3}),
+        "heads": ("heads together wider than 2^15", {"head_count": 16}),
+        "ffn": ("an inner width above 2^15", {"ffn_width": 2**15 + 1}),
+        "vocabulary": ("more than 2^24 tokens", {"vocabulary_size": 2**24 + 1}),
+        "rope-base": ("the largest base below 1", {"rope_base": 0x3F7FFFFF}),
+        "epsilon": ("an epsilon of 1", {"epsilon": 0x3F800000}),
+    }  # fmt: skip
+    negative = [
+        make_negative(CHECK_ARCHITECTURE, base, name, comment, {"architecture": LIMITS | change})
+        for name, (comment, change) in beyond.items()
+    ]
+    return _file(CHECK_ARCHITECTURE, [base, other, *negative])
+
+
 def _tensor_digests_file() -> CaseFile:
     cases = [
-        Case(name, f"{name}: {'computed by the exact engine' if models.is_large(name) else 'every tensor'}",
+        Case(name.replace(".", "-"),
+             f"{name}: {'computed by the exact engine' if models.is_large(name) else 'every tensor'}",
              {"model": name}, (SLOW,) if name == "tinyllama-shape" else ())
         for name in models.MODEL.choices
     ]  # fmt: skip
