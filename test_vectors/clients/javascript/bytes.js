@@ -17,6 +17,11 @@ export const notYet = (code, detail) => new SpecError("NotYet", code, detail);
 
 /** Join byte arrays. */
 export function concat(...parts) {
+  return join(parts);
+}
+
+/** The same for a list of any length; a call takes no more than some 100,000 arguments. */
+export function join(parts) {
   const result = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -70,6 +75,13 @@ export const uint64Le = (value) => intToLittleEndian(value, 8);
 export function int32Le(values) {
   const view = new DataView(new ArrayBuffer(4 * values.length));
   values.forEach((value, i) => view.setInt32(4 * i, Number(value), true));
+  return new Uint8Array(view.buffer);
+}
+
+/** Signed 64-bit integers, 8 bytes each. */
+export function int64Le(values) {
+  const view = new DataView(new ArrayBuffer(8 * values.length));
+  values.forEach((value, i) => view.setBigInt64(8 * i, BigInt(value), true));
   return new Uint8Array(view.buffer);
 }
 

@@ -87,7 +87,7 @@ class Reader {
   }
 }
 
-/** Return {metadata: Map, tensors: Map} of a GGUF file's bytes; arrays are left out of the metadata. */
+/** Return {metadata: Map, tensors: Map} of a GGUF file's bytes; lists are left out of the metadata. */
 export function readGguf(bytes) {
   const reader = new Reader(bytes);
   if (reader.uint32() !== 0x46554747) throw new Error("GGUF: wrong magic");
@@ -100,6 +100,8 @@ export function readGguf(bytes) {
   for (let i = 0; i < keyCount; i++) {
     const key = reader.text();
     const value = reader.value(reader.uint32());
+    const isKnownList = key.startsWith("tokenizer.") || key.startsWith("general.");
+    if (Array.isArray(value) && !isKnownList) throw new Error(`GGUF: ${key} is a list, which no page specifies`);
     if (!Array.isArray(value)) metadata.set(key, value);
   }
 

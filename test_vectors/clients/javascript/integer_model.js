@@ -2,7 +2,7 @@
 //
 // Records have the pages' field names. Metadata integers are BigInt; what is at most 2^53 afterwards is a Number.
 
-import { concat, int32Le, invalid, uint32Le, utf8 } from "./bytes.js";
+import { concat, int32Le, invalid, join, uint32Le, utf8 } from "./bytes.js";
 import { LOG2E_128, bitLength, divRound, isqrt } from "./fixed_point.js";
 import { taggedHash } from "./keccak.js";
 import { Float32, decodeTensor, roundShiftDouble } from "./weights.js";
@@ -253,12 +253,12 @@ export function computeMatrixDigest(matrix) {
     uint32Le(matrix.rows[0].length),
     int32Le([matrix.k]),
     int32Le(matrix.multipliers),
-    ...matrix.rows.map((row) => Uint8Array.from(row)),
+    join(matrix.rows.map((row) => Uint8Array.from(row))),
   );
 }
 
 export function computeVectorsDigest(name, vectors) {
-  return taggedHash("PoAI/integer-vectors/1", uint32Le(name.length), utf8(name), ...vectors.map(int32Le));
+  return taggedHash("PoAI/integer-vectors/1", uint32Le(name.length), utf8(name), join(vectors.map(int32Le)));
 }
 
 /** Names and digests of all tensors, ordered by name; a tied head comes right after the embedding. */

@@ -1,6 +1,6 @@
 // The suites weights and inference.
 
-import { fromHex, intToLittleEndian, toHex } from "../bytes.js";
+import { fromHex, int64Le, toHex } from "../bytes.js";
 import { readGgufJson } from "../gguf.js";
 import * as inference from "../inference.js";
 import * as integerModel from "../integer_model.js";
@@ -35,6 +35,11 @@ function makeVector(type, data) {
   return { name: "vector", type, shape: [Math.floor(bytes.length / size) * elements], data: bytes };
 }
 
+/** An architecture from its JSON form, where the two floats are given by their bits. */
+function readArchitecture(json) {
+  return { ...json, rope_base: new Float32(json.rope_base), epsilon: new Float32(json.epsilon) };
+}
+
 export const WEIGHTS = {
   decode_block: ({ type, data }) => ({ values: texts(decodeTensor(makeVector(type, data))[0].map(BigInt)) }),
   decode_tensor({ type, shape, data }) {
@@ -51,11 +56,14 @@ export const WEIGHTS = {
   },
   attention_scale: ({ head_dim }) => ({ scale: Number(integerModel.computeAttentionScale(head_dim)) }),
   make_integer_model: ({ gguf }) => ({ model: showModel(integerModel.makeIntegerModel(readGgufJson(gguf))) }),
+  check_architecture({ architecture }) {
+    integerModel.checkArchitecture(readArchitecture(architecture));
+    return {};
+  },
   matrix_digest: ({ matrix }) => ({ digest: toHex(integerModel.computeMatrixDigest(matrix)) }),
   vectors_digest: ({ name, vectors }) => ({ digest: toHex(integerModel.computeVectorsDigest(name, vectors)) }),
   root_of_digests({ architecture, digests }) {
-    const floats = { rope_base: new Float32(architecture.rope_base), epsilon: new Float32(architecture.epsilon) };
-    const root = integerModel.computeRootOfDigests({ ...architecture, ...floats }, digests.map(fromHex));
+    const root = integerModel.computeRootOfDigests(readArchitecture(architecture), digests.map(fromHex));
     return { root: toHex(root) };
   },
   tensor_digests({ model }) {
@@ -71,6 +79,11 @@ function computeSteps({ model, tokens, scored }) {
   const steps = [];
   inference.runModel(demandModel(model), tokens, scored, (layer, step, rows) => steps.push({ layer, step, rows }));
   return steps;
+}
+
+function showEvaluation({ nlls, trace, loss: total }) {
+  const digest = toHex(loss.computeTraceDigest(trace));
+  return { nlls: texts(nlls), loss: String(total), trace: trace.map(toHex), trace_digest: digest };
 }
 
 const showValues = (row) => row.map(Number);
@@ -89,17 +102,17 @@ export const INFERENCE = {
   mix_values: ({ scores, values }) => ({ y: inference.mixValues(bigs(scores), values) }),
   swiglu: ({ g, u }) => ({ y: g.map((v, i) => inference.swiglu(v, u[i])) }),
   compute_nll: ({ logits, target }) => ({ nll: String(inference.computeNll(logits, target)) }),
-  run({ model, tokens, scored }) {
-    const { nlls, trace, loss: total } = inference.runModel(demandModel(model), tokens, scored);
-    const digest = toHex(loss.computeTraceDigest(trace));
-    return { nlls: texts(nlls), loss: String(total), trace: trace.map(toHex), trace_digest: digest };
+  run: ({ model, tokens, scored }) => showEvaluation(inference.runModel(demandModel(model), tokens, scored)),
+  run_inline({ gguf, tokens, scored }) {
+    const model = integerModel.makeIntegerModel(readGgufJson(gguf));
+    return showEvaluation(inference.runModel(model, tokens, scored));
   },
   /** Each step's digest: all its values, 8 bytes each. */
   steps(input) {
     const steps = computeSteps(input).map(({ layer, step, rows }) => ({
       layer,
       step,
-      digest: toHex(taggedHash("PoAI/vector-step/1", ...rows.flat().map((value) => intToLittleEndian(value, 8)))),
+      digest: toHex(taggedHash("PoAI/vector-step/1", ...rows.map(int64Le))),
       first: showValues((rows.at(0) ?? []).slice(0, 8)),
       last: showValues((rows.at(-1) ?? []).slice(0, 8)),
     }));
