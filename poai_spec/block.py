@@ -144,7 +144,7 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
     """Apply every rule that needs no store, in order, and return the state after the block.
 
     Args:
-        block: the meant to stand on top of `chain`.
+        block: meant to stand on top of `chain`.
         chain: all ancestors, genesis first, each valid.
         state: the state after the parent.
         judge: network, lexicon and model.

@@ -46,5 +46,6 @@ def compute_supply(height: Height) -> Wei:
 
 # - **Blocks 1 .. 210,000 are the first era**, a full one: genesis pays nothing and is not counted.
 # - **A shift, not a division table.** The subsidy is exact as long as 5 * 10^18 is divisible by the power of two (18
-#   halvings) and rounded down after that. It becomes 0 by itself after 63 halvings, some 252 years.
+#   halvings) and rounded down after that. It becomes 0 by itself after 63 halvings, some 252 years. Beware in C, Java or
+#   JavaScript: a shift by 64 or more is undefined or taken modulo 64 there, and would pay again; compare first.
 # - **A zero subsidy touches no account** (page [state](state.md)): otherwise a block could create empty accounts for ever.

@@ -35,7 +35,7 @@ def get_seed_height(epoch: int, config: Config) -> Height:
 
 # ### `compute_epoch_key`
 
-# The only hash of the protocol without a tag: the formula is that of the project's first description and is kept.
+# One of two places without a tag (the other is Ethereum's account trie, page state): the formula is that of the project's first description and is kept.
 
 
 def compute_epoch_key(seed: Hash32, epoch: int) -> Hash32:

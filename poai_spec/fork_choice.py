@@ -21,7 +21,9 @@ from poai_spec.state import State
 
 # ## Limits
 
-# None of them changes the head of a node that is served what it lost again; each bounds what strangers can make it hold.
+# Each bounds what strangers can make a node hold. None of them changes the head of a node that is served what it lost
+# again: a branch longer than the limits is replayed before it is known to be the heavier one (`check_heavy_enough`), and
+# each replay makes room for the next header.
 
 # | name | value | unit | why |
 # | --- | --- | --- | --- |
@@ -203,9 +205,9 @@ def on_block(store: Store, block: Block, peer: bytes, judge: Judge) -> Store:
     store, block_hash = on_header(store, block.header, peer, judge), compute_block_hash(block.header)
     if block_hash not in store.kept:
         raise NotYet("fork-choice/unknown-parent", f"{block.header.core.parent_hash.hex()} is not known here")
+    check_contents(block, judge.config)
     if store.kept[block_hash].state is not None:
         return store
-    check_contents(block, judge.config)
     after = process_block(get_parent_state(store, block.header), block)
     check_heavy_enough(store, block_hash)
     replay_block(block, get_chain(store, block.header.core.parent_hash), judge.config, judge.lexicon, judge.engine)
@@ -220,7 +222,7 @@ def on_invalid(store: Store, block_hash: Hash32) -> Store:
     """Remember that a hash can never be valid; drop and remember what was built on it."""
     branch = get_branch(store, block_hash)
     invalid = {**store.invalid, **dict.fromkeys(sorted(branch))}
-    oldest = list(invalid)[: max(0, len(invalid) - MAX_INVALID)]
+    oldest = set(list(invalid)[: max(0, len(invalid) - MAX_INVALID)])
     return replace(
         store,
         kept={h: kept for h, kept in store.kept.items() if h not in branch},
@@ -295,6 +297,10 @@ def get_parent_state(store: Store, header: Header) -> State:
 
 # ### `check_heavy_enough`
 
+# Where the limits leave no room for another header of the block's sender, its branch cannot show how heavy it is. Then it
+# is replayed as far as it is known: an honest branch goes on, a forged one falls at its first false entry and gives its
+# room back. Two nodes on forks deeper than the limits would otherwise never agree.
+
 
 def check_heavy_enough(store: Store, block_hash: Hash32) -> None:
     """Put off the replay of a block that no branch makes worth it; its header stays kept.
@@ -303,8 +309,17 @@ def check_heavy_enough(store: Store, block_hash: Hash32) -> None:
         NotYet: `fork-choice/lighter`.
     """
     claimed, head = compute_claimed_work(store, block_hash), store.kept[get_head(store)].work
-    if claimed < head:
+    if claimed < head and not is_full(store, store.kept[block_hash].peer):
         raise NotYet("fork-choice/lighter", f"its branch claims {claimed} work, the head has {head}")
+
+
+# ### `is_full`
+
+
+def is_full(store: Store, peer: bytes) -> bool:
+    """Whether no header of a peer can be kept in waiting without dropping another one."""
+    waiting = [kept.peer for kept in store.kept.values() if kept.state is None]
+    return waiting.count(peer) >= MAX_WAITING_PER_PEER or len(waiting) >= MAX_WAITING
 
 
 # ## Bounded keeping
@@ -327,8 +342,8 @@ def keep_header(store: Store, header: Header, peer: bytes, judge: Judge) -> Stor
 
 # ### `make_room`
 
-# Room is taken from the peer who uses most of it, and from his branches' ends first, so a peer who sends no more than
-# others loses nothing to one who sends too much. A newcomer's own parents stay.
+# Room is taken from the peer who uses most of it, and from his branches' ends first. What others have built on a dropped
+# header goes with it. A newcomer's own parents stay.
 
 
 def make_room(store: Store, header: Header, peer: bytes) -> Store:

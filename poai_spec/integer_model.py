@@ -210,7 +210,8 @@ def check_metadata(gguf: GgufFile) -> None:
         short = key.removeprefix("llama.")
         if short == key or short in METADATA_KEYS:
             continue
-        if value != NEUTRAL_METADATA.get(short):
+        neutral = NEUTRAL_METADATA.get(short)
+        if type(value) is not type(neutral) or value != neutral:
             raise Invalid("integer-model/unknown-key", f"{key} is {value!r}: it may change the arithmetic")
 
 

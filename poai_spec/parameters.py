@@ -33,6 +33,7 @@ from poai_spec.notation import Hash32, Invalid, Milliseconds, Target, Wei, tagge
 # | `HALVING_BLOCKS` | 210,000 | blocks | 4 years at 600 s |
 # | `MAX_QUIZ_TOKENS` | 2,048 | tokens | the shortest context among models worth running |
 # | `MAX_TRACE` | 257 | digests | 256 layers and the output: above every known model |
+# | `MAX_SALT_RANGES` | 65,536 | ranges | real vocabularies need 1 to 60 |
 # | `MAX_TRANSACTIONS` | 4,096 | | reserved: version 1 holds none |
 # | `MAX_TRANSACTION_BYTES` | 131,072 | bytes | reserved; what Ethereum's pools accept |
 
@@ -45,6 +46,7 @@ INITIAL_SUBSIDY: Wei = 5 * 10**18
 HALVING_BLOCKS = 210_000
 MAX_QUIZ_TOKENS = 2_048
 MAX_TRACE = 257
+MAX_SALT_RANGES = 65_536
 MAX_TRANSACTIONS = 4_096
 MAX_TRANSACTION_BYTES = 131_072
 UINT256_MAX = 2**256 - 1
@@ -108,7 +110,7 @@ class ModelManifest:
     vocabulary_size: int = ssz_field(uint32)
     add_bos: bool = ssz_field(boolean)
     bos_id: int = ssz_field(uint32)
-    salt_ranges: tuple[TokenRange, ...] = ssz_field(List(get_sedes(TokenRange), 2**16), item=TokenRange)
+    salt_ranges: tuple[TokenRange, ...] = ssz_field(List(get_sedes(TokenRange), MAX_SALT_RANGES), item=TokenRange)
 
 
 # ### `Config`
@@ -198,18 +200,19 @@ def check_config(config: Config) -> None:
 
 
 def check_salt_ranges(model: ModelManifest) -> None:
-    """Refuse salt ranges that are empty, out of order, adjacent, or outside the vocabulary.
+    """Refuse salt ranges that are empty, too many, out of order, adjacent, or outside the vocabulary.
 
     Raises:
-        Invalid: `parameters/salt-ranges`.
+        Invalid: `parameters/salt-ranges`, `parameters/salt-empty`.
     """
     previous = -2
-    for span in model.salt_ranges:
-        if not previous + 1 < span.first <= span.last < model.vocabulary_size:
+    for number, span in enumerate(model.salt_ranges):
+        ordered = previous + 1 < span.first <= span.last < model.vocabulary_size
+        if number >= MAX_SALT_RANGES or not ordered:
             raise Invalid("parameters/salt-ranges", f"range {span.first}..{span.last} is out of order or vocabulary")
         previous = span.last
-    if previous < 0 or (model.add_bos and model.bos_id >= model.vocabulary_size):
-        raise Invalid("parameters/salt-empty", "no salt ids, or a BOS id outside the vocabulary")
+    if previous < 0 or model.bos_id >= (model.vocabulary_size if model.add_bos else 1):
+        raise Invalid("parameters/salt-empty", "no salt ids, or a BOS id that is no token, or not used")
 
 
 # ### `get_target_of_flag`
@@ -342,8 +345,8 @@ def get_preset(name: str) -> Config:
 # | `parameters/target` | Invalid | initial target zero or above the maximum |
 # | `parameters/quiz-length` | Invalid | no room for questions, or a quiz that is too long |
 # | `parameters/layer-count` | Invalid | a model without layers, or with more than a trace can list |
-# | `parameters/salt-ranges` | Invalid | salt ids unordered, overlapping or outside the vocabulary |
-# | `parameters/salt-empty` | Invalid | nothing to draw a salt from, or a BOS that is no token |
+# | `parameters/salt-ranges` | Invalid | salt ids unordered, overlapping, outside the vocabulary, or in over 65,536 ranges |
+# | `parameters/salt-empty` | Invalid | nothing to draw a salt from, a BOS that is no token, or one given though it is not used |
 # | `parameters/target-flag` | Invalid | `--target` outside 1 .. 1000 |
 # | `parameters/model-unpinned` | Invalid | the preset's model has no integer-model root yet |
 

@@ -73,7 +73,8 @@ class GgufFile:
     """What a GGUF reader hands over.
 
     Attributes:
-        metadata: the scalar key-value pairs; arrays (the tokenizer's lists) are not needed here.
+        metadata: the key-value pairs, the tokenizer's left out. An array under another key than `general.` ones is
+            refused by the reader: no list is specified, and one may stand for a key that is (per-layer head counts).
         tensors: by name.
     """
 
