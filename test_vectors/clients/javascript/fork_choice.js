@@ -93,8 +93,8 @@ export function onBlock(store, block, peer, judge) {
   const after = onHeader(store, block.header, peer, judge);
   const blockHash = hashOf(block.header);
   if (!after.kept.has(blockHash)) throw notYet("fork-choice/unknown-parent");
-  if (after.kept.get(blockHash).state !== null) return after;
   checkContents(block, judge.config);
+  if (after.kept.get(blockHash).state !== null) return after;
   const state = processBlock(getParentState(after, block.header), block);
   checkHeavyEnough(after, blockHash);
   replayBlock(block, getChain(after, parentOf(block.header)), judge.config, judge.lexicon, judge.engine);
@@ -150,7 +150,15 @@ function getParentState(store, header) {
 
 function checkHeavyEnough(store, blockHash) {
   const claimed = computeClaimedWork(store, blockHash);
-  if (claimed < store.kept.get(getHead(store)).work) throw notYet("fork-choice/lighter");
+  if (claimed < store.kept.get(getHead(store)).work && !isFull(store, store.kept.get(blockHash).peer)) {
+    throw notYet("fork-choice/lighter");
+  }
+}
+
+/** Whether no header of a peer can be kept in waiting without dropping another one. */
+function isFull(store, peer) {
+  const waiting = [...store.kept.values()].filter((kept) => kept.state === null);
+  return waiting.filter((kept) => kept.peer === peer).length >= MAX_WAITING_PER_PEER || waiting.length >= MAX_WAITING;
 }
 
 // Bounded keeping

@@ -39,16 +39,19 @@ export function checkConfig(config) {
   checkSaltRanges(config.model);
 }
 
-/** Refuse salt ranges that are empty, out of order, adjacent, or outside the vocabulary. */
+const MAX_SALT_RANGES = 65_536;
+
+/** Refuse salt ranges that are empty, too many, out of order, adjacent, or outside the vocabulary. */
 export function checkSaltRanges(model) {
   let previous = -2n;
-  for (const { first, last } of model.salt_ranges) {
-    if (!(previous + 1n < first && first <= last && last < model.vocabulary_size)) {
+  for (const [number, { first, last }] of model.salt_ranges.entries()) {
+    const ordered = previous + 1n < first && first <= last && last < model.vocabulary_size;
+    if (number >= MAX_SALT_RANGES || !ordered) {
       throw invalid("parameters/salt-ranges", `${first}..${last}`);
     }
     previous = last;
   }
-  if (previous < 0n || (model.add_bos && model.bos_id >= model.vocabulary_size)) {
+  if (previous < 0n || model.bos_id >= (model.add_bos ? model.vocabulary_size : 1n)) {
     throw invalid("parameters/salt-empty");
   }
 }

@@ -83,18 +83,20 @@ export class MemoEngine {
     this.known = new Map(); // in order of use, which JavaScript's Map keeps
   }
 
-  /** Yield the remembered steps first; run the model only if the reader wants more of them. */
+  /** Yield the remembered steps first; if the reader wants more, run the model: the second time to its end. */
   *steps(tokens, scored) {
     const quiz = `${tokens}/${scored}`;
+    const seen = this.known.has(quiz);
     const steps = this.known.get(quiz) ?? [];
     this.known.delete(quiz);
     while (this.known.size >= MAX_REMEMBERED) this.known.delete(this.known.keys().next().value);
     this.known.set(quiz, steps);
     const remembered = [...steps];
     yield* remembered;
-    if (remembered.length > 0 && !(remembered.at(-1) instanceof Uint8Array)) return;
+    const isWhole = () => steps.length > 0 && !(steps.at(-1) instanceof Uint8Array);
+    if (seen && !isWhole()) steps.splice(0, steps.length, ...this.engine.steps(tokens, scored));
     let index = 0;
-    for (const step of this.engine.steps(tokens, scored)) {
+    for (const step of isWhole() ? [...steps] : this.engine.steps(tokens, scored)) {
       if (index >= steps.length) steps.push(step);
       if (index >= remembered.length) yield step;
       index++;

@@ -130,7 +130,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "target-one": {"initial_target": 1},
     "quiz-2048": {"quiz_tokens": 2048},
     "most-scored": {"scored_tokens": 24},
-    "no-bos-most-scored": {"model_add_bos": False, "scored_tokens": 25},
+    "no-bos-most-scored": {"model_add_bos": False, "model_bos_id": 0, "scored_tokens": 25},
     "no-salt": {"salt_tokens": 0},
     "one-layer": {"model_layer_count": 1},
     "layers-256": {"model_layer_count": 256},
@@ -138,7 +138,6 @@ GOOD: dict[str, dict[str, Any]] = {
     "one-id": {"model_salt_ranges": (TokenRange(0, 0),)},
     "ranges-with-a-gap": {"model_salt_ranges": (TokenRange(3, 3), TokenRange(5, 904))},
     "last-bos": {"model_bos_id": 904},
-    "bos-unused": {"model_add_bos": False, "model_bos_id": 5000},
 }
 BAD: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("network", "version-0", "below", {"version": 0}),
@@ -185,6 +184,7 @@ BAD: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ),
     ("network", "no-ranges", "no salt ids", {"model_salt_ranges": ()}),
     ("last-bos", "bos-outside", "BOS is no token", {"model_bos_id": 905}),
+    ("no-bos-most-scored", "bos-unused", "a BOS that is not used", {"model_bos_id": 1}),
 )
 TWO: tuple[tuple[str, dict[str, Any]], ...] = (
     ("version-and-profile", {"version": 2, "profile": b""}),
