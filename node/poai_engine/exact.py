@@ -211,7 +211,7 @@ class ExactEngine:
         return mixed.transpose(0, 3, 1, 2, 4).reshape(batch * length, a.head_count * a.head_dim)
 
     def _scores(self, q: Ints, k: Ints, batch: int, length: int) -> Ints:
-        """Return base-2 scores, Q16, shape (B, KV, H / KV, T, T); dot products in float64: below hd * 2^40, so exact."""
+        """Return base-2 scores, Q16, shape (B, KV, H / KV, T, T); dot products in float64, below hd * 2^40: exact."""
         a = self.architecture
         group = a.head_count // a.kv_head_count
         q5 = q.reshape(batch, length, a.kv_head_count, group, a.head_dim).transpose(0, 2, 3, 1, 4).astype(np.float64)
