@@ -338,6 +338,12 @@ def _rms_norm_file() -> CaseFile:
              "epsilon": EPSILON}, ("extreme",)),
         Case("gains", "the largest gains, both signs", {"x": (1 << 20, -(1 << 20), 5, -5),
              "gains": (8_388_607, -8_388_607, 8_388_607, 1), "epsilon": EPSILON}, ("extreme",)),
+        Case("gains-long", "the largest gains show the last bit of a row of 256",
+             {"x": _row("gains-long", 256, 31), "gains": (8_388_607,) * 256, "epsilon": EPSILON}, ("extreme",)),
+        Case("floor", "the mean is cut, not rounded: 65536 / 10", {"x": (1,) + (0,) * 9, "gains": (8_388_607,) * 10,
+             "epsilon": TINY}, ("extreme",)),
+        Case("floor-odd", "and so is 5 * 65536 / 7", {"x": (1, 2) + (0,) * 5, "gains": (8_388_607,) * 7,
+             "epsilon": TINY}, ("extreme",)),
         Case("large-epsilon", "an epsilon of nearly 1", {"x": (1, -2, 3, 100), "gains": ones,
              "epsilon": LARGE_EPSILON}),
     ]  # fmt: skip

@@ -449,30 +449,30 @@ def _matrix(rows: int, columns: int, first: int = 0) -> dict[str, Any]:
     return {"type": "F16", "shape": (rows, columns), "data": _pack(bits, 2)}
 
 
-def _base(heads: int = 1, kv_heads: int = 1, head_dim: int = 2, layers: int = 1) -> Gguf:
-    """Return a model of width 2, vocabulary 3 and inner width 3, with no optional key and a tied head."""
+def _base(heads: int = 1, kv_heads: int = 1, head_dim: int = 2, layers: int = 1, width: int = 2) -> Gguf:
+    """Return a model of vocabulary 3 and inner width 3, with no optional key and a tied head."""
     metadata: dict[str, Any] = {
         "general.architecture": ("text", "llama"),
         "general.file_type": ("integer", 1),
         "llama.block_count": ("integer", layers),
-        "llama.embedding_length": ("integer", 2),
+        "llama.embedding_length": ("integer", width),
         "llama.feed_forward_length": ("integer", 3),
         "llama.attention.head_count": ("integer", heads),
         "llama.attention.layer_norm_rms_epsilon": ("float32", 0x3727C5AC),
     }
-    gains = {"type": "F32", "shape": (2,), "data": _f32(1.0, -0.75)}
-    tensors: dict[str, Any] = {"token_embd.weight": _matrix(3, 2), "output_norm.weight": gains}
+    gains = {"type": "F32", "shape": (width,), "data": _f32(1.0, -0.75, *[0.5] * (width - 2))}
+    tensors: dict[str, Any] = {"token_embd.weight": _matrix(3, width), "output_norm.weight": gains}
     for n in range(layers):
         tensors |= {
             f"blk.{n}.attn_norm.weight": gains,
-            f"blk.{n}.attn_q.weight": _matrix(heads * head_dim, 2, 1 + n),
-            f"blk.{n}.attn_k.weight": _matrix(kv_heads * head_dim, 2, 2 + n),
-            f"blk.{n}.attn_v.weight": _matrix(kv_heads * head_dim, 2, 3 + n),
-            f"blk.{n}.attn_output.weight": _matrix(2, heads * head_dim, 4 + n),
+            f"blk.{n}.attn_q.weight": _matrix(heads * head_dim, width, 1 + n),
+            f"blk.{n}.attn_k.weight": _matrix(kv_heads * head_dim, width, 2 + n),
+            f"blk.{n}.attn_v.weight": _matrix(kv_heads * head_dim, width, 3 + n),
+            f"blk.{n}.attn_output.weight": _matrix(width, heads * head_dim, 4 + n),
             f"blk.{n}.ffn_norm.weight": gains,
-            f"blk.{n}.ffn_gate.weight": _matrix(3, 2, 5 + n),
-            f"blk.{n}.ffn_up.weight": _matrix(3, 2, 6 + n),
-            f"blk.{n}.ffn_down.weight": _matrix(2, 3, 7 + n),
+            f"blk.{n}.ffn_gate.weight": _matrix(3, width, 5 + n),
+            f"blk.{n}.ffn_up.weight": _matrix(3, width, 6 + n),
+            f"blk.{n}.ffn_down.weight": _matrix(width, 3, 7 + n),
         }
     return {"metadata": metadata, "tensors": tensors}
 
@@ -525,6 +525,11 @@ def _accepted() -> list[Case]:
         "untied": ("a head of its own", _with(base, tensors={"output.weight": _matrix(3, 2, 9)})),
         "two-layers": ("two blocks", _base(layers=2)),
         "wide-heads": ("two query heads share one KV head; heads together are wider than the residual", wide),
+        "uneven-heads": ("width 5 and two heads: heads of 2, the quotient's floor", _base(2, 2, 2, width=5)),
+        "smallest-epsilon": (
+            "an epsilon of 2^-149",
+            _with(base, {"llama.attention.layer_norm_rms_epsilon": ("float32", 1)}),
+        ),
         "zero-matrix": ("a matrix of zeros", _with(base, tensors={"blk.0.attn_k.weight": zeros})),
         "embedding-saturates": (
             "an embedding of the largest finite F32, of 2^17 and of subnormal numbers, untied",
