@@ -15,6 +15,7 @@ from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
 from poai_spec.state import State, compute_state_root, process_header
 from poai_spec.work import get_epoch_key
+from poaid.errors import NodeError
 
 BATCH_SECONDS = 1.0
 """How long a batch may take: a new head, or Ctrl-C, waits no longer than one batch."""
@@ -62,12 +63,19 @@ def choose_timestamp(chain: Chain, config: Config, now: Milliseconds) -> Millise
 
 
 def make_template(chain: Chain, state: State, config: Config, miner: Address, now: Milliseconds) -> HeaderCore:
-    """Return the core of a block on top of `chain`, with nonce 0."""
+    """Return the core of a block on top of `chain`, with nonce 0.
+
+    Raises:
+        NodeError: the clock is so far behind the chain that no node with its time would take the block.
+    """
+    timestamp = choose_timestamp(chain, config, now)
+    if timestamp > now + config.max_future:
+        raise NodeError(f"the clock is {timestamp - now} ms behind the chain's last blocks: set it, then go on")
     core = HeaderCore(
         version=PROTOCOL_VERSION,
         height=len(chain),
         parent_hash=compute_block_hash(chain[len(chain) - 1]),
-        timestamp=choose_timestamp(chain, config, now),
+        timestamp=timestamp,
         target=compute_target(chain, config),
         miner=miner,
         body_root=EMPTY_BODY_ROOT,

@@ -21,6 +21,9 @@ from poai_spec.parameters import Config, ModelManifest, TokenRange, get_model_ma
 from poai_spec.work import check_engine
 from poaid.errors import NodeError
 
+MANIFEST_VERSION = "w8a12-1"
+"""Profile and version of the arithmetic that a kept manifest's root was computed with; another one is made anew."""
+
 
 @dataclass(frozen=True)
 class KnownModel:
@@ -67,7 +70,10 @@ def get_pinned_model(manifest: str) -> KnownModel:
 def _get_computed(path: Path, digest: Hash32) -> KnownModel:
     """Return what an earlier start has computed, or compute and keep it."""
     folder = get_model_dir() / "manifests"
-    manifest_file, lexicon_file = folder / f"{digest.hex()}.ssz", folder / f"{digest.hex()}.lexicon.json"
+    manifest_file, lexicon_file = (
+        folder / f"{digest.hex()}.{MANIFEST_VERSION}.ssz",
+        folder / f"{digest.hex()}.lexicon.json",
+    )
     try:
         known = decode(ModelManifest, manifest_file.read_bytes()), parse_lexicon(lexicon_file.read_bytes())
         return KnownModel(*known, digest.hex())
@@ -131,4 +137,7 @@ def load_engine(name_or_path: str, config: Config, threads: int | None) -> Exact
         raise ModelError(f"{path} is not this network's model (SHA-256 {config.model.gguf_sha256.hex()}): give another")
     engine = ExactEngine(read_gguf(path), threads)
     check_engine(engine, config)
+    size = engine.architecture.vocabulary_size
+    if size != config.model.vocabulary_size:
+        raise ModelError(f"{path} has {size} tokens, the network file says {config.model.vocabulary_size}: correct it")
     return engine

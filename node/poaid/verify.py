@@ -10,7 +10,7 @@ from poai_spec.block import Judge, check_contents, make_genesis, process_block
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import decode
 from poai_spec.header import check_header_alone, check_header_in_chain
-from poai_spec.notation import Hash32, Height, Milliseconds, SpecError
+from poai_spec.notation import Hash32, Height, Milliseconds, NotYet, SpecError
 from poai_spec.quiz import Quiz
 from poai_spec.state import State
 from poai_spec.work import check_evaluation, get_quiz
@@ -29,7 +29,8 @@ class BlockError(NodeError):
     """
 
     def __init__(self, height: Height, error: SpecError) -> None:
-        super().__init__(f"block {height} breaks the rule {error.code}: {error.detail}")
+        verdict = "cannot be judged yet (check the clock):" if isinstance(error, NotYet) else "breaks the rule"
+        super().__init__(f"block {height} {verdict} {error.code}: {error.detail}")
         self.height = height
         self.code = error.code
 
