@@ -12,10 +12,12 @@ from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
 from poai_spec.block import Judge
 from poai_spec.engine import Engine
-from poai_spec.lexicon import Lexicon, read_lexicon
-from poai_spec.parameters import Config
+from poai_spec.lexicon import Lexicon, check_lexicon, read_lexicon
+from poai_spec.notation import Invalid
+from poai_spec.parameters import Config, read_manifest
 from poai_spec.weights import GgufFile
-from poai_spec.work import MemoEngine
+from poai_spec.work import MemoEngine, check_engine
+from poai_tools.vectors.kinds import KindError
 
 STORED = {  # name in vectors -> name in the model store
     "mini": "mini",
@@ -82,5 +84,17 @@ def get_lexicon(name: str) -> Lexicon:
 
 
 def get_judge(config: Config, lexicon: str, model: str) -> Judge:
-    """Return what blocks are judged with."""
-    return Judge(config, get_lexicon(lexicon), get_engine(model))
+    """Return what blocks are judged with.
+
+    Raises:
+        KindError: the network has another lexicon or model; the page `block` assumes that this was checked.
+    """
+    judge = Judge(config, get_lexicon(lexicon), get_engine(model))
+    try:
+        check_lexicon(judge.lexicon, config.model)
+        check_engine(judge.engine, config)
+    except Invalid as error:
+        raise KindError(f"config: {error}") from error
+    if config.model.vocabulary_size != read_manifest(model)["vocabulary_size"]:
+        raise KindError(f"config: {model} has another vocabulary")
+    return judge

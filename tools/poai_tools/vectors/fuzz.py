@@ -25,7 +25,7 @@ SHRINK_BUDGET = 400
 SLOW_BUDGET = 10
 """Of these, how many may run into the time-out."""
 PATIENCE = 5
-"""A function that gave no answer so often in a row is left."""
+"""A function that a client does not implement, or does not answer in time, so often in a row is left."""
 MOST_MUTATIONS = 3
 
 
@@ -63,21 +63,35 @@ class Difference:
 
 @dataclass
 class Pair:
-    """The two clients: A is examined, B is the reference."""
+    """The two clients: A is examined, B is the reference.
+
+    Attributes:
+        a: the client that is examined.
+        b: the reference.
+        late: time-outs so far.
+        row: inputs in a row without an answer, those outside the domain left out.
+    """
 
     a: Client
     b: Client
     late: int = field(default=0, init=False)
+    row: int = field(default=0, init=False)
 
     def ask(self, function: Function, data: Any) -> tuple[Answer, Answer] | None:
         """Return both answers, or None where there is nothing to compare."""
         b = self.b.ask(function.suite, function.name, "fuzz", data)
-        if self.b.timed_out or b.code in (NOT_IMPLEMENTED, BAD_REQUEST):
-            self.late += self.b.timed_out
+        if b.code == BAD_REQUEST:
+            return None
+        self.late += self.b.timed_out
+        self.row += 1
+        if self.b.timed_out or b.code == NOT_IMPLEMENTED:
             return None
         a = self.a.ask(function.suite, function.name, "fuzz", data)
         self.late += self.a.timed_out
-        return None if a.code == NOT_IMPLEMENTED else (a, b)
+        if a.code == NOT_IMPLEMENTED:
+            return None
+        self.row = 0
+        return a, b
 
     def find(self, function: Function, data: Any) -> Difference | None:
         """Return the difference on an input, if there is one."""
@@ -119,21 +133,21 @@ def make_input(function: Function, cases: Sequence[CommittedCase], seed: int, nu
 
 def fuzz_function(pair: Pair, function: Function, cases: Sequence[CommittedCase], seed: int, count: int) -> Tally:
     """Compare the clients on `count` inputs, up to the first difference."""
-    tally, row = Tally(), 0
+    tally, pair.row = Tally(), 0
     for number in range(count):
         data = make_input(function, cases, seed, number)
         if data is None:
             continue
         answers = pair.ask(function, data)
         if answers is None:
-            tally.unanswered, row = tally.unanswered + 1, row + 1
-            if row >= PATIENCE:
+            tally.unanswered += 1
+            if pair.row >= PATIENCE:
                 break
         elif differ(*answers):
             tally.difference = shrink(pair, Difference(function, data, *answers), cases)
             break
         else:
-            tally.equal, row = tally.equal + 1, 0
+            tally.equal += 1
     return tally
 
 
