@@ -147,7 +147,7 @@ def test_every_code_of_the_pages_is_hit(page: str) -> None:
 
 
 def test_roots_are_those_of_the_manifests() -> None:
-    cases = {case["id"]: case for case in read_committed("weights", "tensor_digests")["cases"]}
+    cases = {case["input"]["model"]: case for case in read_committed("weights", "tensor_digests")["cases"]}
     assert cases.keys() == set(models.MODEL.choices)
     for name in models.LARGE:
         if cases[name]["result"] != "pending":
