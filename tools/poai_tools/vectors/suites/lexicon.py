@@ -75,6 +75,9 @@ GET_TOKENS = register(
 )
 
 
+TWO_RULES = ("two rules are broken", "a client that checks in another order gives another code")
+
+
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     return [_parse_lexicon(), _check_lexicon_file(), _split_pieces(), _get_tokens()]
@@ -104,11 +107,13 @@ def _parse_lexicon() -> CaseFile:
         Case("shared-beginning", "one piece's ids begin another's", _write(table | {last: [0, 1]})),
     ]
     cases += [_make_bad(plain, *row) for row in _list_bad(table)]
+    cases += [make_negative(PARSE_LEXICON, plain, *row, flags=("two-rules",)) for row in _list_twice_bad(table)]
     flags = {
+        "two-rules": TWO_RULES,
         "strict": (
             "a number or a boolean that a lax parser takes for an unsigned integer",
             "a client that takes it reads a lexicon that others refuse",
-        )
+        ),
     }
     return CaseFile(PARSE_LEXICON, "One table by hand, changed in one place.", tuple(cases), flags)
 
@@ -159,6 +164,15 @@ def _list_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[str, Any
     return rows
 
 
+def _list_twice_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[str, Any]]]:
+    shorter = {piece: ids for piece, ids in table.items() if piece != " yes"}
+    return [
+        ("format-and-unknown", "another format, and a word too many", _write({**table, " purple": [999]}, format=2)),
+        ("unknown-and-missing", "a word that no question uses in place of one", _write({**shorter, " purple": [999]})),
+        ("missing-and-no-ids", "one piece left out, another empty", _write({**shorter, " no": []})),
+    ]
+
+
 def _check_lexicon_file() -> CaseFile:
     bases = {
         name: Case(
@@ -184,9 +198,8 @@ def _check_lexicon_file() -> CaseFile:
             "model_manifest": replace(other, vocabulary_size=highest)
         }, ("two-rules",)),
     ]  # fmt: skip
-    two = ("two rules are broken", "a client that checks in another order gives another code")
     how = "The manifests of specs/manifests (a root that is not computed yet is 32 zeros), changed in one place."
-    return CaseFile(CHECK_LEXICON, how, tuple(cases), {"two-rules": two})
+    return CaseFile(CHECK_LEXICON, how, tuple(cases), {"two-rules": TWO_RULES})
 
 
 def _split_pieces() -> CaseFile:
