@@ -169,7 +169,7 @@ def main() -> None:
     """Run `poaid`."""
     configure_logs()
     try:
-        app()
+        app(prog_name="poaid")
     except (SpecError, ModelError, NodeError, OSError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)

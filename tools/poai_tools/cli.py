@@ -25,7 +25,7 @@ app.command("quiz")(quiz_cli.show_quiz)
 def main() -> None:
     """Run `poai`."""
     try:
-        app()
+        app(prog_name="poai")
     except (SpecError, ModelError, NodeError, OSError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
         sys.exit(1)
