@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import accumulate
 from typing import Any
 
 from poai_spec.notation import Hash32, Invalid, tagged_hash, uint32_le
@@ -168,10 +169,20 @@ def compute_lexicon_digest(lexicon: Lexicon) -> Hash32:
 
 # `specs/manifests/NAME.lexicon.json` is the JSON object `{"format": 1, "model": NAME, "pieces": {piece: [id, ...], ...}}`, in
 # UTF-8. Reading is strict: whoever runs a network of their own writes such a file, and a slip in it would not show before
-# two nodes disagree.
+# two nodes disagree. Parsers of JSON differ, so this decides:
+
+# - The bytes are UTF-8 without a byte order mark and one JSON text of RFC 8259, nested at most 16 deep (the outermost
+#   object is 1 deep). `NaN` and `Infinity` are not JSON. A string that holds half of a surrogate pair is not JSON here. The
+#   whole text is read before anything else is asked, so `lexicon/not-json` comes before every other code.
+# - No object, at any depth, has a key twice; keys are compared after their escapes are resolved.
+# - A number is written in at most ten digits and nothing else: no sign, no fraction, no exponent, not `-0`. Another
+#   spelling is JSON, and has the code of the place where it stands: `lexicon/format` or `lexicon/ids`.
+# - White space, the order of keys and the length of the file mean nothing.
 
 
 LEXICON_FORMAT = 1
+MAX_NESTING = 16
+JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 # ### `parse_lexicon`
@@ -181,12 +192,14 @@ def parse_lexicon(data: bytes) -> Lexicon:
     """Return the lexicon in a JSON file.
 
     Raises:
-        Invalid: `lexicon/not-json`, `lexicon/keys`, `lexicon/format`, or what `check_pieces` finds.
+        Invalid: `lexicon/not-json`, `lexicon/duplicate-key`, `lexicon/keys`, `lexicon/format`, or what `check_pieces`
+            finds; the first that applies, in this order.
     """
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=refuse_duplicates)
-    except (ValueError, RecursionError) as error:
+        text = decode_json_text(data)
+    except ValueError as error:
         raise Invalid("lexicon/not-json", f"the lexicon is not JSON in UTF-8: {error}") from error
+    value = json.loads(text, object_pairs_hook=refuse_duplicates, parse_int=read_number, parse_float=read_number)
     if not isinstance(value, dict) or set(value) != {"format", "model", "pieces"}:
         raise Invalid("lexicon/keys", 'expected an object with "format", "model" and "pieces", and nothing else')
     number, pieces = value["format"], value["pieces"]
@@ -195,6 +208,35 @@ def parse_lexicon(data: bytes) -> Lexicon:
         raise Invalid("lexicon/format", '"format" is 1, "model" a string and "pieces" an object')
     check_pieces(pieces)
     return Lexicon({piece: tuple(pieces[piece]) for piece in PIECES})
+
+
+# ### `decode_json_text`
+
+# Python's parser takes `NaN`, recurses as deep as the text is nested, and keeps half a surrogate pair as a character that
+# no UTF-8 has; each of the three ends here.
+
+
+def decode_json_text(data: bytes) -> str:
+    """Return the text of JSON in UTF-8.
+
+    Raises:
+        ValueError: the bytes are not what the list above calls JSON.
+    """
+    text = data.decode("utf-8")
+    steps = ((c in "[{") - (c in "]}") for c in JSON_STRING.sub("", text))
+    if max(accumulate(steps), default=0) > MAX_NESTING:
+        raise ValueError(f"nested more than {MAX_NESTING} deep")
+    value = json.loads(text, object_pairs_hook=list, parse_int=str, parse_constant=int)  # int("NaN") is a ValueError
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return text
+
+
+# ### `read_number`
+
+
+def read_number(text: str) -> int | None:
+    """Return a number written in one to ten digits and nothing else; None, which no rule accepts, for another one."""
+    return int(text) if text.isdigit() and len(text) <= 10 else None
 
 
 # ### `refuse_duplicates`
@@ -214,6 +256,8 @@ def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # ### `check_pieces`
 
+# Each of the four rules is applied to the whole table before the next one.
+
 
 def check_pieces(pieces: Mapping[str, Any]) -> None:
     """Refuse a table that does not give each piece of `PIECES`, and nothing else, token ids of its own.
@@ -225,13 +269,20 @@ def check_pieces(pieces: Mapping[str, Any]) -> None:
         raise Invalid("lexicon/unknown-piece", f"{unknown[0]!r} is not a piece")
     if missing := [piece for piece in PIECES if piece not in pieces]:
         raise Invalid("lexicon/missing-piece", f"{missing[0]!r} has no token ids")
+    if wrong := [piece for piece in PIECES if not is_id_list(pieces[piece])]:
+        raise Invalid("lexicon/ids", f"{wrong[0]!r}: expected a list of one or more integers in 0 .. 2^32 - 1")
     owners: dict[tuple[int, ...], str] = {}
-    for piece, ids in pieces.items():
-        if not isinstance(ids, list) or not ids or not all(type(i) is int and 0 <= i < 2**32 for i in ids):
-            raise Invalid("lexicon/ids", f"{piece!r}: expected a list of one or more integers in 0 .. 2^32 - 1")
-        owner = owners.setdefault(tuple(ids), piece)
-        if owner != piece:
+    for piece in PIECES:
+        if (owner := owners.setdefault(tuple(pieces[piece]), piece)) != piece:
             raise Invalid("lexicon/same-ids", f"{owner!r} and {piece!r} have the same token ids")
+
+
+# ### `is_id_list`
+
+
+def is_id_list(value: Any) -> bool:
+    """Tell whether a JSON value is a list of one or more unsigned 32-bit integers."""
+    return isinstance(value, list) and bool(value) and all(type(i) is int and 0 <= i < 2**32 for i in value)
 
 
 # ### `check_lexicon`
@@ -255,7 +306,7 @@ def check_lexicon(lexicon: Lexicon, model: ModelManifest) -> None:
 
 
 def read_lexicon(name: str) -> Lexicon:
-    """Return the lexicon of a pinned model: `mini`, `smollm2-135m` or `tinyllama-1.1b`.
+    """Return the lexicon of a pinned model: `mini`, `smollm2-135m`, `tinyllama-shape` or `tinyllama-1.1b`.
 
     Raises:
         Invalid: as `parse_lexicon`.
@@ -276,7 +327,7 @@ def read_lexicon(name: str) -> Lexicon:
 
 # | code | class | meaning |
 # | --- | --- | --- |
-# | `lexicon/not-json` | Invalid | the file is not JSON in UTF-8 |
+# | `lexicon/not-json` | Invalid | the file is not JSON in UTF-8, or nested more than 16 deep |
 # | `lexicon/duplicate-key` | Invalid | a key occurs twice in one object |
 # | `lexicon/keys` | Invalid | keys missing or unknown |
 # | `lexicon/format` | Invalid | not format 1, `model` no string, or `pieces` no object |

@@ -77,11 +77,21 @@ def write(pieces: object, **changes: object) -> bytes:
 
 
 GOOD = {piece: [i] for i, piece in enumerate(PIECES)}
+NESTED: list[object] = json.loads("[" * 14 + "]" * 14)
 BAD_FILES = {
     "empty": (b"", "lexicon/not-json"),
     "not utf-8": (b'{"\xff": 1}', "lexicon/not-json"),
     "deep": (b"[" * 200_000, "lexicon/not-json"),
-    "huge number": (b"9" * 10_000, "lexicon/not-json"),
+    "huge number": (b"9" * 10_000, "lexicon/keys"),
+    "half a surrogate pair": (write(GOOD, model="\ud83d"), "lexicon/not-json"),
+    "fault after a repeated key": (b'{"a":1,"a":NaN}', "lexicon/not-json"),
+    "17 deep": (write({**GOOD, " yes": [NESTED]}), "lexicon/not-json"),
+    "16 deep": (write({**GOOD, " yes": NESTED}), "lexicon/ids"),
+    "brackets in a text": (write(GOOD, model="[" * 20 + '"\\', format=2), "lexicon/format"),
+    "model a fraction": (write(GOOD, model=1.5), "lexicon/format"),
+    "minus zero": (write(GOOD).replace(b'"\\n": [0]', b'"\\n": [-0]'), "lexicon/ids"),
+    "zeros in front": (write(GOOD).replace(b'"\\n": [0]', b'"\\n": [00]'), "lexicon/not-json"),
+    "same ids before no ids": (write({**GOOD, " no": GOOD[" yes"], " z": []}), "lexicon/ids"),
     "repeated piece": (write(GOOD).replace(b'"1": [3]', b'"0": [3]'), "lexicon/duplicate-key"),
     "a list": (b"[]", "lexicon/keys"),
     "key missing": (json.dumps({"format": 1, "pieces": GOOD}).encode(), "lexicon/keys"),
@@ -100,7 +110,7 @@ BAD_FILES = {
     "id of 33 bits": (write({**GOOD, " yes": [2**32]}), "lexicon/ids"),
     "boolean id": (write({**GOOD, " yes": [True]}), "lexicon/ids"),
     "fraction": (write({**GOOD, " yes": [1.0]}), "lexicon/ids"),
-    "not a number": (write({**GOOD, " yes": [float("nan")]}), "lexicon/ids"),
+    "not a number": (write({**GOOD, " yes": [float("nan")]}), "lexicon/not-json"),
     "nested": (write({**GOOD, " yes": [[1]]}), "lexicon/ids"),
     "same ids": (write({**GOOD, " yes": [GOOD[" no"][0]]}), "lexicon/same-ids"),
 }

@@ -1,6 +1,6 @@
 // Follows specs/lexicon.md: the pieces of questions and their token ids.
 
-import { SpecError, invalid, toHex, uint32Le, utf8 } from "./bytes.js";
+import { invalid, toHex, uint32Le, utf8 } from "./bytes.js";
 import { taggedHash } from "./keccak.js";
 import { JsonNumber, parseStrictJson } from "./strict_json.js";
 
@@ -99,13 +99,14 @@ const LEXICON_FORMAT = "1";
 
 /** The lexicon in a JSON file, given as bytes. */
 export function parseLexicon(data) {
-  let value;
+  let parsed;
   try {
-    value = parseStrictJson(data, () => invalid("lexicon/duplicate-key", "a key is repeated"));
+    parsed = parseStrictJson(data);
   } catch (error) {
-    if (error instanceof SpecError) throw error;
     throw invalid("lexicon/not-json", error.message);
   }
+  const { value, hasDuplicates } = parsed;
+  if (hasDuplicates) throw invalid("lexicon/duplicate-key", "a key is repeated");
   if (!(value instanceof Map) || [...value.keys()].sort().join() !== "format,model,pieces") {
     throw invalid("lexicon/keys", 'expected "format", "model" and "pieces"');
   }
@@ -120,7 +121,7 @@ export function parseLexicon(data) {
 
 /** An integer in 0 .. 2^32 - 1, written as an integer. */
 function isTokenId(id) {
-  return id instanceof JsonNumber && id.isInteger && id.toNumber() >= 0 && id.toNumber() < 2 ** 32;
+  return id instanceof JsonNumber && id.isPlain && id.toNumber() < 2 ** 32;
 }
 
 /** Refuse a Map that does not give each piece, and nothing else, token ids of its own. */
@@ -132,11 +133,13 @@ function checkPieces(pieces) {
   for (const piece of PIECES) {
     if (!pieces.has(piece)) throw invalid("lexicon/missing-piece", JSON.stringify(piece));
   }
-  const owners = new Set();
   for (const [piece, ids] of pieces) {
     if (!Array.isArray(ids) || ids.length === 0 || !ids.every(isTokenId)) {
       throw invalid("lexicon/ids", `${JSON.stringify(piece)}: expected one or more token ids`);
     }
+  }
+  const owners = new Set();
+  for (const [piece, ids] of pieces) {
     const key = ids.map((id) => id.toNumber()).join();
     if (owners.has(key)) throw invalid("lexicon/same-ids", JSON.stringify(piece));
     owners.add(key);

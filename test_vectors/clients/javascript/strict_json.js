@@ -1,14 +1,16 @@
-// A JSON reader that shows what JSON.parse hides: repeated keys, and whether a number was written as an integer.
+// A JSON reader that shows what JSON.parse hides: repeated keys, and how a number was written.
 // Objects become Maps, arrays arrays, numbers JsonNumbers. specs/lexicon.md asks for this ("Reading is strict").
+
+const MAX_NESTING = 16;
 
 export class JsonNumber {
   constructor(text) {
     this.text = text;
   }
 
-  /** Whether it was written without fraction and exponent. */
-  get isInteger() {
-    return /^-?[0-9]+$/.test(this.text);
+  /** Whether it was written in at most ten digits, without sign, fraction and exponent. */
+  get isPlain() {
+    return /^[0-9]{1,10}$/.test(this.text);
   }
 
   toNumber() {
@@ -16,10 +18,12 @@ export class JsonNumber {
   }
 }
 
-/** Return the value in UTF-8 JSON bytes; `onDuplicate()` makes the error for a repeated key. */
-export function parseStrictJson(data, onDuplicate) {
+/** Return {value, hasDuplicates} of UTF-8 JSON bytes; `hasDuplicates`: some object has a key twice. */
+export function parseStrictJson(data) {
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(data);
   let at = 0;
+  let depth = 0;
+  let hasDuplicates = false;
 
   function fail() {
     throw new SyntaxError(`no JSON at character ${at}`);
@@ -39,7 +43,8 @@ export function parseStrictJson(data, onDuplicate) {
     match.lastIndex = at;
     const [token] = match.exec(text) ?? fail();
     at += token.length;
-    return JSON.parse(token);
+    const value = JSON.parse(token);
+    return value.isWellFormed() ? value : fail();
   }
 
   function readNumber() {
@@ -52,14 +57,15 @@ export function parseStrictJson(data, onDuplicate) {
 
   /** Read `item, item, ...` up to the closing token. */
   function readItems(close, readItem) {
+    if (++depth > MAX_NESTING) fail();
     skipSpace();
-    if (text[at] === close) return void at++;
-    for (;;) {
+    for (let first = true; text[at] !== close; first = false) {
+      if (!first) expect(",");
       readItem();
       skipSpace();
-      if (text[at] === close) return void at++;
-      expect(",");
     }
+    at++;
+    depth--;
   }
 
   function readArray() {
@@ -80,7 +86,7 @@ export function parseStrictJson(data, onDuplicate) {
       pairs.push([key, readValue()]);
     });
     const result = new Map(pairs);
-    if (result.size !== pairs.length) throw onDuplicate();
+    hasDuplicates ||= result.size !== pairs.length;
     return result;
   }
 
@@ -112,5 +118,5 @@ export function parseStrictJson(data, onDuplicate) {
   const value = readValue();
   skipSpace();
   if (at !== text.length) fail();
-  return value;
+  return { value, hasDuplicates };
 }

@@ -96,14 +96,14 @@ def _parse_lexicon() -> CaseFile:
     long = _write(table | {last: [2**32 - 1, 0, 2**32 - 1], " ": [7, 7, 7]})
     text = json.dumps(json.loads(plain.input["text"]), indent="\t").replace("\n", "\r\n")
     spaced = {"text": f"\n {text} \n", "tail": b""}
-    escaped = plain.input["text"].replace('" yes"', '"\\u0020yes"')
-    assert escaped != plain.input["text"]
     cases = [
         plain,
         Case("reversed", "the order of the file does not matter", reverse),
         Case("several-ids", "several ids a piece, the largest id", long),
         Case("white-space", "white space between the values", spaced),
-        Case("escaped-key", "a key written with an escape is the same key", {"text": escaped, "tail": b""}),
+        Case("escaped-key", "a key written with an escape is the same key", _replace(plain, '" yes"', '"\\u0020yes"')),
+        Case("surrogate-pair", "a name with an escaped surrogate pair", _replace(plain, '"x"', '"\\ud83d\\ude00"')),
+        Case("brackets-in-text", "brackets in a string do not nest", _replace(plain, '"x"', '"[[[[[[[[[\\"[[[[[[[[["')),
         Case("shared-beginning", "one piece's ids begin another's", _write(table | {last: [0, 1]})),
     ]
     cases += [_make_bad(plain, *row) for row in _list_bad(table)]
@@ -116,6 +116,13 @@ def _parse_lexicon() -> CaseFile:
         ),
     }
     return CaseFile(PARSE_LEXICON, "One table by hand, changed in one place.", tuple(cases), flags)
+
+
+def _replace(base: Case, old: str, new: str) -> dict[str, Any]:
+    """Return the input of a case with one part of its text replaced."""
+    text = base.input["text"].replace(old, new)
+    assert text != base.input["text"]
+    return {"text": text, "tail": b""}
 
 
 def _make_bad(base: Case, case_id: str, comment: str, values: Mapping[str, Any]) -> Case:
@@ -159,6 +166,21 @@ def _list_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[str, Any
         ("strict-boolean-id", "true for 1", _write({**good, " yes": [True]})),
         ("strict-fraction-id", "999.0", _write({**good, " yes": [999.0]})),
         ("strict-exponent-id", "1e3", {"text": plain.replace('" yes":[', '" yes":[1e3,')}),
+        ("strict-minus-zero-id", "-0 for 0", {"text": plain.replace('"\\n":[0]', '"\\n":[-0]')}),
+        ("strict-format-exponent", "1e0 for 1", {"text": plain.replace('"format":1', '"format":1e0')}),
+        ("id-of-many-digits", "an id of 5,000 digits", {"text": plain.replace('" z":[237]', f'" z":[{"9" * 5000}]')}),
+        ("not-a-number-id", "NaN is no JSON", {"text": plain.replace('" z":[237]', '" z":[NaN]')}),
+        ("infinite-id", "-Infinity is no JSON", {"text": plain.replace('" z":[237]', '" z":[-Infinity]')}),
+        ("sixteen-deep", "JSON as deep as it may be", {"text": plain.replace("[237]", "[" * 14 + "237" + "]" * 14)}),
+        ("seventeen-deep", "one deeper", {"text": plain.replace("[237]", "[" * 15 + "237" + "]" * 15)}),
+        ("hundred-thousand-deep", "deeper than a recursive parser's stack", {"text": "[" * 10**5}),
+        ("half-a-pair", "half of a surrogate pair", {"text": plain.replace('"x"', '"\\ud83d"')}),
+        (
+            "escaped-repetition",
+            "a piece twice, once with an escape",
+            {"text": plain.replace('"1":[3]', '"1":[3],"\\u0031":[3]')},
+        ),
+        ("model-fraction", "the model's name is 1.5", {"text": plain.replace('"x"', "1.5")}),
         ("same-ids", "two pieces with equal ids", _write({**good, " yes": good[" no"]})),
     ]
     return rows
@@ -169,6 +191,21 @@ def _list_twice_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[st
     return [
         ("format-and-unknown", "another format, and a word too many", _write({**table, " purple": [999]}, format=2)),
         ("unknown-and-missing", "a word that no question uses in place of one", _write({**shorter, " purple": [999]})),
+        (
+            "repeated-and-cut-off",
+            "`format` twice, and no end",
+            {"text": _write(table)["text"].replace('"format":1', '"format":1,"format":1')[:-1]},
+        ),
+        (
+            "repeated-and-key",
+            "a piece twice, and no `model`",
+            {"text": _write(table)["text"].replace('"model":"x",', "").replace('"1":[3]', '"1":[3],"1":[3]')},
+        ),
+        (
+            "same-and-no-ids",
+            "two pieces with equal ids, and a later one without",
+            _write({**table, " no": table[" yes"], PIECES[-1]: []}),
+        ),
         ("missing-and-no-ids", "one piece left out, another empty", _write({**shorter, " no": []})),
     ]
 
