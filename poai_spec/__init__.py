@@ -39,14 +39,15 @@ __version__ = "0.1.0"
 # | 14 | [engine](engine.md) | the interface between a chain and a model | normative |
 # | 15 | [loss](loss.md) | loss, trace and `l_hat` | normative |
 # | 16 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
-# | 17 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
-# | 18 | [work](work.md) | checking a block's work, cheapest part first | normative |
-# | 19 | [economics](economics.md) | subsidy and halving | normative |
-# | 20 | [state](state.md) | accounts and the state root | normative |
-# | 21 | [body](body.md) | what a block carries beside its header | normative |
-# | 22 | [header](header.md) | genesis, and the rules for a header | normative |
-# | 23 | [block](block.md) | every check of a block, in one total order | normative |
-# | 24 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
-# | 25 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 17 | [llama-profile](llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
+# | 18 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
+# | 19 | [work](work.md) | checking a block's work, cheapest part first | normative |
+# | 20 | [economics](economics.md) | subsidy and halving | normative |
+# | 21 | [state](state.md) | accounts and the state root | normative |
+# | 22 | [body](body.md) | what a block carries beside its header | normative |
+# | 23 | [header](header.md) | genesis, and the rules for a header | normative |
+# | 24 | [block](block.md) | every check of a block, in one total order | normative |
+# | 25 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
+# | 26 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

@@ -25,7 +25,8 @@ class Evaluation:
 
     Attributes:
         nlls: negative log-likelihood of each scored token, in order of position; bits in Q16, uint64.
-        trace: trace[0 .. L-1], the digest after each block, and the output digest; L + 1 entries.
+        trace: trace[0 .. L-1], the digest after each block, and the output digest; L + 1 entries (in the profile
+            `llama.cpp` one entry, page llama-profile).
     """
 
     nlls: tuple[int, ...]

@@ -95,7 +95,7 @@ class ModelManifest:
         integer_model_root: Keccak root of the integer weights (page integer-model).
         questions_digest: digest of the lexicon's token ids (page lexicon), or of the corpus.
         corpus: False for generated questions, True for a test corpus.
-        layer_count: number of transformer blocks L; a trace has L + 1 entries.
+        layer_count: number of transformer blocks L; in the profile `w8a12` a trace has L + 1 entries.
         vocabulary_size: number of token ids V.
         add_bos: whether a sequence begins with `bos_id` (GGUF `tokenizer.ggml.add_bos_token`).
         bos_id: the begin-of-sequence token; 0 where `add_bos` is False.
@@ -122,7 +122,7 @@ class Config:
 
     Attributes:
         version: `PROTOCOL_VERSION`.
-        profile: how logits are computed: `w8a12` (page inference) or `llama.cpp`, ASCII.
+        profile: how logits are computed: `w8a12` (page inference) or `llama.cpp` (page llama-profile), ASCII.
         model: the model manifest.
         epoch_blocks: blocks in an epoch.
         retarget_blocks: blocks in a difficulty period, R.

@@ -14,6 +14,7 @@ from poai_spec.difficulty import Chain
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.lexicon import Lexicon
+from poai_spec.llama_profile import LLAMA_PROFILE, LLAMA_TRACE_ENTRIES
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Hash32, Invalid, Malformed
 from poai_spec.parameters import Config, compute_network_id
@@ -75,6 +76,14 @@ def check_l_hat(header: Header, chain: Chain, config: Config) -> None:
         raise Invalid("work/l-hat", f"l_hat {l_hat:#x} is not below the target {header.core.target:#x}")
 
 
+# ### `get_trace_length`
+
+
+def get_trace_length(config: Config) -> int:
+    """Return the number of trace entries of a block: L + 1, or what the page llama-profile says for its profile."""
+    return LLAMA_TRACE_ENTRIES if config.profile == LLAMA_PROFILE else config.model.layer_count + 1
+
+
 # ### `check_trace`
 
 # The digest is compared first. Once it matches, the header itself commits to this list, so a wrong number of entries is
@@ -82,13 +91,13 @@ def check_l_hat(header: Header, chain: Chain, config: Config) -> None:
 
 
 def check_trace(block: Block, config: Config) -> None:
-    """Refuse a trace list that the header does not commit to, or that no model of L layers can have.
+    """Refuse a trace list that the header does not commit to, or of another length than the network's.
 
     Raises:
         Malformed: `work/trace-digest`.
         Invalid: `work/trace-length`.
     """
-    digest, entries = compute_trace_digest(block.trace), config.model.layer_count + 1
+    digest, entries = compute_trace_digest(block.trace), get_trace_length(config)
     if digest != block.header.trace_digest:
         raise Malformed("work/trace-digest", f"the trace hashes to {digest.hex()}, not to the header's digest")
     if len(block.trace) != entries:
@@ -122,7 +131,7 @@ def verify_work(engine: Engine, quiz: Quiz, header: Header, trace: Sequence[Hash
         engine: passed `check_engine`.
         quiz: the quiz of `header.core`.
         header: claims a loss.
-        trace: claims L + 1 entries; passed `check_trace`.
+        trace: what the header commits to; passed `check_trace`.
 
     Returns:
         The evaluation, which the claims equal.
@@ -142,7 +151,7 @@ def verify_work(engine: Engine, quiz: Quiz, header: Header, trace: Sequence[Hash
 
 
 def check_entry(index: int, entry: Hash32, trace: Sequence[Hash32]) -> None:
-    """Refuse a false trace entry; the detail counts entries from 1, the output entry being L + 1.
+    """Refuse a false trace entry; the detail counts entries from 1.
 
     Raises:
         Invalid: `work/trace`.
@@ -216,7 +225,7 @@ class MemoEngine:
 # | --- | --- | --- |
 # | `work/l-hat` | Invalid | the header's own hash is not below its target |
 # | `work/trace-digest` | Malformed | the trace list that came with the header is not the one it commits to |
-# | `work/trace-length` | Invalid | the header commits to a list that has not L + 1 entries |
+# | `work/trace-length` | Invalid | the header commits to a list that has not `get_trace_length` entries |
 # | `work/trace` | Invalid | a trace entry is not what the model gives |
 # | `work/loss` | Invalid | every entry is true, but the claimed loss is not the evaluation's |
 # | `work/engine` | Invalid | the loaded model is not the network's (local; never said of a block) |
