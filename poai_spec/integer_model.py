@@ -10,6 +10,11 @@
 # Accepted: the `llama` architecture (RMSNorm, rotary attention with grouped keys, SwiGLU), without rope scaling, biases,
 # experts or sliding windows.
 
+# A file with several faults is refused for the first one that `make_integer_model` meets: the metadata in the order of
+# `read_architecture`, then presence and shape of each tensor in the order of `get_tensor_shapes`, then a tensor that has no
+# place, then the contents of one tensor after another in the same order, a tied head once more at the end. In a tensor
+# the type comes first, then its length, then a value that is not finite, then row maxima or gains.
+
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -217,6 +222,8 @@ def check_metadata(gguf: GgufFile) -> None:
 
 # ### `read_architecture`
 
+# A vocabulary without tokens, that is an embedding without rows or dimensions, is refused as a count that is not positive.
+
 
 def read_architecture(gguf: GgufFile) -> Architecture:
     """Return the model's shape from the metadata and the embedding's rows.
@@ -234,7 +241,7 @@ def read_architecture(gguf: GgufFile) -> Architecture:
         kv_head_count=get_count(gguf, "attention.head_count_kv", heads),
         head_dim=head_dim,
         ffn_width=get_count(gguf, "feed_forward_length"),
-        vocabulary_size=get_tensor(gguf, "token_embd.weight").shape[0],
+        vocabulary_size=(*get_tensor(gguf, "token_embd.weight").shape, 0)[0],
         rope_base=get_float(gguf, "rope.freq_base", DEFAULT_ROPE_BASE),
         epsilon=get_float(gguf, "attention.layer_norm_rms_epsilon"),
     )
@@ -284,9 +291,6 @@ def get_tensor_shapes(a: Architecture, *, tied: bool) -> dict[str, tuple[int, ..
     """Return the name and shape of every tensor that the file must hold; it may hold no other."""
     attention, kv = a.head_count * a.head_dim, a.kv_head_count * a.head_dim
     shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (a.vocabulary_size, a.width)}
-    shapes["output_norm.weight"] = (a.width,)
-    if not tied:
-        shapes["output.weight"] = (a.vocabulary_size, a.width)
     for n in range(a.layer_count):
         shapes |= {
             f"blk.{n}.attn_norm.weight": (a.width,),
@@ -299,6 +303,9 @@ def get_tensor_shapes(a: Architecture, *, tied: bool) -> dict[str, tuple[int, ..
             f"blk.{n}.ffn_up.weight": (a.ffn_width, a.width),
             f"blk.{n}.ffn_down.weight": (a.width, a.ffn_width),
         }
+    shapes["output_norm.weight"] = (a.width,)
+    if not tied:
+        shapes["output.weight"] = (a.vocabulary_size, a.width)
     return shapes
 
 
@@ -337,7 +344,8 @@ def check_tensors(gguf: GgufFile, a: Architecture) -> None:
 
 # With `m_o` the largest magnitude of a row, `q = round(127 W / m_o)` fills the int8 range in every row; the multipliers
 # carry `m_o / 127` with a common exponent. `k = 26 - bit_length(largest m_o)` makes `M_o * 127` at most 26 bits long, so
-# that `acc * M_o` plus the rounding half stays below 2^53 for up to 2^15 columns.
+# that `acc * M_o` plus the rounding half stays below 2^53 for up to 2^15 columns. A row of zeros has `M_o = 0`; a matrix
+# of zeros has k = 26. A matrix has at least one row and one column, since `decode_tensor` refuses others.
 
 
 def quantise_matrix(name: str, weights: list[list[int]]) -> Matrix:

@@ -4,7 +4,8 @@
 
 # A model comes as a GGUF file. Its container format (magic, key-value pairs, tensor table, alignment) is llama.cpp's and
 # is read with any GGUF reader; this page begins where the reader ends, with named tensors as raw bytes, and defines the
-# *integer* value of every element.
+# *integer* value of every element. Files are little-endian, of GGUF version 2 or 3; a reader refuses a key or a tensor's
+# name that occurs twice. What else it refuses has no code here, since the manifest names its one file by SHA-256.
 
 # Every block-quantised value is an exact multiple of 2^-24: the scales are F16, which are integers times 2^-24, and
 # everything else in a block is an integer. So `W = 2^24 * w` is computed exactly, never through floating point. (A float32
@@ -290,7 +291,7 @@ TENSOR_TYPES: dict[str, tuple[int, int, BlockDecoder]] = {
 
 
 def check_layout(tensor: GgufTensor) -> None:
-    """Refuse a tensor whose type is unknown or whose bytes do not fit its shape.
+    """Refuse a tensor whose type is unknown, that has no element, or whose bytes do not fit its shape.
 
     Raises:
         Invalid: `weights/type`, `weights/shape`.
@@ -298,9 +299,11 @@ def check_layout(tensor: GgufTensor) -> None:
     if tensor.type not in TENSOR_TYPES:
         raise Invalid("weights/type", f"{tensor.name} is {tensor.type}; accepted: {', '.join(TENSOR_TYPES)}")
     elements, size, _ = TENSOR_TYPES[tensor.type]
-    columns, rows = tensor.shape[-1], (tensor.shape[0] if len(tensor.shape) == 2 else 1)
+    rows, columns = 0, 0  # of a tensor that is neither matrix nor vector
+    if len(tensor.shape) in (1, 2):
+        rows, columns = (1, *tensor.shape)[-2:]
     expected = rows * (columns // elements) * size
-    if columns % elements or len(tensor.shape) not in (1, 2) or not expected or len(tensor.data) != expected:
+    if columns % elements or not expected or len(tensor.data) != expected:
         raise Invalid("weights/shape", f"{tensor.name}: {tensor.shape} {tensor.type} in {len(tensor.data)} bytes")
 
 
@@ -336,7 +339,7 @@ def decode_tensor(tensor: GgufTensor) -> list[list[int]]:
 # | code | class | meaning |
 # | --- | --- | --- |
 # | `weights/type` | Invalid | a tensor type that has no integer definition here |
-# | `weights/shape` | Invalid | rows that are no whole number of blocks, or a length that does not match the shape |
+# | `weights/shape` | Invalid | neither vector nor matrix, no element, rows that are no whole number of blocks, or a length that does not match |
 # | `weights/not-finite` | Invalid | an infinity or NaN among scales or values |
 
 # ## Rationale

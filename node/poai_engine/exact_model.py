@@ -73,28 +73,28 @@ def load_exact_model(gguf: GgufFile) -> ExactModel:
     """Return the integers of a model file.
 
     Raises:
-        Invalid: `integer-model/...` or `weights/...`, the same as `poai_spec.integer_model.make_integer_model`.
+        Invalid: `integer-model/...` or `weights/...`, the same as `poai_spec.integer_model.make_integer_model`, also
+            where a file has several faults: tensors are read in the page's order.
     """
     a = read_architecture(gguf)
     check_tensors(gguf, a)
     tied = "output.weight" not in gguf.tensors
-    shapes = get_tensor_shapes(a, tied=tied)
-    for name in shapes:
-        check_layout(gguf.tensors[name])
+    embedding = _read_embedding(get_tensor(gguf, "token_embd.weight"))
+    matrices: dict[str, ExactMatrix] = {}
+    gains: dict[str, NDArray[np.int32]] = {}
+    for name, shape in get_tensor_shapes(a, tied=tied).items():
+        if len(shape) == 1:
+            gains[name] = _read_gains(gguf.tensors[name])
+        elif name != "token_embd.weight":
+            matrices[name] = _read_matrix(gguf.tensors[name])
     head = "token_embd.weight" if tied else "output.weight"
-    linear = [name for name, shape in shapes.items() if len(shape) == 2 and name != "token_embd.weight"]
-    linear += [head] if tied else []
-    return ExactModel(
-        architecture=a,
-        embedding=_read_embedding(get_tensor(gguf, "token_embd.weight")),
-        matrices={name: _read_matrix(gguf.tensors[name]) for name in linear},
-        gains={name: _read_gains(gguf.tensors[name]) for name, shape in shapes.items() if len(shape) == 1},
-        head=head,
-        attention_scale=compute_attention_scale(a.head_dim),
-    )
+    if tied:
+        matrices[head] = _read_matrix(gguf.tensors[head])
+    return ExactModel(a, embedding, matrices, gains, head, compute_attention_scale(a.head_dim))
 
 
 def _chunks(tensor: GgufTensor) -> Iterator[tuple[int, int, Ints]]:
+    check_layout(tensor)
     rows, columns = tensor.shape
     step = max(1, CHUNK_ELEMENTS // columns)
     for start in range(0, rows, step):
@@ -112,9 +112,9 @@ def _read_embedding(tensor: GgufTensor) -> NDArray[np.int32]:
 def _read_matrix(tensor: GgufTensor) -> ExactMatrix:
     q, maxima = np.empty(tensor.shape, np.int8), np.empty(tensor.shape[0], np.int64)
     for start, stop, w in _chunks(tensor):
-        m = np.abs(w).max(axis=1)
-        check_maximum(tensor.name, int(m.max()))
-        maxima[start:stop], q[start:stop] = m, quantise_weights(w, m)
+        maxima[start:stop] = np.abs(w).max(axis=1)
+        q[start:stop] = quantise_weights(w, maxima[start:stop])
+    check_maximum(tensor.name, int(maxima.max()))  # after all of the tensor was found finite
     k = MULTIPLIER_BITS - bit_length(int(maxima.max()))
     scaled = maxima << max(k, 0)
     divisor = 127 << max(-k, 0)
@@ -135,6 +135,7 @@ def quantise_weights(w: Ints, maxima: Ints) -> NDArray[np.int8]:
 
 
 def _read_gains(tensor: GgufTensor) -> NDArray[np.int32]:
+    check_layout(tensor)
     gains = (decode_rows(tensor, 0, 1)[0] + 128) >> 8
     check_gain(tensor.name, int(np.abs(gains).max()))
     return np.asarray(gains, np.int32)

@@ -13,15 +13,17 @@ import pytest
 from typer.testing import CliRunner
 
 from poai_engine.errors import ModelError
+from poai_engine.exact_model import compute_exact_root, load_exact_model
 from poai_engine.gguf_file import sha256_file
 from poai_engine.reference import ReferenceEngine
 from poai_spec.inference import run_model
 from poai_spec.loss import compute_layer_entry
+from poai_spec.notation import Invalid
 from poai_spec.parameters import read_manifest
 from poai_tools import determinism
 from poai_tools.cli import app
 from poai_tools.pages import find_codes_in_table
-from poai_tools.vectors import models, spot_check
+from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS, call
@@ -144,6 +146,17 @@ def test_every_code_of_the_pages_is_hit(page: str) -> None:
     names = [file.function.name for file in SUITES["weights"].make_files()]
     found = {case.get("code") for name in names for case in read_committed("weights", name)["cases"]}
     assert table.keys() <= found
+
+
+def test_the_exact_engine_judges_models_as_the_page_does() -> None:
+    function = FUNCTIONS["weights", "make_integer_model"]
+    for case in read_committed("weights", "make_integer_model")["cases"]:
+        gguf = model_kinds.make_gguf(function.input.from_json(case["input"], case["id"])["gguf"])
+        try:
+            found = compute_exact_root(load_exact_model(gguf)).hex()
+        except Invalid as error:
+            found = error.code
+        assert found == (case.get("code") or case["output"]["model"]["root"].removeprefix("0x")), case["id"]
 
 
 def test_roots_are_those_of_the_manifests() -> None:

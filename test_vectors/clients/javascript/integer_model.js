@@ -83,7 +83,7 @@ export function readArchitecture(gguf) {
     kv_head_count: Number(getCount(gguf, "attention.head_count_kv", heads)),
     head_dim: Number(headDim),
     ffn_width: Number(getCount(gguf, "feed_forward_length")),
-    vocabulary_size: getTensor(gguf, "token_embd.weight").shape[0],
+    vocabulary_size: getTensor(gguf, "token_embd.weight").shape[0] ?? 0,
     rope_base: getFloat(gguf, "rope.freq_base", DEFAULT_ROPE_BASE),
     epsilon: getFloat(gguf, "attention.layer_norm_rms_epsilon"),
   };
@@ -124,9 +124,7 @@ function getTensorShapes(a, tied) {
   const kv = a.kv_head_count * a.head_dim;
   const shapes = [
     ["token_embd.weight", [a.vocabulary_size, a.width]],
-    ["output_norm.weight", [a.width]],
   ];
-  if (!tied) shapes.push(["output.weight", [a.vocabulary_size, a.width]]);
   for (let n = 0; n < a.layer_count; n++) {
     shapes.push(
       [`blk.${n}.attn_norm.weight`, [a.width]],
@@ -140,6 +138,8 @@ function getTensorShapes(a, tied) {
       [`blk.${n}.ffn_down.weight`, [a.width, a.ffn_width]],
     );
   }
+  shapes.push(["output_norm.weight", [a.width]]);
+  if (!tied) shapes.push(["output.weight", [a.vocabulary_size, a.width]]);
   return shapes;
 }
 

@@ -179,11 +179,10 @@ export function checkLayout(tensor) {
     throw invalid("weights/type", `${tensor.name} is ${tensor.type}`);
   }
   const [elements, size] = TENSOR_TYPES[tensor.type];
-  const columns = tensor.shape.at(-1);
-  const rows = tensor.shape.length === 2 ? tensor.shape[0] : 1;
+  const dimensions = tensor.shape.length;
+  const [rows, columns] = dimensions === 1 || dimensions === 2 ? [1, ...tensor.shape].slice(-2) : [0, 0];
   const expected = rows * Math.floor(columns / elements) * size;
   const fits =
-    (tensor.shape.length === 1 || tensor.shape.length === 2) &&
     columns % elements === 0 &&
     expected > 0 &&
     tensor.data.length === expected;

@@ -19,7 +19,7 @@ from poai_tools.vectors.kinds import (
     Table,
 )
 
-TENSOR = Record({"type": TEXT, "shape": Array(UINT32, 1), "data": Hex(2**16, exact=False)})
+TENSOR = Record({"type": TEXT, "shape": Array(UINT32), "data": Hex(2**16, exact=False)})
 SCALAR = OneOf({"integer": Integer(-(2**63), 2**64 - 1), "boolean": BOOLEAN, "text": TEXT, "float32": UINT32})
 GGUF = Record({"metadata": Table(SCALAR), "tensors": Table(TENSOR)})
 """What a GGUF reader hands over: scalar keys, a float32 by its bits; tensors, their shape as (rows, columns)."""

@@ -66,6 +66,10 @@ FLAGS = {
         "a row or a matrix of zeros",
         "a client that divides by the row's maximum fails here",
     ),
+    "two-faults": (
+        "two tensors, or a tensor twice, break a rule",
+        "a client that reads tensors in another order gives another code",
+    ),
     SLOW: (
         "the model has 1.1 billion weights and is made on demand: 700 MB on disk, minutes",
         "left out unless `--slow` is given",
@@ -86,7 +90,7 @@ DECODE_BLOCK = _register(
 )  # fmt: skip
 DECODE_TENSOR = _register(
     "decode_tensor", "weights", "the rows of a tensor as integers W = 2^24 * w; a vector is one row",
-    {"type": TEXT, "shape": Array(UINT32, 1), "data": BYTES}, {"rows": Array(Array(INT64))},
+    {"type": TEXT, "shape": Array(UINT32), "data": BYTES}, {"rows": Array(Array(INT64))},
     lambda i: {"rows": decode_tensor(GgufTensor("tensor", i["type"], i["shape"], i["data"]))},
 )  # fmt: skip
 QUANTISE_MATRIX = _register(
@@ -343,6 +347,11 @@ def _decode_tensor() -> CaseFile:
         Case("empty", "no element", f16 | {"shape": (0, 3)}, (), "f16-matrix", ("/shape/0",)),
         Case("part-of-a-block", "as many elements, but a row is no whole number of blocks", q8 | {"shape": (8, 16)}, (),
              "q8-0-matrix", ("/shape/0", "/shape/1")),
+        Case("no-dimensions", "a single number is no tensor", f16 | {"shape": ()}, (), "f16-matrix", ("/shape",)),
+        Case("no-dimensions-no-data", "nor is nothing", {"type": "F16", "shape": (), "data": b""}, (), "f16-matrix",
+             ("/shape", "/data")),
+        Case("no-columns", "no element", f16 | {"shape": (2, 0), "data": b""}, (), "f16-matrix",
+             ("/shape/1", "/data")),
         Case("three-dimensions", "neither a vector nor a matrix", f16 | {"shape": (1, 2, 3)}, (), "f16-matrix",
              ("/shape",)),
         Case("not-finite", "the last value is infinite", f16 | {"data": data[:-2] + _pack([0x7C00], 2)}, (),
@@ -566,6 +575,10 @@ def _refused() -> Iterable[Case]:
         yield _refuse(case_id, comment, origin, gguf, "metadata", name, value)
     for case_id, (comment, name, tensor) in _refused_tensors(base).items():
         yield _refuse(case_id, comment, "smallest", base, "tensors", name, tensor)
+    smallest = Case("smallest", "", {"gguf": base})
+    for case_id, (comment, tensors) in _refused_pairs(base["tensors"]).items():
+        changed = {"gguf": _with(base, tensors=tensors)}
+        yield make_negative(MAKE_INTEGER_MODEL, smallest, case_id, comment, changed, ("two-faults",))
 
 
 def _refuse(case_id: str, comment: str, origin: str, gguf: Gguf, part: str, name: str, value: Any) -> Case:
@@ -622,6 +635,9 @@ def _refused_tensors(base: Gguf) -> dict[str, tuple[str, str, dict[str, Any] | N
     gains = base["tensors"]["output_norm.weight"]
     return {
         "vocabulary-bound": ("more than 2^24 tokens", "token_embd.weight", embedding | {"shape": (2**24 + 1, 2)}),
+        "embedding-empty": ("an embedding without rows", "token_embd.weight", embedding | {"shape": (0, 2)}),
+        "embedding-number": ("an embedding without dimensions", "token_embd.weight", embedding | {"shape": ()}),
+        "tensor-number": ("a matrix without dimensions", "blk.0.attn_v.weight", q | {"shape": ()}),
         "embedding-missing": ("no embedding", "token_embd.weight", None),
         "tensor-missing": ("no matrix of values", "blk.0.attn_v.weight", None),
         "norm-missing": ("no last norm", "output_norm.weight", None),
@@ -639,6 +655,28 @@ def _refused_tensors(base: Gguf) -> dict[str, tuple[str, str, dict[str, Any] | N
         "data-short": ("fewer bytes than the shape needs", "blk.0.attn_q.weight", q | {"data": q["data"][:-2]}),
         "not-finite": ("a weight is infinite", "blk.0.attn_q.weight",
                        q | {"data": q["data"][:-2] + _pack([0x7C00], 2)}),
+    }  # fmt: skip
+
+
+def _refused_pairs(tensors: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return what changes in files with two faults; the comment says first which of them counts."""
+    q, v, norm = "blk.0.attn_q.weight", "blk.0.attn_v.weight", "output_norm.weight"
+    large = tensors[q] | {"data": _pack([0x7400, *[F16_ONE] * 3], 2)}
+    infinite = tensors[q] | {"data": _pack([0x7400, *[F16_ONE] * 2, 0x7C00], 2)}
+    unknown = tensors[v] | {"type": "IQ4_NL"}
+    gain = tensors[norm] | {"data": _f32(128.0, 1.0)}
+    return {
+        "large-then-type": ("a large weight in q, a tensor type that is not known in v", {q: large, v: unknown}),
+        "type-then-large": ("a tensor type that is not known in q, a large weight in v", {q: unknown, v: large}),
+        "not-finite-and-large": ("the last weight is infinite, the first one large", {q: infinite}),
+        "large-then-gain": ("a large weight in q, a large gain of the last norm", {q: large, norm: gain}),
+        "gain-then-head": ("a large gain of the last norm, a large weight in the tied head", {
+            norm: gain,
+            "token_embd.weight": tensors["token_embd.weight"] | {"data": _pack([0x7400, *[F16_ONE] * 5], 2)},
+        }),
+        "shape-then-norm-type": ("v has no dimensions, the last norm a type that is not known", {
+            v: tensors[v] | {"shape": ()}, norm: tensors[norm] | {"type": "IQ4_NL"},
+        }),
     }  # fmt: skip
 
 
