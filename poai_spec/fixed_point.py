@@ -71,7 +71,8 @@ def bit_length(x: int) -> int:
     return x.bit_length()
 
 
-# The floor square root is the standard library's `math.isqrt`, which is exact on integers.
+# The floor square root is the standard library's `math.isqrt`: `isqrt(x)` is the largest r with r * r <= x, for x >= 0. A
+# float64 square root may be one off; compare r * r and (r + 1) * (r + 1) with x, as integers.
 
 # ```pycon
 # >>> from poai_spec.fixed_point import clamp, div_round, round_shift
@@ -187,12 +188,13 @@ def compute_pi() -> int:
 # ### `compute_frequency`
 
 # The angle step of pair `i` is `base^(-2i/d)`: the d-th root of a rational, so integers suffice. `base` is a float32,
-# that is `numerator / denominator` exactly.
+# that is `numerator / denominator` exactly. Of an accepted model (`check_architecture`) it is at least 1 and finite, and d
+# is the head dimension: even, 2 .. 4096.
 
 
 @cache
 def compute_frequency(i: int, d: int, numerator: int, denominator: int) -> int:
-    """Return floor(base^(-2i/d) * 2^GUARD_BITS), base = numerator / denominator > 0, 0 <= i < d/2."""
+    """Return floor(base^(-2i/d) * 2^GUARD_BITS), base = numerator / denominator >= 1, d even, 0 <= i < d/2."""
     scaled = (denominator ** (2 * i) << (GUARD_BITS * d)) // numerator ** (2 * i)
     return integer_root(scaled, d)
 
@@ -201,12 +203,21 @@ def compute_frequency(i: int, d: int, numerator: int, denominator: int) -> int:
 
 # The angle is reduced modulo 2 pi and both series are summed with `GUARD_BITS` bits. The error of the sum is below
 # 2^-150 for positions below 2^16; the rounding could only be in doubt within that distance of a half, which the assertion
-# excludes.
+# excludes. Positions are those of a quiz, 0 .. 2047. Only how the pair is defined is normative: any method that gives the
+# nearest integers will do.
 
 
 @cache
 def cos_sin(position: int, i: int, d: int, numerator: int, denominator: int) -> tuple[int, int]:
-    """Return the nearest Q15 integers of cos and sin of `position * base^(-2i/d)`; 32768 occurs, so not int16."""
+    """Return the nearest Q15 integers of cos and sin of `position * base^(-2i/d)`; 32768 occurs, so not int16.
+
+    Args:
+        position: 0 .. 2^16 - 1.
+        i: number of the pair, 0 .. d/2 - 1.
+        d: head dimension, even.
+        numerator: of the base, which is at least 1.
+        denominator: of the base.
+    """
     angle = position * compute_frequency(i, d, numerator, denominator) % (2 * compute_pi())
     sums, term, k = [0, 0], 1 << GUARD_BITS, 0
     while term:

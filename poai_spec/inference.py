@@ -20,7 +20,17 @@ from math import isqrt
 from typing import TypeAlias
 
 from poai_spec.engine import Evaluation
-from poai_spec.fixed_point import LOG2E, bit_length, clamp, cos_sin, div_round, exp2_neg, log2_fixed, round_shift
+from poai_spec.fixed_point import (
+    EXP2_ONE,
+    LOG2E,
+    bit_length,
+    clamp,
+    cos_sin,
+    div_round,
+    exp2_neg,
+    log2_fixed,
+    round_shift,
+)
 from poai_spec.integer_model import Architecture, IntegerModel, Layer, Matrix
 from poai_spec.loss import compute_layer_entry, compute_output_entry
 from poai_spec.notation import Hash32
@@ -92,7 +102,7 @@ def rms_norm(x: Row, gains: Row, epsilon: Float32) -> Row:
 
     Args:
         x: D values of the residual, Q14.
-        gains: D values, Q16.
+        gains: D values, Q16, below 2^23 in magnitude (`check_gain`).
         epsilon: the exact float32 of the file.
 
     Returns:
@@ -215,7 +225,7 @@ def swiglu(g: int, u: int) -> int:
     Reference: Shazeer, GLU Variants Improve Transformer, 2020.
     """
     t = exp2_neg(round_shift(abs(g) * LOG2E, 20))  # Q30
-    sigma = div_round(((1 << 30) if g >= 0 else t) << 16, (1 << 30) + t)  # Q16
+    sigma = div_round((EXP2_ONE if g >= 0 else t) << 16, EXP2_ONE + t)  # Q16
     return clamp(round_shift(round_shift(g * sigma, 16) * u, 16), 31)
 
 
@@ -321,7 +331,7 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 
 # ## Bounds
 
-# Inputs are int32. D is the width, K the inner width of a matrix, T the number of positions, V the vocabulary, hd the
+# Inputs are int32, gains below 2^23 in magnitude, `M_o` at most 528,416. D is the width, K the inner width of a matrix, T the number of positions, V the vocabulary, hd the
 # head dimension, at most 2^14, 2^15, 2^11, 2^24 and 2^12. Where a rounding follows, its half is included. The tests run
 # the functions above on interval-valued integers and hold every line of the table, and every other intermediate result
 # to int64. "Exact" means that every integer up to the bound is a float64, that is, the bound is at most 2^53.
@@ -350,6 +360,10 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 # | `S` | V * 2^30 | yes | yes for V <= 2^23 |
 # | mantissa squared in `log2_fixed` | 2^62 | yes | no |
 # | negative log-likelihood | 2^33 | yes | yes |
+
+# Two of the lines can be had in doubles after all. Once `check_maximum` has passed, `W` is below 2^38 in magnitude, so the
+# second line is below 2^46 and exact. And a left shift multiplies by a power of two: `acc * M_o`, below 2^52, stays an
+# exact float64 however far it is shifted, and `clamp` compares exactly.
 
 # Three places are outside the table. F32 and BF16 weights have no bound before
 # [check_maximum](integer-model.md#check_maximum) refuses them; an engine has to cut them where they are decoded. The

@@ -3,8 +3,8 @@
 # Status: normative, version 1.
 
 # The work. Each header core, nonce included, decides one quiz: a token sequence of fixed length for the model to read, and
-# a fixed number of positions whose loss counts. Every quiz of a network costs the same, and no part of one can be prepared
-# before its header exists.
+# a fixed number of positions whose loss counts. Every quiz of a network costs the same, and nothing of one can be prepared
+# before its header exists but what depends on a single token (see the rationale).
 
 # ```text
 # BOS (if the model has one) | salt | question, question, ..., the last one cut off
@@ -179,6 +179,10 @@ def get_quiz_text(quiz: Quiz) -> str:
 
 #   With ever more quizzes the first salt token is always shared, 1 token in 64 or 1.6 %; sharing a second one takes about
 #   as many quizzes as the square of the vocabulary's size, 10^9 at least.
+# - **What can be prepared.** The residual that enters the first block depends on one token alone, and so do its q, k and v
+#   before rotation. A table of them, a row for each token of the vocabulary, saves three matrix products of one block: of
+#   all multiplications by the blocks' matrices 0.52 % with SmolLM2, 0.54 % with TinyLlama, 4.4 % with poai-mini. From the
+#   first attention on everything depends on the tokens before, and so on the salt.
 # - **Why only normal tokens?** Control tokens can change how a model reads what follows, and some vocabularies hold unused
 #   tokens whose embeddings were never trained.
 # - **Why is the last question cut off?** Padding would be work that everybody knows beforehand.

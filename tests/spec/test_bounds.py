@@ -208,7 +208,7 @@ LINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "dividend of sigma": (
         "elements",
         "swiglu",
-        ("div_round(((1 << 30) if g >= 0 else t) << 16, (1 << 30) + t)",),
+        ("div_round((EXP2_ONE if g >= 0 else t) << 16, EXP2_ONE + t)",),
     ),
     "`g * sigma`": ("elements", "swiglu", ("g * sigma", "round_shift(g * sigma, 16)")),
     "times `u`": (

@@ -5,6 +5,7 @@
 // rounds where the page does not.
 
 import {
+  EXP2_ONE,
   LOG2E,
   abs,
   bitLength,
@@ -161,7 +162,7 @@ export function swiglu(gate, up) {
   const g = BigInt(gate);
   const u = BigInt(up);
   const t = exp2Neg(roundShift(abs(g) * LOG2E, 20n)); // Q30
-  const sigma = divRound((g >= 0n ? 1n << 30n : t) << 16n, (1n << 30n) + t); // Q16
+  const sigma = divRound((g >= 0n ? EXP2_ONE : t) << 16n, EXP2_ONE + t); // Q16
   return Number(clamp(roundShift(roundShift(g * sigma, 16n) * u, 16n), 31n));
 }
 
