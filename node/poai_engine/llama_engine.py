@@ -110,6 +110,16 @@ def round_logits(logits: NDArray[np.float32]) -> Ints:
     return np.floor(scaled + 0.5).astype(np.int64)
 
 
+def score_rows(logits: NDArray[np.float32], targets: Sequence[int]) -> Evaluation:
+    """`poai_spec.llama_profile.score_logits` on an array of shape (number of scored tokens, V).
+
+    Raises:
+        Invalid: `llama-profile/nan`.
+    """
+    nlls = compute_nlls(round_logits(logits), np.asarray(targets, np.int64))
+    return Evaluation(tuple(nlls), (compute_logits_entry([row.astype("<f4", copy=False).tobytes() for row in logits]),))
+
+
 class LlamaEngine:
     """A loaded model; satisfies `poai_spec.engine.Engine`.
 
@@ -136,12 +146,11 @@ class LlamaEngine:
         read_gguf(path), read_vocabulary(path)  # llama.cpp ends the process on what these refuse
         self.integer_model_root: Hash32 = manifest.integer_model_root
         self._context: Any = None
-        self._length = 0
+        self._shape = (0, 0)
         self._model = self._load(path)
         vocabulary = self._library.llama_model_get_vocab(self._model)
         self.layer_count = int(self._library.llama_model_n_layer(self._model))
         self.vocabulary_size = int(self._library.llama_vocab_n_tokens(vocabulary))
-        self._memory: Any = None
 
     def _load(self, path: Path) -> Any:
         library, settings = self._library, self.settings
@@ -156,58 +165,63 @@ class LlamaEngine:
             raise ModelError(f"llama.cpp cannot load {path.name}: use a file that it supports")
         return model
 
-    def _open_context(self, length: int) -> Any:
-        """Return a context for sequences of this length, kept until another length comes."""
-        if self._context is not None and self._length == length:
-            return self._context
-        self._close_context()
-        library, settings = self._library, self.settings
-        params = library.llama_context_default_params()
-        params.n_ctx = params.n_batch = length
-        params.n_ubatch = settings.graph_tokens or length
-        params.n_seq_max = 1
-        params.n_threads = params.n_threads_batch = settings.threads
-        flash = (library.LLAMA_FLASH_ATTN_TYPE_DISABLED, library.LLAMA_FLASH_ATTN_TYPE_ENABLED)
-        params.flash_attn_type = flash[settings.flash_attention]
-        params.type_k = params.type_v = {"F32": library.GGML_TYPE_F32, "F16": library.GGML_TYPE_F16}[
-            settings.cache_type
-        ]
-        params.op_offload = params.kv_unified = params.embeddings = False
-        params.offload_kqv = settings.gpu_layers > 0
-        params.no_perf = True
-        self._context, self._length = library.llama_init_from_model(self._model, params), length
-        if not self._context:
-            raise ModelError(f"llama.cpp cannot run sequences of {length} tokens: give it more memory")
+    def _open_context(self, length: int, count: int) -> Any:
+        """Return a context for `count` sequences of this length, kept until another shape comes; its cache is empty."""
+        if self._shape != (length, count):
+            self._close_context()
+            library, settings = self._library, self.settings
+            params = library.llama_context_default_params()
+            params.n_ctx = params.n_batch = length * count
+            params.n_ubatch = settings.graph_tokens or length * count
+            params.n_seq_max = count
+            params.n_threads = params.n_threads_batch = settings.threads
+            flash = (library.LLAMA_FLASH_ATTN_TYPE_DISABLED, library.LLAMA_FLASH_ATTN_TYPE_ENABLED)
+            params.flash_attn_type = flash[settings.flash_attention]
+            params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.cache_type}")
+            params.op_offload = params.kv_unified = params.embeddings = False
+            params.offload_kqv = settings.gpu_layers > 0
+            self._context, self._shape = library.llama_init_from_model(self._model, params), (length, count)
+            if not self._context:
+                raise ModelError(f"llama.cpp cannot run sequences of {length} tokens: give it more memory")
+        self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
         return self._context
 
-    def compute_logits(self, tokens: Sequence[int], positions: Sequence[int]) -> NDArray[np.float32]:
-        """Return the logits after some positions of one sequence, shape (len(positions), V), as llama.cpp gives them.
+    def compute_logits(
+        self, sequences: Sequence[Sequence[int]], positions: Sequence[Sequence[int]]
+    ) -> list[NDArray[np.float32]]:
+        """Return the logits after some positions of sequences of equal length, all run at once.
+
+        The profile runs one sequence at a time: how many run together may change the bits.
+
+        Returns:
+            For each sequence an array of shape (number of its positions, V), as llama.cpp gives them.
 
         Raises:
-            ModelError: llama.cpp could not run the sequence.
+            ModelError: llama.cpp could not run the sequences.
         """
-        library, context, length = self._library, self._open_context(len(tokens)), len(tokens)
-        library.llama_memory_clear(library.llama_get_memory(context), True)
-        batch = library.llama_batch_init(length, 0, 1)
+        library, length = self._library, len(sequences[0])
+        context = self._open_context(length, len(sequences))
+        batch = library.llama_batch_init(length * len(sequences), 0, 1)
         try:
-            batch.n_tokens = length
-            wanted = set(positions)
-            for i, token in enumerate(tokens):
-                batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, i, 1, 0
-                batch.logits[i] = self.settings.all_logits or i in wanted
+            batch.n_tokens = length * len(sequences)
+            for at in range(batch.n_tokens):
+                sequence, position = divmod(at, length)
+                batch.token[at], batch.pos[at] = sequences[sequence][position], position
+                batch.n_seq_id[at], batch.seq_id[at][0] = 1, sequence
+                batch.logits[at] = self.settings.all_logits or position in positions[sequence]
             status = library.llama_decode(context, batch)
         finally:
             library.llama_batch_free(batch)
         if status != 0:
             raise ModelError(f"llama.cpp failed on {length} tokens (status {status}): give it more memory")
-        return np.stack([self._read_row(position) for position in positions])
+        return [np.stack([self._read_row(length * n + t) for t in wanted]) for n, wanted in enumerate(positions)]
 
-    def _read_row(self, position: int) -> NDArray[np.float32]:
-        row = self._library.llama_get_logits_ith(self._context, position)
+    def _read_row(self, index: int) -> NDArray[np.float32]:
+        row = self._library.llama_get_logits_ith(self._context, index)
         return np.ctypeslib.as_array(ctypes.cast(row, ctypes.POINTER(ctypes.c_float)), (self.vocabulary_size,)).copy()
 
     def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        """Run sequences one after another: a batch of several would change the bits; see `poai_spec.engine.Engine`."""
+        """Run sequences one after another, as the profile says; see `poai_spec.engine.Engine`."""
         return [self._run(ids, positions) for ids, positions in zip(tokens, scored, strict=True)]
 
     def steps(self, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
@@ -217,15 +231,13 @@ class LlamaEngine:
         yield evaluation
 
     def _run(self, tokens: Sequence[int], scored: Sequence[int]) -> Evaluation:
-        logits = self.compute_logits(tokens, [t - 1 for t in scored])
-        nlls = compute_nlls(round_logits(logits), np.asarray([tokens[t] for t in scored], np.int64))
-        entry = compute_logits_entry([row.astype("<f4", copy=False).tobytes() for row in logits])
-        return Evaluation(tuple(nlls), (entry,))
+        (logits,) = self.compute_logits([tokens], [[t - 1 for t in scored]])
+        return score_rows(logits, [tokens[t] for t in scored])
 
     def _close_context(self) -> None:
         if self._context is not None:
             self._library.llama_free(self._context)
-            self._context = None
+            self._context, self._shape = None, (0, 0)
 
     def close(self) -> None:
         """Let go of llama.cpp's memory; the engine cannot run afterwards."""

@@ -14,7 +14,7 @@ from rich.table import Table
 from poai_engine.errors import ModelError
 from poai_engine.model_store import resolve_model
 from poai_spec.parameters import make_config
-from poai_tools import determinism, fidelity, prefix_saving, prescreen, retarget_simulation
+from poai_tools import determinism, fidelity, llama_bits, prefix_saving, prescreen, retarget_simulation
 from poaid.models import get_known_model
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
@@ -47,6 +47,18 @@ def keep(result: dict[str, Any], file: Path | None) -> None:
         file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     except OSError as error:
         raise ModelError(f"{file} cannot be written ({error.strerror}): choose another place with --json") from error
+
+
+def read_result(file: Path) -> Any:
+    """Return what `keep` wrote.
+
+    Raises:
+        ModelError: no such file, or no JSON.
+    """
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} is no result of --json: {error}") from error
 
 
 @app.command("fidelity")
@@ -129,4 +141,21 @@ def retarget_command(
     with Console(stderr=True).status("searching; this takes minutes"):
         result = retarget_simulation.run(periods=periods, climbs=climbs)
     Console().print(retarget_simulation.make_table(result))
+    keep(result, file)
+
+
+@app.command("llama-bits")
+def llama_bits_command(
+    model: Model = "smollm2",
+    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to run.")] = llama_bits.QUIZZES,
+    compare: Annotated[
+        Path | None, typer.Option(help="Also compare with a result of --json of another machine or build.")
+    ] = None,
+    file: Json = None,
+) -> None:
+    """Count the quizzes whose bits change when llama.cpp runs with other settings than the profile's."""
+    result = llama_bits.run(model, resolve_model(model), quizzes, say)
+    if compare is not None:
+        result = llama_bits.compare_with(result, read_result(compare), compare.name)
+    llama_bits.print_report(result)
     keep(result, file)
