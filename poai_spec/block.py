@@ -48,7 +48,9 @@ from poai_spec.work import check_trace, get_quiz, verify_work
 # | 21 | `work/trace` | Invalid | the model | one layer an entry, up to the first false one |
 # | 22 | `work/loss` | Invalid | the model | a whole pass |
 
-# A header that travels alone is checked by rules 2 to 14; this page contains those that need no store.
+# A header that travels alone is checked by rules 2 to 14, only that an unknown parent (6) is no error there: the header is
+# kept as an orphan, and 7 to 14 wait for the parent ([on_header](fork-choice.md#on_header)). This page contains the rules
+# that need no store.
 
 # **Why these classes.** *Invalid* is what the header and its ancestors decide, for every copy of the block and at any
 # time: rules 2 to 5, 7 to 12, 19, 21 and 22, and 17 because by then the header is known to commit to this very list.

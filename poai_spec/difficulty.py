@@ -60,6 +60,9 @@ def is_retarget_height(height: Height, config: Config) -> bool:
 
 # ### `compute_next_target`
 
+# The claimed time is limited first, to `E // 4 .. 4 E`; then the target is multiplied by it, and divided by E, rounding
+# down; the quotient is limited last. The product passes 256 bits.
+
 
 def compute_next_target(target: Target, actual: Milliseconds, config: Config) -> Target:
     """Return the target that follows a period.

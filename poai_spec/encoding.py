@@ -19,6 +19,29 @@ from poai_spec.notation import Malformed
 T = TypeVar("T")
 
 
+# ## Simple Serialize
+
+# What these pages use of it, in full (Ethereum consensus-specs, `ssz/simple-serialize.md`):
+
+# | type | size | encoding |
+# | --- | --- | --- |
+# | `uint32`, `uint64`, `uint256` | fixed | 4, 8 or 32 bytes, little-endian |
+# | `boolean` | fixed | one byte, 0 or 1 |
+# | `ByteVector[n]`, such as `bytes32` | fixed | its n bytes |
+# | `ByteList[limit]` | variable | its bytes, at most `limit` |
+# | `List[T, limit]` | variable | its items, at most `limit`, as a sequence |
+# | container | fixed if all its fields are | its fields in order, as a sequence |
+
+# A *sequence* is encoded as the heads of all its parts, in order, and then their tails. The head of a part of fixed size is
+# its encoding; it has no tail. The head of a part of variable size is an offset of 4 bytes, little-endian, and its tail is
+# its encoding. An offset counts from the first byte of the sequence to the part's tail. Tails follow each other in the
+# order of the parts, without gaps, the first one right after the heads.
+
+# There are no lengths: a tail ends where the next one begins, the last where its sequence ends, and the outermost value
+# where the message ends. So the items of a list of fixed size are counted by dividing the length, those of a list of
+# variable size by dividing the first offset by 4; an empty list has no bytes. `hash_tree_root`, unions and bit lists are
+# not used; every hash of these pages is a flat one over the encoding.
+
 # ## Fields
 
 # `bytes20 = ByteVector[20]`, used for addresses, is the one basic type that the library does not name.

@@ -81,6 +81,9 @@ class Orphan:
 class Store:
     """Everything the fork choice depends on; its mappings are never changed in place.
 
+    Mappings keep the order of insertion: a new key comes last, and one that is there keeps its place. The *oldest* is
+    the first. Of `kept` the order is not used.
+
     Attributes:
         now: the local clock, ms since 1970.
         kept: checked headers by block hash; with every header also its parent, back to genesis.
@@ -131,6 +134,9 @@ def get_best_tips(store: Store) -> list[Hash32]:
 
 # ### `get_head`
 
+# Hashes are ordered as strings of bytes, the first byte counting most, and enter the tie's hash in ascending order. Two of
+# those hashes are never equal.
+
 
 def get_head(store: Store) -> Hash32:
     """Return the tip of the chain: most replayed work, ties by a hash over all tied tips."""
@@ -171,6 +177,10 @@ def on_tick(store: Store, now: Milliseconds) -> Store:
 
 
 # ### `on_header`
+
+# A header alone is checked by rules 2 to 14 of the page block, with one difference: that its parent is unknown (rule 6) is
+# no error. It becomes an orphan and the handler says nothing; rules 7 to 14 follow when the parent is kept, and what they
+# find then is not reported either. A header that is kept already is not checked again.
 
 
 def on_header(store: Store, header: Header, peer: bytes, judge: Judge) -> Store:
@@ -219,7 +229,7 @@ def on_block(store: Store, block: Block, peer: bytes, judge: Judge) -> Store:
 
 
 def on_invalid(store: Store, block_hash: Hash32) -> Store:
-    """Remember that a hash can never be valid; drop and remember what was built on it."""
+    """Remember that a hash can never be valid; drop and remember what was built on it, in ascending order of bytes."""
     branch = get_branch(store, block_hash)
     invalid = {**store.invalid, **dict.fromkeys(sorted(branch))}
     oldest = set(list(invalid)[: max(0, len(invalid) - MAX_INVALID)])
@@ -342,8 +352,9 @@ def keep_header(store: Store, header: Header, peer: bytes, judge: Judge) -> Stor
 
 # ### `make_room`
 
-# Room is taken from the peer who uses most of it, and from his branches' ends first. What others have built on a dropped
-# header goes with it. A newcomer's own parents stay.
+# Room is taken from the peer who uses most of it, and from his branches' ends first: of the waiting headers of all peers
+# who have more than the newcomer's, the one whose peer has most; among those the greatest height, then the largest hash.
+# What others have built on a dropped header goes with it. A newcomer's own ancestors stay.
 
 
 def make_room(store: Store, header: Header, peer: bytes) -> Store:
@@ -369,6 +380,9 @@ def make_room(store: Store, header: Header, peer: bytes) -> Store:
 
 # ### `keep_orphan`
 
+# The new orphan counts as its sender's already. Past the limit of all, the first orphan goes whose sender has as many as
+# any.
+
 
 def keep_orphan(store: Store, orphan: Orphan) -> Store:
     """Keep a header without a parent; past a limit drop the sender's oldest, or the oldest of the heaviest users."""
@@ -385,6 +399,8 @@ def keep_orphan(store: Store, orphan: Orphan) -> Store:
 
 
 # ### `adopt_orphans`
+
+# The oldest one that can be checked comes first, then the search begins anew.
 
 
 def adopt_orphans(store: Store, judge: Judge) -> Store:

@@ -111,11 +111,10 @@ def select_scored(answers: list[int], config: Config) -> tuple[int, ...]:
     """Return exactly `scored_tokens` positions, ascending.
 
     Args:
-        answers: positions of answer tokens, ascending; those at or beyond `quiz_tokens` are cut off.
+        answers: positions of answer tokens, ascending, each once; those at or beyond `quiz_tokens` are cut off.
         config: `check_config` makes sure that neither salt nor BOS, and so never position 0, is ever needed.
     """
-    scored = {position for position in answers if position < config.quiz_tokens}
-    scored = set(sorted(scored)[: config.scored_tokens])
+    scored = {position for position in answers[: config.scored_tokens] if position < config.quiz_tokens}
     for position in reversed(range(config.quiz_tokens)):
         if len(scored) == config.scored_tokens:
             break

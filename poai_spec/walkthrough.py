@@ -69,8 +69,8 @@
 # >>> from poai_spec.lexicon import read_lexicon
 # >>> from poai_spec.quiz import get_quiz_name, get_quiz_text
 # >>> from poai_spec.work import get_epoch_key, get_quiz
-# >>> get_epoch_key(chain, config).hex()[:16]
-# '768fac8dfac75668'
+# >>> get_epoch_key(chain, config).hex()
+# '768fac8dfac756683a0bbd6118628fadae24b6bcc262e15fac7ba123df737188'
 # >>> lexicon = read_lexicon("mini")
 # >>> quiz = get_quiz(core, chain, config, lexicon)
 # >>> get_quiz_name(quiz.salt)
@@ -107,8 +107,12 @@
 # ((1136283, 853875), 1990158)
 # >>> [f"{nll / 65536:.2f} bits" for nll in evaluation.nlls]
 # ['17.34 bits', '13.03 bits']
-# >>> [entry.hex()[:8] for entry in evaluation.trace]
-# ['85accd30', '5a675948', '88369de7', '8568754f']
+# >>> for entry in evaluation.trace:
+# ...     print(entry.hex())
+# 85accd301185bae2b6d20a11f3c5a577e8b9d948eac1b5dc11d949374d8719c5
+# 5a675948fd7d7b5a54b668a46d27fd839663fdc0a873181f99d3e43255427ee2
+# 88369de7450b688b912bc55974e087c150983a7e58776782e15fdf2f412677bf
+# 8568754ffa68cc2c422f0a022b8797d144058f0475404b748aab96224a390397
 
 
 # Three layer entries and the output entry. A uniform guess among 905 tokens would cost 9.82 bits; this model is worse.
@@ -119,8 +123,8 @@
 # >>> from poai_spec.loss import compute_l_hat, compute_trace_digest
 # >>> digest = compute_trace_digest(evaluation.trace)
 # >>> l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
-# >>> f"{l_hat:064x}"[:16], f"{core.target:064x}"[:16], l_hat < core.target
-# ('03768c6bc7b9d5b9', '4000000000000000', True)
+# >>> f"{l_hat:064x}", core.target == 2**254, l_hat < core.target
+# ('03768c6bc7b9d5b9ba718b4d02893f7c30d76f585a61c20e1282dcc262a94409', True, True)
 # >>> block = Block(Header(core, evaluation.loss, digest), EMPTY_BODY, evaluation.trace)
 # >>> compute_block_hash(block.header).hex()
 # 'ba694a5fd2ec944c6a8d9b2d23dc9c68b2243d8644ec8cc08e0cd0514c1b16d4'

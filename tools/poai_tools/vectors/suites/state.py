@@ -149,6 +149,7 @@ def _state_root() -> CaseFile:
         "other-fields": [
             {"address": b"\x01" * 20, "nonce": 7, "balance": 1, "storage_root": b"\x02" * 32, "code_hash": b"\x03" * 32}
         ],
+        "extension": [_account(n, (n + 1) * 10**18) for n in (0, 5, 15)],
         "sixteen": [_account(n, n + 1) for n in range(16)],
         "drawn-3": drawn[:3],
         "drawn-17": drawn[:17],
