@@ -30,24 +30,25 @@ __version__ = "0.1.0"
 # | 5 | [drbg](drbg.md) | uniform integers from a seed | normative |
 # | 6 | [epoch](epoch.md) | epochs and their keys | normative |
 # | 7 | [lexicon](lexicon.md) | the pieces of questions and their token ids | normative |
-# | 8 | [questions](questions.md) | the families of questions | normative |
-# | 9 | [solvers](solvers.md) | the answer found from the prompt alone | informative |
-# | 10 | [quiz](quiz.md) | from a header core to a token sequence | normative |
-# | 11 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
-# | 12 | [weights](weights.md) | GGUF tensors as integers | normative |
-# | 13 | [integer-model](integer-model.md) | rows to int8, what is refused, the model's root | normative |
-# | 14 | [engine](engine.md) | the interface between a chain and a model | normative |
-# | 15 | [loss](loss.md) | loss, trace and `l_hat` | normative |
-# | 16 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
-# | 17 | [llama-profile](llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
-# | 18 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
-# | 19 | [work](work.md) | checking a block's work, cheapest part first | normative |
-# | 20 | [economics](economics.md) | subsidy and halving | normative |
-# | 21 | [state](state.md) | accounts and the state root | normative |
-# | 22 | [body](body.md) | what a block carries beside its header | normative |
-# | 23 | [header](header.md) | genesis, and the rules for a header | normative |
-# | 24 | [block](block.md) | every check of a block, in one total order | normative |
-# | 25 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
-# | 26 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 8 | [corpus](corpus.md) | questions from a text instead | normative |
+# | 9 | [questions](questions.md) | the families of questions | normative |
+# | 10 | [solvers](solvers.md) | the answer found from the prompt alone | informative |
+# | 11 | [quiz](quiz.md) | from a header core to a token sequence | normative |
+# | 12 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
+# | 13 | [weights](weights.md) | GGUF tensors as integers | normative |
+# | 14 | [integer-model](integer-model.md) | rows to int8, what is refused, the model's root | normative |
+# | 15 | [engine](engine.md) | the interface between a chain and a model | normative |
+# | 16 | [loss](loss.md) | loss, trace and `l_hat` | normative |
+# | 17 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
+# | 18 | [llama-profile](llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
+# | 19 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
+# | 20 | [work](work.md) | checking a block's work, cheapest part first | normative |
+# | 21 | [economics](economics.md) | subsidy and halving | normative |
+# | 22 | [state](state.md) | accounts and the state root | normative |
+# | 23 | [body](body.md) | what a block carries beside its header | normative |
+# | 24 | [header](header.md) | genesis, and the rules for a header | normative |
+# | 25 | [block](block.md) | every check of a block, in one total order | normative |
+# | 26 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
+# | 27 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from poai_spec.body import EMPTY_BODY, check_body
 from poai_spec.containers import Block
+from poai_spec.corpus import Questions
 from poai_spec.difficulty import Chain
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
-from poai_spec.lexicon import Lexicon
 from poai_spec.notation import Milliseconds
 from poai_spec.parameters import Config
 from poai_spec.state import State, check_state_root, process_header
@@ -108,7 +108,7 @@ def process_block(state: State, block: Block) -> State:
 # ### `replay_block`
 
 
-def replay_block(block: Block, chain: Chain, config: Config, lexicon: Lexicon, engine: Engine) -> Evaluation:
+def replay_block(block: Block, chain: Chain, config: Config, lexicon: Questions, engine: Engine) -> Evaluation:
     """Run the block's quiz and compare: rules 21 and 22, last of all.
 
     Raises:
@@ -127,12 +127,12 @@ class Judge:
 
     Attributes:
         config: the network; passed `check_config`.
-        lexicon: the token ids of its pieces; hashes to `config.model.questions_digest`.
+        lexicon: the token ids of its pieces, or the corpus that stands in its place; passed `check_questions`.
         engine: its model; passed `check_engine`.
     """
 
     config: Config
-    lexicon: Lexicon
+    lexicon: Questions
     engine: Engine
 
 

@@ -93,7 +93,7 @@ class ModelManifest:
     Attributes:
         gguf_sha256: SHA-256 of the GGUF file.
         integer_model_root: Keccak root of the integer weights (page integer-model).
-        questions_digest: digest of the lexicon's token ids (page lexicon), or of the corpus.
+        questions_digest: digest of the lexicon's token ids (page lexicon), or of the corpus (page corpus).
         corpus: False for generated questions, True for a test corpus.
         layer_count: number of transformer blocks L; in the profile `w8a12` a trace has L + 1 entries.
         vocabulary_size: number of token ids V.
@@ -167,8 +167,8 @@ def compute_network_id(config: Config) -> Hash32:
 # ### `check_config`
 
 # The bounds that other pages rely on. `R * spacing >= 4` keeps the retarget's divisor positive; `max_future` bounds the
-# time warp (page [difficulty](difficulty.md)). Whether the longest question fits depends on the lexicon and is checked
-# where the lexicon is (page [quiz](quiz.md)).
+# time warp (page [difficulty](difficulty.md)). Whether the longest question fits depends on the lexicon or
+# corpus and is checked where that is (page [quiz](quiz.md)).
 
 
 def check_config(config: Config) -> None:

@@ -15,8 +15,9 @@
 from dataclasses import dataclass
 
 from poai_spec.containers import HeaderCore, compute_core_hash
+from poai_spec.corpus import Corpus, CorpusItem, Questions, compute_longest_item
 from poai_spec.drbg import Drbg
-from poai_spec.lexicon import Lexicon, get_tokens
+from poai_spec.lexicon import get_tokens
 from poai_spec.notation import Hash32, Invalid, tagged_hash
 from poai_spec.parameters import Config, ModelManifest
 from poai_spec.questions import Question, compute_longest_question, generate_question
@@ -36,7 +37,8 @@ class Quiz:
         tokens: exactly `quiz_tokens` ids.
         scored: exactly `scored_tokens` positions in `tokens`, ascending, each >= 1.
         salt: the `salt_tokens` random ids at the start.
-        questions: the questions in order; of the last one only a part may be in `tokens`.
+        questions: the questions in order; of the last one only a part may be in `tokens`. Empty with a corpus.
+        items: the corpus's items in order, likewise. Empty without a corpus.
     """
 
     seed: Hash32
@@ -44,6 +46,7 @@ class Quiz:
     scored: tuple[int, ...]
     salt: tuple[int, ...]
     questions: tuple[Question, ...]
+    items: tuple[CorpusItem, ...] = ()
 
 
 # ## Functions
@@ -76,28 +79,45 @@ def draw_salt(drbg: Drbg, count: int, model: ModelManifest) -> tuple[int, ...]:
     return tuple(salt)
 
 
+# ### `draw_question`
+
+
+def draw_question(
+    drbg: Drbg, source: Questions
+) -> tuple[Question | CorpusItem, tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Draw a question; return it, and the token ids of its prompt, of its answer and of the end of its line.
+
+    Every item of a corpus is equally likely, each time: an item may come again.
+    """
+    if isinstance(source, Corpus):
+        item = drbg.choice(source.items)
+        return item, item.prompt, item.answer, source.line_end
+    question = generate_question(drbg)
+    return question, get_tokens(source, question.prompt), get_tokens(source, question.answer), source.ids["\n"]
+
+
 # ### `generate_quiz`
 
 # The salt is drawn first, then whole questions until the sequence is full.
 
 
-def generate_quiz(quiz_seed: Hash32, config: Config, lexicon: Lexicon) -> Quiz:
-    """Return the quiz of a seed; `lexicon` is the one that `config.model.questions_digest` names."""
+def generate_quiz(quiz_seed: Hash32, config: Config, source: Questions) -> Quiz:
+    """Return the quiz of a seed; `source` is the lexicon or corpus that `config.model.questions_digest` names."""
     drbg = Drbg(quiz_seed)
     salt = draw_salt(drbg, config.salt_tokens, config.model)
     tokens = [config.model.bos_id, *salt] if config.model.add_bos else [*salt]
-    questions: list[Question] = []
+    drawn: list[Question | CorpusItem] = []
     answers: list[int] = []
     while len(tokens) < config.quiz_tokens:
-        question = generate_question(drbg)
-        questions.append(question)
-        tokens += get_tokens(lexicon, question.prompt)
-        first = len(tokens)
-        tokens += get_tokens(lexicon, question.answer)
-        answers += range(first, len(tokens))
-        tokens += lexicon.ids["\n"]
+        question, prompt, answer, line_end = draw_question(drbg, source)
+        drawn.append(question)
+        tokens += prompt
+        answers += range(len(tokens), len(tokens) + len(answer))
+        tokens += answer + line_end
+    questions = tuple(question for question in drawn if isinstance(question, Question))
+    items = tuple(item for item in drawn if isinstance(item, CorpusItem))
     scored = select_scored(answers, config)
-    return Quiz(quiz_seed, tuple(tokens[: config.quiz_tokens]), scored, salt, tuple(questions))
+    return Quiz(quiz_seed, tuple(tokens[: config.quiz_tokens]), scored, salt, questions, items)
 
 
 # ### `select_scored`
@@ -127,14 +147,14 @@ def select_scored(answers: list[int], config: Config) -> tuple[int, ...]:
 # Called once, when a network is loaded. Every quiz then holds at least one whole question.
 
 
-def check_longest_question(config: Config, lexicon: Lexicon) -> None:
-    """Refuse a network whose longest question is longer than what BOS and salt leave of a quiz.
+def check_longest_question(config: Config, source: Questions) -> None:
+    """Refuse a network whose longest question, or corpus item, is longer than what BOS and salt leave of a quiz.
 
     Raises:
         Invalid: `quiz/question-too-long`.
     """
     room = config.quiz_tokens - config.salt_tokens - int(config.model.add_bos)
-    longest = compute_longest_question(lexicon)
+    longest = compute_longest_item(source) if isinstance(source, Corpus) else compute_longest_question(source)
     if longest > room:
         raise Invalid("quiz/question-too-long", f"a question can take {longest} tokens, the quiz has room for {room}")
 
@@ -153,7 +173,10 @@ def get_quiz_name(salt: tuple[int, ...]) -> str:
 
 
 def get_quiz_text(quiz: Quiz) -> str:
-    """Return the questions with their answers, one a line, the last one whole even if the sequence cuts it off."""
+    """Return the questions with their answers, one a line, the last one whole even if the sequence cuts it off.
+
+    Empty for a corpus, whose token ids are no text.
+    """
     return "".join(question.text + "\n" for question in quiz.questions)
 
 

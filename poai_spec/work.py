@@ -10,10 +10,10 @@
 from collections.abc import Iterator, Sequence
 
 from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
+from poai_spec.corpus import Questions
 from poai_spec.difficulty import Chain
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
-from poai_spec.lexicon import Lexicon
 from poai_spec.llama_profile import LLAMA_PROFILE, LLAMA_TRACE_ENTRIES
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Hash32, Invalid, Malformed
@@ -55,9 +55,9 @@ def get_quiz_seed(core: HeaderCore, chain: Chain, config: Config) -> Hash32:
 # ### `get_quiz`
 
 
-def get_quiz(core: HeaderCore, chain: Chain, config: Config, lexicon: Lexicon) -> Quiz:
-    """Return the quiz of a header core on top of `chain`."""
-    return generate_quiz(get_quiz_seed(core, chain, config), config, lexicon)
+def get_quiz(core: HeaderCore, chain: Chain, config: Config, source: Questions) -> Quiz:
+    """Return the quiz of a header core on top of `chain`, with questions of the network's lexicon or corpus."""
+    return generate_quiz(get_quiz_seed(core, chain, config), config, source)
 
 
 # ## Cheap checks
