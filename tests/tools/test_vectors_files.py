@@ -21,7 +21,7 @@ from poai_tools.vectors.defects import repair
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.kinds import UINT32, UINT64, Array, Integer, Record
 from poai_tools.vectors.models import find_missing
-from poai_tools.vectors.registry import FUNCTIONS, Function
+from poai_tools.vectors.registry import DEFINITIONS, FUNCTIONS, Function, get_definitions
 from poai_tools.vectors.schemas import make_file_schema
 from poai_tools.vectors.suites import SUITES, SuiteEntry
 
@@ -56,6 +56,14 @@ def test_the_committed_mini_is_the_pinned_one() -> None:
 def test_every_function_has_a_file_and_every_file_a_function() -> None:
     assert {(path.parent.name, path.stem) for path in CASE_FILES} == FUNCTIONS.keys()
     assert {function.suite for function in FUNCTIONS.values()} == SUITES.keys()
+
+
+def test_definitions_are_headings_of_their_page() -> None:
+    assert set(DEFINITIONS) <= FUNCTIONS.keys()
+    for function in FUNCTIONS.values():
+        page = (SPECS / f"{function.page}.md").read_text("utf-8")
+        headings = [line.lstrip("# ").strip("`") for line in page.splitlines() if line.startswith("#")]
+        assert set(get_definitions(function)) <= set(headings), function.key
 
 
 @every_suite

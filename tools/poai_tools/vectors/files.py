@@ -23,7 +23,7 @@ from poai_tools.vectors.cases import SLOW, Case, CaseFile, Keep, make_document
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
-from poai_tools.vectors.registry import FUNCTIONS
+from poai_tools.vectors.registry import FUNCTIONS, get_definitions
 from poai_tools.vectors.suites import SUITES
 
 FOLDER = "test_vectors"
@@ -92,6 +92,7 @@ def make_signatures() -> dict[str, Any]:
             "suite": function.suite,
             "function": function.name,
             "page": function.page,
+            "definitions": list(get_definitions(function)),
             "summary": function.summary,
             "input": {key: kind.name for key, kind in function.input.fields.items()},
             "output": {key: kind.name for key, kind in function.output.fields.items()},

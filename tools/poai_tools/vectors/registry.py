@@ -55,6 +55,35 @@ class Outcome:
     code: str | None
 
 
+DEFINITIONS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("drbg", "next_uint64"): ("Drbg",),
+    ("drbg", "below"): ("Drbg",),
+    ("fixed_point", "isqrt"): ("Rounding and bounds",),
+    ("fixed_point", "pi"): ("compute_pi",),
+    ("fixed_point", "frequency"): ("compute_frequency",),
+    ("fixed_point", "exp2_table"): ("make_exp2_table", "compute_table_digest"),
+    ("fixed_point", "rotary_table"): ("cos_sin", "compute_table_digest"),
+    ("fixed_point", "table_digest"): ("compute_table_digest",),
+    ("weights", "decode_block"): ("decode_tensor",),
+    ("weights", "attention_scale"): ("compute_attention_scale",),
+    ("weights", "matrix_digest"): ("compute_matrix_digest",),
+    ("weights", "vectors_digest"): ("compute_vectors_digest",),
+    ("weights", "root_of_digests"): ("compute_root_of_digests",),
+    ("weights", "tensor_digests"): (
+        "compute_matrix_digest", "compute_vectors_digest", "compute_integer_model_root",
+    ),
+    ("inference", "run"): ("run_model",),
+    ("inference", "run_inline"): ("run_model",),
+    ("inference", "steps"): ("run_steps",),
+    ("inference", "step_values"): ("run_steps",),
+    ("fork_choice", "run_events"): ("on_tick", "receive_header", "receive_block", "get_head"),
+    ("fork_choice", "on_event"): ("on_tick", "receive_header", "receive_block", "get_head"),
+    ("fork_choice", "count_kept"): ("Store",),
+    ("chain", "verify_chain"): ("check_block",),
+    ("chain", "import_blocks"): ("receive_block", "get_head"),
+}  # fmt: skip
+"""The headings of the page to read where vectors have another name than the page; SSZ's are `encode` and `decode`."""
+
 RESULTS = {Invalid: "invalid", Malformed: "invalid", NotYet: "not-yet"}
 FUNCTIONS: dict[tuple[str, str], Function] = {}
 
@@ -64,6 +93,13 @@ def register(function: Function) -> Function:
     assert function.key not in FUNCTIONS, function.key
     FUNCTIONS[function.key] = function
     return function
+
+
+def get_definitions(function: Function) -> tuple[str, ...]:
+    """Return the headings of the function's page that define it."""
+    if function.suite == "ssz" and function.page == "encoding":
+        return (function.name.partition("_")[0],)
+    return DEFINITIONS.get(function.key, (function.name,))
 
 
 def call(function: Function, data: Any) -> Outcome:

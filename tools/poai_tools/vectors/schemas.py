@@ -83,6 +83,7 @@ def make_functions_schema() -> dict[str, Any]:
             "suite": {"type": "string", "pattern": "^[a-z0-9_]+$"},
             "function": {"type": "string", "pattern": "^[a-z0-9_]+$"},
             "page": {"type": "string", "pattern": SLUG},
+            "definitions": {"type": "array", "items": TEXT, "minItems": 1},
             "summary": TEXT,
             "input": fields,
             "output": fields,

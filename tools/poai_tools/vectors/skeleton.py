@@ -19,7 +19,9 @@ def format_signatures() -> str:
         if row["suite"] != suite:
             suite = row["suite"]
             lines += [f"### {suite}", ""]
-        lines += [f"- `{row['function']}` (page {row['page']}): {row['summary']}"]
+        names = ", ".join(row["definitions"])
+        where = f"page {row['page']}" if names == row["function"] else f"page {row['page']}: {names}"
+        lines += [f"- `{row['function']}` ({where}): {row['summary']}"]
         lines += [f"  - {way}: {_format_fields(row[way])}" for way in ("input", "output")]
     return "\n".join(_separate(lines))
 
