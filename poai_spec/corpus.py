@@ -127,7 +127,7 @@ def check_questions(questions: Questions, model: ModelManifest) -> None:
         Invalid: `corpus/kind`, then what `check_corpus` or `check_lexicon` finds.
     """
     if isinstance(questions, Corpus) != model.corpus:
-        raise Invalid("corpus/kind", f"the manifest says corpus = {model.corpus}; the source given is of the other kind")
+        raise Invalid("corpus/kind", f"the manifest says corpus = {model.corpus}, the source is of the other kind")
     if isinstance(questions, Corpus):
         check_corpus(questions, model)
     else:
