@@ -80,10 +80,10 @@ def get_fingerprint(settings: LlamaSettings) -> dict[str, str]:
     """Return what the bits are known to depend on; vectors of the profile hold where it is equal."""
     library = load_library()
     features = library.llama_print_system_info().decode().split("|")
-    binary = Path(library.__file__).parent / "lib"
+    folder = Path(library._lib._name).parent  # of the loaded shared libraries
     compilers = {
         match.group().decode()
-        for path in sorted(binary.glob("*ggml-cpu*"))
+        for path in sorted(folder.glob("*ggml-cpu*"))
         for match in _COMPILER.finditer(path.read_bytes())
     }
     return {
@@ -142,7 +142,7 @@ class LlamaEngine:
                 "this build of llama.cpp has no GPU: leave --gpu-layers out, or build llama-cpp-python for your GPU"
             )
         if sha256_file(path) != manifest.gguf_sha256:
-            raise ModelError(f"{path} does not have SHA-256 {manifest.gguf_sha256.hex()}: give the network's model")
+            raise ModelError(f"{path} is not this network's model (SHA-256 {manifest.gguf_sha256.hex()}): give another")
         read_gguf(path), read_vocabulary(path)  # llama.cpp ends the process on what these refuse
         self.integer_model_root: Hash32 = manifest.integer_model_root
         self._context: Any = None

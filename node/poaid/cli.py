@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from poai_engine.errors import ModelError, make_line
-from poai_engine.exact import ExactEngine
 from poai_spec.block import Judge
 from poai_spec.containers import compute_block_hash
 from poai_spec.difficulty import compute_work
+from poai_spec.engine import Engine
 from poai_spec.notation import Address, SpecError
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import get_quiz_name
@@ -41,7 +41,17 @@ DEFAULT_MINER = "0x" + "00" * 19 + "01"
 WEI_PER_POAI = 10**18
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Folder of the chain; made if it is not there.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads for the model.  [default: all]")]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="CPU threads for the model.  [default: all; profile llama.cpp: 1]"),
+]
+GpuLayers = Annotated[
+    int, typer.Option("--gpu-layers", min=0, help="Blocks that run on a GPU (profile llama.cpp): equal on all nodes.")
+]
+Corpus = Annotated[
+    Path | None,
+    typer.Option("--test-corpus", help="Folder of *.txt files, a line question<TAB>answer each: the quizzes' source."),
+]
 
 
 def parse_address(text: str) -> Address:
@@ -79,16 +89,18 @@ def mine(
     target: Annotated[str | None, typer.Option(help="1..1000 thousandths (lower is harder), or 0x...")] = None,
     miner_address: Annotated[str, typer.Option(help="Account that gets the subsidy.")] = DEFAULT_MINER,
     threads: Threads = None,
+    gpu_layers: GpuLayers = 0,
+    test_corpus: Corpus = None,
 ) -> None:
     """Mine blocks alone, without peers, and store them."""
     miner = parse_address(miner_address)
-    net = get_network(network, model, parse_target(target) if target is not None else None)
+    net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
     with Store.create_or_open(data_dir, net, source) as store:
         chain = SoloChain(store, net.config)
         network_id = compute_network_id(net.config).hex()[:8]
         log.info("Chain opened", network=net.name, network_id=network_id, height=len(chain.headers) - 1)
-        judge = Judge(net.config, net.lexicon, _load(source, net.config, threads))
+        judge = Judge(net.config, net.lexicon, _load(source, net.config, threads, gpu_layers))
         try:
             for _ in range(blocks):
                 winner = _mine_one(chain, judge, miner)
@@ -100,9 +112,9 @@ def mine(
     print(f"mined {blocks} blocks up to height {len(chain.headers) - 1}; check: poaid verify --data-dir {data_dir}")
 
 
-def _load(source: str, config: Config, threads: int | None) -> ExactEngine:
+def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
     with Console(stderr=True).status(f"loading the model {source}"):
-        return load_engine(source, config, threads)
+        return load_engine(source, config, threads, gpu_layers)
 
 
 def _mine_one(chain: SoloChain, judge: Judge, miner: Address) -> Attempt:
@@ -149,11 +161,13 @@ def verify(
         str | None, typer.Option(help="Where the model is now, if its file was moved.  [default: as mined]")
     ] = None,
     threads: Threads = None,
+    gpu_layers: GpuLayers = 0,
 ) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
-        judge = Judge(net.config, net.lexicon, _load(model or store.read_text("model"), net.config, threads))
+        engine = _load(model or store.read_text("model"), net.config, threads, gpu_layers)
+        judge = Judge(net.config, net.lexicon, engine)
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(
             *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()

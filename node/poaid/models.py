@@ -1,22 +1,28 @@
-"""Models as a node sees them: the file, its manifest and its lexicon, and the engine that runs it.
+"""Models as a node sees them: the file, its manifest, its lexicon or a corpus, and the engine that runs it.
 
 The pinned models need only their file. For any other GGUF file the manifest and the lexicon are computed at the first
 start (the lexicon by the model's own tokenizer, with llama.cpp) and kept in the user's model folder, under the file's
-SHA-256.
+SHA-256. So are test corpora, under a hash of the file and of the lines that they were made from.
 """
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from poai_engine.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.errors import ModelError
 from poai_engine.exact import ExactEngine
 from poai_engine.exact_model import compute_exact_root, load_exact_model
 from poai_engine.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
-from poai_engine.lexicon_maker import format_lexicon, make_lexicon
+from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
+from poai_engine.llama_engine import LlamaEngine, LlamaSettings
 from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
+from poai_spec.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item
 from poai_spec.encoding import decode, encode
+from poai_spec.engine import Engine
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest, parse_lexicon, read_lexicon
-from poai_spec.notation import Hash32, SpecError
+from poai_spec.llama_profile import LLAMA_PROFILE
+from poai_spec.notation import Hash32, SpecError, keccak256
 from poai_spec.parameters import Config, ModelManifest, TokenRange, get_model_manifest, read_manifest
 from poai_spec.work import check_engine
 from poaid.errors import NodeError
@@ -92,12 +98,8 @@ def _get_computed(path: Path, digest: Hash32) -> KnownModel:
         bos_id=vocabulary.bos_id if vocabulary.add_bos else 0,
         salt_ranges=tuple(TokenRange(first, last) for first, last in get_salt_ranges(vocabulary)),
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        manifest_file.write_bytes(encode(manifest))
-        lexicon_file.write_text(format_lexicon(path.stem, lexicon), "utf-8")
-    except OSError as error:
-        raise NodeError(f"{folder}: {error.strerror}; set POAI_MODEL_DIR to a folder that can be written") from error
+    _keep(manifest_file, encode(manifest))
+    _keep(lexicon_file, format_lexicon(path.stem, lexicon).encode())
     return KnownModel(manifest, lexicon, digest.hex())
 
 
@@ -120,24 +122,99 @@ def locate_model(name_or_path: str | None, config: Config) -> str:
     raise ModelError(f"this network's model is no pinned one: give --model PATH, the file with SHA-256 {wanted}")
 
 
-def load_engine(name_or_path: str, config: Config, threads: int | None) -> ExactEngine:
-    """Load a model's file and make sure that it is the network's.
+def load_corpus(folder: Path, name_or_path: str, config: Config) -> tuple[ModelManifest, Corpus]:
+    """Return a folder's test corpus for a network's model, and the manifest that names it.
+
+    It is tokenised by llama.cpp the first time only, and kept.
+
+    Args:
+        folder: holds `*.txt` files, a line `question<TAB>answer` each.
+        name_or_path: where the model is: a pinned name or a path.
+        config: the network: its model, and the length of its quizzes.
+
+    Raises:
+        ModelError: bad lines, each named by file and number, or llama.cpp's tokenizer is needed and not installed.
+    """
+    lines = read_lines(folder)
+    room = config.quiz_tokens - config.salt_tokens - int(config.model.add_bos)
+    file = get_model_dir() / "corpora" / f"{_hash_lines(lines, config.model.gguf_sha256).hex()}.ssz"
+    corpus = _read_corpus(file, config.model)
+    if corpus is None or compute_longest_item(corpus) > room:  # made anew, to name the lines that are too long
+        path = resolve_model(name_or_path)
+        _check_file(path, config)
+        read_vocabulary(path)  # llama.cpp ends the process on what this refuses
+        corpus = make_corpus(lines, open_tokenizer(path), room)
+        _keep(file, encode(corpus))
+    return _name_corpus(corpus, config.model), corpus
+
+
+def _hash_lines(lines: list[Line], gguf_sha256: Hash32) -> Hash32:
+    """Return the name under which a corpus is kept: its model, the version of the making, and its lines."""
+    texts = sorted(f"{line.question}\t{line.answer}\n" for line in lines)
+    return keccak256(b"PoAI kept corpus 1" + gguf_sha256 + "".join(texts).encode())
+
+
+def _name_corpus(corpus: Corpus, model: ModelManifest) -> ModelManifest:
+    return replace(model, corpus=True, questions_digest=compute_corpus_digest(corpus))
+
+
+def _read_corpus(file: Path, model: ModelManifest) -> Corpus | None:
+    """Return a kept corpus; None if it is not there, or damaged."""
+    try:
+        corpus = decode(Corpus, file.read_bytes())
+        check_corpus(corpus, _name_corpus(corpus, model))
+    except (OSError, SpecError):
+        return None
+    return corpus
+
+
+def _keep(file: Path, data: bytes) -> None:
+    """Write a file of the model folder, whole or not at all."""
+    part = file.with_name(f"{file.name}.part-{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(file)
+    except OSError as error:
+        message = f"{file.parent}: {error.strerror}; set POAI_MODEL_DIR to a folder that can be written"
+        raise NodeError(message) from error
+
+
+def _check_file(path: Path, config: Config) -> None:
+    """Refuse a file that is not the network's model."""
+    if sha256_file(path) != config.model.gguf_sha256:
+        raise ModelError(f"{path} is not this network's model (SHA-256 {config.model.gguf_sha256.hex()}): give another")
+
+
+def load_engine(name_or_path: str, config: Config, threads: int | None, gpu_layers: int = 0) -> Engine:
+    """Load a model's file into the engine of the network's profile, and make sure that it is the network's.
 
     Args:
         name_or_path: a pinned model's name or a path.
         config: the network.
-        threads: BLAS threads; None for the library's choice.
+        threads: CPU threads; None for the BLAS library's choice, or 1 in the profile llama.cpp.
+        gpu_layers: transformer blocks that llama.cpp runs on a GPU.
 
     Raises:
-        ModelError: the file is missing, damaged or another one.
+        ModelError: the file is missing, damaged or another one, or what the profile needs is not installed.
         Invalid: the model is outside the arithmetic, or `work/engine`: it is not the network's.
     """
     path = resolve_model(name_or_path)
-    if sha256_file(path) != config.model.gguf_sha256:
-        raise ModelError(f"{path} is not this network's model (SHA-256 {config.model.gguf_sha256.hex()}): give another")
-    engine = ExactEngine(read_gguf(path), threads)
+    engine, size = (_load_llama if config.profile == LLAMA_PROFILE else _load_exact)(path, config, threads, gpu_layers)
     check_engine(engine, config)
-    size = engine.architecture.vocabulary_size
     if size != config.model.vocabulary_size:
         raise ModelError(f"{path} has {size} tokens, the network file says {config.model.vocabulary_size}: correct it")
     return engine
+
+
+def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int) -> tuple[Engine, int]:
+    if gpu_layers > 0:
+        raise ModelError("this network's profile, w8a12, runs on the CPU only: leave --gpu-layers out")
+    _check_file(path, config)
+    engine = ExactEngine(read_gguf(path), threads)
+    return engine, engine.architecture.vocabulary_size
+
+
+def _load_llama(path: Path, config: Config, threads: int | None, gpu_layers: int) -> tuple[Engine, int]:
+    engine = LlamaEngine(path, config.model, LlamaSettings(threads=threads or 1, gpu_layers=gpu_layers))
+    return engine, engine.vocabulary_size

@@ -1,7 +1,8 @@
 """Networks by name or file: presets of the specification, and TOML files that hold a whole config.
 
 A network file is self-contained: every parameter and the whole model manifest, so that two people who use the same file
-are on the same network. `lexicon` in it names a pinned lexicon, or a JSON file beside it.
+are on the same network. `lexicon` in it names a pinned lexicon, or a JSON file beside it; a network whose questions
+come from a test corpus has `corpus` instead, the name of a file beside it.
 """
 
 import json
@@ -12,8 +13,10 @@ from typing import Any
 
 from poai_engine.lexicon_maker import format_lexicon
 from poai_engine.model_store import MANIFESTS
-from poai_spec.lexicon import Lexicon, check_lexicon, parse_lexicon, read_lexicon
-from poai_spec.notation import Target
+from poai_spec.corpus import Corpus, Questions, check_questions
+from poai_spec.encoding import decode, encode
+from poai_spec.lexicon import Lexicon, parse_lexicon, read_lexicon
+from poai_spec.notation import Malformed, Target
 from poai_spec.parameters import (
     PRESET_CHANGES,
     PRESET_MODELS,
@@ -27,10 +30,12 @@ from poai_spec.parameters import (
 )
 from poai_spec.quiz import check_longest_question
 from poaid.errors import NodeError
-from poaid.models import KnownModel, get_known_model, get_pinned_model
+from poaid.models import KnownModel, get_known_model, get_pinned_model, load_corpus, locate_model
 
 MAX_FILE_BYTES = 1 << 20
 """A network file has 2 KB and a lexicon 40 KB; an odd vocabulary makes them larger, but nothing this large."""
+MAX_CORPUS_BYTES = 64 << 20
+"""Of a corpus file: 1 KiB an item."""
 
 PINNED_LEXICONS = frozenset(MANIFESTS.values())
 LOCAL_MODEL = "smollm2-135m"
@@ -47,13 +52,13 @@ class Network:
     Attributes:
         name: for people: a preset's name or a file's stem.
         config: checked.
-        lexicon: the pieces' token ids; its digest is in the config.
-        lexicon_name: the pinned lexicon or file that it came from.
+        lexicon: the pieces' token ids, or the corpus that stands in their place; its digest is in the config.
+        lexicon_name: the pinned lexicon, file or folder that it came from.
     """
 
     name: str
     config: Config
-    lexicon: Lexicon
+    lexicon: Questions
     lexicon_name: str
 
 
@@ -73,16 +78,20 @@ def parse_target(text: str) -> Target:
     return target
 
 
-def get_network(name_or_file: str, model: str | None = None, target: Target | None = None) -> Network:
-    """Return a network by preset name or TOML file, with another model or target where one is given.
+def get_network(
+    name_or_file: str, model: str | None = None, target: Target | None = None, corpus: Path | None = None
+) -> Network:
+    """Return a network by preset name or TOML file, with another model, target or corpus where one is given.
 
     Args:
         name_or_file: `mainnet`, `testnet`, `minimal`, `local`, or the path of a network file.
         model: a model's name or path; None takes the network's own.
         target: replaces the initial target and raises the maximum to it, which makes it another network.
+        corpus: a folder of questions that replace the network's own, which makes it another network, too.
 
     Raises:
         NodeError: no such network, or a file that is none.
+        ModelError: the model is not at hand, or the corpus has bad lines.
         Invalid: the numbers break a bound, or the model or its lexicon do not fit them.
     """
     if name_or_file in PRESET_CHANGES:
@@ -91,7 +100,9 @@ def get_network(name_or_file: str, model: str | None = None, target: Target | No
     else:
         network = read_network(Path(name_or_file))
         if model is not None:
-            network = _with_model(network, get_known_model(model))
+            network = _with_model(network, get_known_model(model), keep_corpus=corpus is None)
+    if corpus is not None:
+        network = with_corpus(network, corpus, model)
     if target is not None:
         highest = max(target, network.config.max_target)
         network = replace(network, config=replace(network.config, initial_target=target, max_target=highest))
@@ -99,13 +110,13 @@ def get_network(name_or_file: str, model: str | None = None, target: Target | No
 
 
 def check_network(network: Network) -> Network:
-    """Apply the specification's checks of a config and its lexicon; return the network.
+    """Apply the specification's checks of a config and its lexicon or corpus; return the network.
 
     Raises:
-        Invalid: `parameters/...`, `lexicon/...`, `quiz/question-too-long`.
+        Invalid: `parameters/...`, `lexicon/...`, `corpus/...`, `quiz/question-too-long`.
     """
     check_config(network.config)
-    check_lexicon(network.lexicon, network.config.model)
+    check_questions(network.lexicon, network.config.model)
     check_longest_question(network.config, network.lexicon)
     return network
 
@@ -114,9 +125,31 @@ def _lexicon(known: KnownModel) -> tuple[Lexicon, str]:
     return known.lexicon, known.lexicon_name
 
 
-def _with_model(network: Network, known: KnownModel) -> Network:
+def _with_model(network: Network, known: KnownModel, *, keep_corpus: bool = False) -> Network:
+    if keep_corpus and network.config.model.corpus:
+        if known.manifest.gguf_sha256 == network.config.model.gguf_sha256:
+            return network
+        raise NodeError(
+            f"the corpus of {network.name} is tokenised for its own model: leave --model out, or give --test-corpus too"
+        )
     config = replace(network.config, model=known.manifest)
     return replace(network, config=config, lexicon=known.lexicon, lexicon_name=known.lexicon_name)
+
+
+def with_corpus(network: Network, folder: Path, model: str | None) -> Network:
+    """Return a network that takes its questions from a folder, unchecked.
+
+    Args:
+        network: its model and the length of its quizzes decide what the corpus may hold.
+        folder: of `*.txt` files.
+        model: where the network's model is, unless it is a pinned one.
+
+    Raises:
+        ModelError: the model is not at hand, or the corpus has bad lines.
+    """
+    manifest, corpus = load_corpus(folder, locate_model(model, network.config), network.config)
+    config = replace(network.config, model=manifest)
+    return replace(network, config=config, lexicon=corpus, lexicon_name=folder.absolute().name)
 
 
 def format_network(network: Network) -> str:
@@ -125,21 +158,25 @@ def format_network(network: Network) -> str:
     for key, value in asdict(network.config).items():
         if key != "model":
             lines.append(f"{key} = {_format_value(key, value)}")
-    lines += [f"lexicon = {json.dumps(network.lexicon_name, ensure_ascii=False)}", "", "[model]"]
+    source = "corpus" if network.config.model.corpus else "lexicon"
+    lines += [f"{source} = {json.dumps(network.lexicon_name, ensure_ascii=False)}", "", "[model]"]
     for key, value in asdict(network.config.model).items():
         lines.append(f"{key} = {_format_value(key, value)}")
     return "\n".join(lines) + "\n"
 
 
 def write_network(network: Network, path: Path) -> None:
-    """Write a network file, and beside it the lexicon of a model that is not pinned.
+    """Write a network file, and beside it the corpus, or the lexicon of a model that is not pinned.
 
     Raises:
         NodeError: the folder cannot be written.
     """
     lexicon_name = network.lexicon_name
     try:
-        if lexicon_name not in PINNED_LEXICONS:
+        if isinstance(network.lexicon, Corpus):
+            lexicon_name = f"{path.stem}.corpus.ssz"
+            path.with_name(lexicon_name).write_bytes(encode(network.lexicon))
+        elif lexicon_name not in PINNED_LEXICONS:
             lexicon_name = f"{path.stem}.lexicon.json"
             path.with_name(lexicon_name).write_text(format_lexicon(path.stem, network.lexicon), "utf-8")
         path.write_text(format_network(replace(network, lexicon_name=lexicon_name)), "utf-8")
@@ -172,12 +209,15 @@ def read_network(path: Path) -> Network:
         raise NodeError(f"no network {str(path)!r} ({error.strerror}): give a file or one of {presets}") from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, or nested too deep
         raise NodeError(f"{path} is not TOML: {error}") from error
-    lexicon_name, model = data.pop("lexicon", None), data.pop("model", None)
-    if not isinstance(lexicon_name, str) or not isinstance(model, dict):
-        raise NodeError(f'{path}: needs lexicon = "NAME or FILE" and a table [model]; make one with `poai network new`')
+    model, sources = data.pop("model", None), {key: data.pop(key) for key in ("lexicon", "corpus") if key in data}
+    source, name = next(iter(sources.items()), ("lexicon", None))
+    if len(sources) != 1 or not isinstance(name, str) or not isinstance(model, dict):
+        needs = 'lexicon = "NAME or FILE" (or corpus = "FILE") and a table [model]'
+        raise NodeError(f"{path}: needs {needs}; make one with `poai network new`")
     manifest = _parse(ModelManifest, model, f"{path}: [model]")
     config = _parse(Config, data | {"model": manifest}, str(path))
-    return Network(path.stem, config, _read_lexicon(lexicon_name, path), lexicon_name)
+    questions = _read_corpus(name, path) if source == "corpus" else _read_lexicon(name, path)
+    return Network(path.stem, config, questions, name)
 
 
 def _parse(kind: type, data: dict[str, Any], where: str) -> Any:
@@ -231,7 +271,7 @@ def _hash(text: str) -> bytes:
 def _read_lexicon(name: str, network_file: Path) -> Lexicon:
     if name in PINNED_LEXICONS:
         return read_lexicon(name)
-    if Path(name).name != name or not name.isprintable():
+    if not _is_file_name(name):
         raise NodeError(f"{network_file}: lexicon = {name!r} is neither a pinned one nor the name of a file beside it")
     path = network_file.parent / name
     try:
@@ -240,9 +280,25 @@ def _read_lexicon(name: str, network_file: Path) -> Lexicon:
         raise NodeError(f"{network_file}: its lexicon {path} cannot be read: {error.strerror}") from error
 
 
-def _read_small(path: Path) -> bytes:
+def _read_corpus(name: str, network_file: Path) -> Corpus:
+    if not _is_file_name(name):
+        raise NodeError(f"{network_file}: corpus = {name!r} is not the name of a file beside it")
+    path = network_file.parent / name
+    try:
+        return decode(Corpus, _read_small(path, MAX_CORPUS_BYTES))
+    except OSError as error:
+        raise NodeError(f"{network_file}: its corpus {path} cannot be read: {error.strerror}") from error
+    except Malformed as error:
+        raise NodeError(f"{path} is no corpus: make it anew with `poai network new --test-corpus`") from error
+
+
+def _is_file_name(name: str) -> bool:
+    return Path(name).name == name and name.isprintable()
+
+
+def _read_small(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise NodeError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is no network or lexicon")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise NodeError(f"{path} is larger than {limit} bytes: that is no network, lexicon or corpus")
     return data

@@ -1,8 +1,8 @@
 """The data directory: one SQLite database, one writer.
 
 Everything that a node needs to go on, and that `poaid verify` needs to check it, lies in `chain.sqlite3`: the network's
-config and lexicon, the blocks as they are encoded, and the accounts. One transaction a block, synced before it counts,
-so a process killed at any instant leaves the last acknowledged block and its state together.
+config and lexicon or corpus, the blocks as they are encoded, and the accounts. One transaction a block, synced before
+it counts, so a process killed at any instant leaves the last acknowledged block and its state together.
 """
 
 import sqlite3
@@ -15,6 +15,7 @@ import rlp
 
 from poai_engine.lexicon_maker import format_lexicon
 from poai_spec.containers import Block, compute_block_hash
+from poai_spec.corpus import Corpus, Questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import parse_lexicon
 from poai_spec.notation import Address, Hash32, Height, SpecError
@@ -127,7 +128,7 @@ class Store:
         if found != wanted:
             raise NodeError(
                 f"{self.path.parent} belongs to network {found.hex()[:8]}, this is {wanted.hex()[:8]}: "
-                "give another --data-dir, or the --network, --model and --target that it was made with"
+                "give another --data-dir, or the --network, --model, --target and --test-corpus that it was made with"
             )
 
     def _initialise(self, network: Network, model: str) -> None:
@@ -135,7 +136,7 @@ class Store:
             "schema_version": str(SCHEMA_VERSION).encode(),
             "network_name": network.name.encode(),
             "config": encode(network.config),
-            "lexicon": format_lexicon(network.lexicon_name, network.lexicon).encode(),
+            **_encode_questions(network.lexicon, network.lexicon_name),
             "lexicon_name": network.lexicon_name.encode(),
             "model": model.encode(),
         }
@@ -175,10 +176,15 @@ class Store:
         """
         name, lexicon_name = self.read_text("network_name"), self.read_text("lexicon_name")
         try:
-            config, lexicon = decode(Config, self.read_meta("config")), parse_lexicon(self.read_meta("lexicon"))
-            return check_network(Network(name, config, lexicon, lexicon_name))
+            config = decode(Config, self.read_meta("config"))
+            return check_network(Network(name, config, self._read_questions(config), lexicon_name))
         except SpecError as error:
             raise NodeError(f"{self.path}: the stored network is damaged: {error}; restore a copy") from error
+
+    def _read_questions(self, config: Config) -> Questions:
+        if config.model.corpus:
+            return decode(Corpus, self.read_meta("corpus"))
+        return parse_lexicon(self.read_meta("lexicon"))
 
     def read_height(self) -> Height:
         """Return the height of the last block; 0 when there is only genesis, which is not stored."""
@@ -222,6 +228,12 @@ class Store:
     def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with _one_line(self.path):
             return self._connection.execute(sql, values).fetchall()
+
+
+def _encode_questions(questions: Questions, name: str) -> dict[str, bytes]:
+    if isinstance(questions, Corpus):
+        return {"corpus": encode(questions)}
+    return {"lexicon": format_lexicon(name, questions).encode()}
 
 
 def _no_chain(path: Path) -> str:

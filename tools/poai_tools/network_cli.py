@@ -1,6 +1,7 @@
 """`poai network`: make and show network files."""
 
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,11 +9,18 @@ import typer
 
 from poai_spec.parameters import MAX_FUTURE_SHARE, MAX_QUIZ_TOKENS, Config, compute_network_id
 from poaid.errors import NodeError
-from poaid.networks import check_network, format_network, get_network, parse_target, write_network
+from poaid.networks import check_network, format_network, get_network, parse_target, with_corpus, write_network
 
 app = typer.Typer(help="Make and show networks.", no_args_is_help=True)
 
 UINT64 = 2**64 - 1  # what the encoding of a config holds
+
+
+class Profile(StrEnum):
+    """The arithmetics."""
+
+    w8a12 = "w8a12"
+    llama_cpp = "llama.cpp"
 
 
 @app.command()
@@ -21,6 +29,12 @@ def new(
     base: Annotated[str, typer.Option("--from", help="Preset or network file to begin with.")] = "testnet",
     model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
     target: Annotated[str | None, typer.Option(help="Initial target: 1..1000 thousandths, or 0x...")] = None,
+    profile: Annotated[
+        Profile | None, typer.Option(help="How logits are computed; llama.cpp is for equal machines only.")
+    ] = None,
+    test_corpus: Annotated[
+        Path | None, typer.Option(help="Folder of *.txt files, a line question<TAB>answer each: the quizzes' source.")
+    ] = None,
     epoch_blocks: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Blocks in an epoch.")] = None,
     retarget_blocks: Annotated[
         int | None, typer.Option(min=1, max=UINT64, help="Blocks in a difficulty period.")
@@ -49,6 +63,7 @@ def new(
         raise NodeError(f"{output} exists: give another name, or --force to overwrite it")
     network = get_network(base, model, parse_target(target) if target is not None else None)
     changes: dict[str, Any] = {
+        "profile": profile.value.encode() if profile is not None else None,
         "epoch_blocks": epoch_blocks,
         "retarget_blocks": retarget_blocks,
         "spacing": spacing,
@@ -61,7 +76,10 @@ def new(
     config = replace(network.config, **{key: value for key, value in changes.items() if value is not None})
     if max_future is None:
         config = replace(config, max_future=min(config.max_future, _largest_max_future(config)))
-    network = check_network(replace(network, config=config))
+    network = replace(network, config=config)
+    if test_corpus is not None:
+        network = with_corpus(network, test_corpus, model)
+    check_network(network)
     write_network(network, output)
     print(f"{output}: network {compute_network_id(config).hex()}")
 

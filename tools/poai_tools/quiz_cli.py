@@ -1,6 +1,7 @@
 """`poai quiz`: show a quiz, and what the model makes of it."""
 
 import secrets
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poai_engine.gguf_file import read_vocabulary
+from poai_engine.corpus_maker import get_text
+from poai_engine.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.model_store import resolve_model
 from poai_spec.engine import Evaluation
 from poai_spec.loss import compute_l_hat, compute_trace_digest
@@ -39,26 +41,35 @@ def show_quiz(
     network: Annotated[str, typer.Option(help="Preset or network file: the shape of the quiz.")] = "local",
     model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
     seed: Annotated[str | None, typer.Option(help="Quiz seed, hexadecimal.  [default: random]")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.  [default: all]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads.  [default: all; profile llama.cpp: 1]")
+    ] = None,
+    gpu_layers: Annotated[int, typer.Option(min=0, help="Blocks that run on a GPU (profile llama.cpp).")] = 0,
+    test_corpus: Annotated[
+        Path | None, typer.Option(help="Folder of *.txt files, a line question<TAB>answer each: the quizzes' source.")
+    ] = None,
 ) -> None:
     """Show a quiz: questions, answers, tokens, the model's loss on each scored token, loss, digest and l_hat."""
-    net, quiz_seed, console = get_network(network, model), parse_seed(seed), Console()
+    net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
     quiz = generate_quiz(quiz_seed, net.config, net.lexicon)
     source = locate_model(model, net.config)
     with Console(stderr=True).status(f"loading the model {source}"):
-        engine = load_engine(source, net.config, threads)
+        engine = load_engine(source, net.config, threads, gpu_layers)
     evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
-    texts = [text.decode("utf-8", "replace") for text in read_vocabulary(resolve_model(source)).tokens]
+    vocabulary = read_vocabulary(resolve_model(source))
+    texts = [text.decode("utf-8", "replace") for text in vocabulary.tokens]
     console.print(f"[bold]quiz[/] {get_quiz_name(quiz.salt)}   [dim]seed 0x{quiz_seed.hex()}[/]", soft_wrap=True)
-    console.print(_describe_questions(quiz), soft_wrap=True)
+    console.print(_describe_questions(quiz, vocabulary), soft_wrap=True)
     console.print(_describe_tokens(quiz, evaluation, texts))
     console.print(_describe_result(quiz, evaluation, net), soft_wrap=True)
 
 
-def _describe_questions(quiz: Quiz) -> Text:
+def _describe_questions(quiz: Quiz, vocabulary: Vocabulary) -> Text:
+    lines = [("".join(question.prompt), "".join(question.answer)) for question in quiz.questions]
+    lines += [(get_text(vocabulary, item.prompt), get_text(vocabulary, item.answer)) for item in quiz.items]
     out = Text()
-    for question in quiz.questions:
-        out.append("  " + "".join(question.prompt)).append("".join(question.answer), "bold green").append("\n")
+    for prompt, answer in lines:
+        out.append("  " + prompt).append(answer, "bold green").append("\n")
     return out
 
 
