@@ -2,6 +2,7 @@
 
 import { invalid } from "./bytes.js";
 import { computeCoreHash } from "./containers.js";
+import { computeLongestItem } from "./corpus.js";
 import { Drbg } from "./drbg.js";
 import { taggedHash } from "./keccak.js";
 import { getTokens } from "./lexicon.js";
@@ -29,8 +30,18 @@ export function drawSalt(drbg, count, model) {
   return salt;
 }
 
-/** The quiz of a seed: {seed, tokens, scored, salt, questions}. */
-export function generateQuiz(quizSeed, config, lexicon) {
+/** [question, tokens of its prompt, of its answer, of the line's end], from a lexicon (a Map) or a corpus. */
+function drawQuestion(drbg, source) {
+  if (source instanceof Map) {
+    const question = generateQuestion(drbg);
+    return [question, getTokens(source, question.prompt), getTokens(source, question.answer), source.get("\n")];
+  }
+  const item = drbg.choice(source.items);
+  return [item, item.prompt, item.answer, source.line_end];
+}
+
+/** The quiz of a seed: {seed, tokens, scored, salt, questions}; the questions are items if the source is a corpus. */
+export function generateQuiz(quizSeed, config, source) {
   const drbg = new Drbg(quizSeed);
   const quizTokens = Number(config.quiz_tokens);
   const salt = drawSalt(drbg, Number(config.salt_tokens), config.model);
@@ -38,14 +49,11 @@ export function generateQuiz(quizSeed, config, lexicon) {
   const questions = [];
   const answers = [];
   while (tokens.length < quizTokens) {
-    const question = generateQuestion(drbg);
+    const [question, prompt, answer, lineEnd] = drawQuestion(drbg, source);
     questions.push(question);
-    tokens.push(...getTokens(lexicon, question.prompt));
-    for (const token of getTokens(lexicon, question.answer)) {
-      answers.push(tokens.length);
-      tokens.push(token);
-    }
-    tokens.push(...lexicon.get("\n"));
+    tokens.push(...prompt);
+    answer.forEach((_, i) => answers.push(tokens.length + i));
+    tokens.push(...answer, ...lineEnd);
   }
   const scored = selectScored(answers, config);
   return { seed: quizSeed, tokens: tokens.slice(0, quizTokens), scored, salt, questions };
@@ -55,16 +63,15 @@ export function generateQuiz(quizSeed, config, lexicon) {
 export function selectScored(answers, config) {
   const quizTokens = Number(config.quiz_tokens);
   const count = Number(config.scored_tokens);
-  const ascending = answers.filter((position) => position < quizTokens).sort((a, b) => a - b);
-  const scored = new Set(ascending.slice(0, count));
+  const scored = new Set(answers.slice(0, count).filter((position) => position < quizTokens));
   for (let position = quizTokens - 1; position >= 0 && scored.size < count; position--) scored.add(position);
   return [...scored].sort((a, b) => a - b);
 }
 
 /** Refuse a network whose longest question is longer than what BOS and salt leave of a quiz. */
-export function checkLongestQuestion(config, lexicon) {
+export function checkLongestQuestion(config, source) {
   const room = Number(config.quiz_tokens) - Number(config.salt_tokens) - (config.model.add_bos ? 1 : 0);
-  const longest = computeLongestQuestion(lexicon);
+  const longest = source instanceof Map ? computeLongestQuestion(source) : computeLongestItem(source);
   if (longest > room) throw invalid("quiz/question-too-long", `${longest} tokens, room for ${room}`);
 }
 

@@ -3,7 +3,7 @@
 // An engine is {profile, integer_model_root, layer_count, steps(tokens, scored)}; `steps` yields trace entries and the
 // evaluation {nlls, trace, loss} last.
 
-import { bytesEqual, invalid, malformed, toHex } from "./bytes.js";
+import { bytesEqual, invalid, malformed, toHex, utf8 } from "./bytes.js";
 import { computeBlockHash } from "./containers.js";
 import { computeEpochKey, getEpoch, getSeedHeight } from "./epoch.js";
 import { computeLHat, computeTraceDigest, isBelowTarget } from "./loss.js";
@@ -32,12 +32,20 @@ export function checkLHat(header, chain, config) {
   if (!isBelowTarget(lHat, header.core.target)) throw invalid("work/l-hat", `0x${lHat.toString(16)}`);
 }
 
-/** Refuse a trace list that the header does not commit to, or that no model of L layers can have. */
+const LLAMA_PROFILE = utf8("llama.cpp");
+const LLAMA_TRACE_ENTRIES = 1n;
+
+/** The number of trace entries of a block, as a BigInt. */
+export function getTraceLength({ profile, model }) {
+  return bytesEqual(profile, LLAMA_PROFILE) ? LLAMA_TRACE_ENTRIES : model.layer_count + 1n;
+}
+
+/** Refuse a trace list that the header does not commit to, or of another length than the network's. */
 export function checkTrace(block, config) {
   if (!bytesEqual(computeTraceDigest(block.trace), block.header.trace_digest)) {
     throw malformed("work/trace-digest", "the trace hashes to another digest");
   }
-  if (BigInt(block.trace.length) !== config.model.layer_count + 1n) {
+  if (BigInt(block.trace.length) !== getTraceLength(config)) {
     throw invalid("work/trace-length", `${block.trace.length} entries`);
   }
 }

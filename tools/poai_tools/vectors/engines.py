@@ -11,8 +11,9 @@ from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
 from poai_spec.block import Judge
+from poai_spec.corpus import check_questions
 from poai_spec.engine import Engine
-from poai_spec.lexicon import Lexicon, check_lexicon, read_lexicon
+from poai_spec.lexicon import Lexicon, read_lexicon
 from poai_spec.notation import Invalid
 from poai_spec.parameters import Config, read_manifest
 from poai_spec.weights import GgufFile
@@ -91,7 +92,7 @@ def get_judge(config: Config, lexicon: str, model: str) -> Judge:
     """
     judge = Judge(config, get_lexicon(lexicon), get_engine(model))
     try:
-        check_lexicon(judge.lexicon, config.model)
+        check_questions(judge.lexicon, config.model)
         check_engine(judge.engine, config)
     except Invalid as error:
         raise KindError(f"config: {error}") from error

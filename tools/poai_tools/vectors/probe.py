@@ -1,4 +1,4 @@
-"""The exact engine with a probe: the same pass, every intermediate value kept, to be compared with `steps`."""
+"""The array engine with a probe: the same pass, every intermediate value kept, to be compared with `steps`."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poai_engine.decode import Ints
-from poai_engine.exact import ExactEngine, quantise_rows
+from poai_engine.array_engine import ArrayEngine, quantise_rows
 from poai_spec.engine import Evaluation
 from poai_spec.inference import ACTIVATION_Q
 from poai_tools.vectors.steps import Step
@@ -14,8 +14,8 @@ from poai_tools.vectors.steps import Step
 _LINEAR = {"ffn_gate": "gate", "ffn_up": "up"}
 
 
-class ProbedEngine(ExactEngine):
-    """An exact engine that can show its intermediate values; an ordinary one while `observe` does not run."""
+class ProbedEngine(ArrayEngine):
+    """An array engine that can show its intermediate values; an ordinary one while `observe` does not run."""
 
     _steps: list[Step] | None = None
     _layer = 0

@@ -1,13 +1,15 @@
-// The suites drbg, epoch, lexicon, quiz, fixed_point, loss, difficulty and economics.
+// The suites drbg, epoch, lexicon, quiz, fixed_point, loss, llama_profile, difficulty, economics and corpus.
 
 import { concat, fromHex, toHex, utf8 } from "../bytes.js";
 import { HeaderCore, ModelManifest, TokenRange } from "../containers.js";
+import * as corpora from "../corpus.js";
 import { Drbg } from "../drbg.js";
 import * as difficulty from "../difficulty.js";
 import * as economics from "../economics.js";
 import * as epoch from "../epoch.js";
 import * as fixedPoint from "../fixed_point.js";
 import * as lexicon from "../lexicon.js";
+import * as llamaProfile from "../llama_profile.js";
 import * as loss from "../loss.js";
 import { readLexicon } from "../models.js";
 import * as questions from "../questions.js";
@@ -181,5 +183,37 @@ export const QUIZ = {
     const config = { ...input, model: { add_bos: input.add_bos } };
     quiz.checkLongestQuestion(config, readLexicon(input.lexicon));
     return { longest: questions.computeLongestQuestion(readLexicon(input.lexicon)) };
+  },
+};
+
+export const CORPUS = {
+  compute_corpus_digest: ({ corpus }) => ({
+    digest: toHex(corpora.computeCorpusDigest(corpora.decodeCorpus(fromHex(corpus)))),
+  }),
+  check_questions({ source, model_manifest }) {
+    const isCorpus = "corpus" in source;
+    const questionsOf = isCorpus ? corpora.decodeCorpus(fromHex(source.corpus)) : readLexicon(source.lexicon);
+    corpora.checkQuestions(questionsOf, ModelManifest.fromJson(model_manifest));
+    return {};
+  },
+  generate_quiz(input) {
+    const config = { ...input, model: ModelManifest.fromJson(input.model_manifest) };
+    const corpus = corpora.decodeCorpus(fromHex(input.corpus));
+    const made = quiz.generateQuiz(fromHex(input.quiz_seed), config, corpus);
+    return { tokens: made.tokens, scored: made.scored, salt: made.salt, items: made.questions };
+  },
+  check_longest_question(input) {
+    const corpus = corpora.decodeCorpus(fromHex(input.corpus));
+    quiz.checkLongestQuestion({ ...input, model: { add_bos: input.add_bos } }, corpus);
+    return { longest: corpora.computeLongestItem(corpus) };
+  },
+};
+
+export const LLAMA_PROFILE = {
+  round_logit: ({ bits }) => ({ logits: bits.map(llamaProfile.roundLogit) }),
+  compute_logits_entry: ({ rows }) => ({ entry: toHex(llamaProfile.computeLogitsEntry(rows.map(fromHex))) }),
+  score_logits({ rows, targets }) {
+    const scored = llamaProfile.scoreLogits(rows.map(fromHex), targets);
+    return { nlls: texts(scored.nlls), loss: String(scored.loss), trace: scored.trace.map(toHex) };
   },
 };

@@ -1,7 +1,7 @@
 // The suites ssz, state, parameters, header, block, fork_choice and chain.
 
 import * as blocks from "../block.js";
-import { SpecError, fromHex, toHex } from "../bytes.js";
+import { SpecError, fromHex, toHex, utf8 } from "../bytes.js";
 import * as containers from "../containers.js";
 import { Block, Config, Header, HeaderCore, ModelManifest, TokenRange } from "../containers.js";
 import * as forkChoice from "../fork_choice.js";
@@ -126,8 +126,13 @@ export const BLOCK = {
     return { block: Block.toJson(block), hash: blockHash(block.header) };
   },
   check_contents({ block, layer_count }) {
-    blocks.checkContents(Block.fromJson(block), { model: { layer_count: BigInt(layer_count) } });
+    const config = { profile: utf8("w8a12"), model: { layer_count: BigInt(layer_count) } };
+    blocks.checkContents(Block.fromJson(block), config);
     return {};
+  },
+  get_trace_length({ profile, layer_count }) {
+    const config = { profile: utf8(profile), model: { layer_count: BigInt(layer_count) } };
+    return { entries: Number(work.getTraceLength(config)) };
   },
   check_engine({ config, model }) {
     work.checkEngine(demandEngine(model), Config.fromJson(config));

@@ -1,7 +1,18 @@
 // The functions that the vectors call, by `suite/function`: each takes the input of a case and returns its output. The
 // modules of this folder only change the JSON form of values; the rules are one folder up.
 
-import { DIFFICULTY, DRBG, ECONOMICS, EPOCH, FIXED_POINT, LEXICON, LOSS, QUIZ } from "./basics.js";
+import {
+  CORPUS,
+  DIFFICULTY,
+  DRBG,
+  ECONOMICS,
+  EPOCH,
+  FIXED_POINT,
+  LEXICON,
+  LLAMA_PROFILE,
+  LOSS,
+  QUIZ,
+} from "./basics.js";
 import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, SSZ, STATE } from "./chain.js";
 import { INFERENCE, WEIGHTS } from "./models.js";
 
@@ -14,11 +25,13 @@ const SUITES = {
   weights: WEIGHTS,
   inference: INFERENCE,
   loss: LOSS,
+  llama_profile: LLAMA_PROFILE,
   difficulty: DIFFICULTY,
   economics: ECONOMICS,
   ssz: SSZ,
   state: STATE,
   parameters: PARAMETERS,
+  corpus: CORPUS,
   header: HEADER,
   block: BLOCK,
   fork_choice: FORK_CHOICE,

@@ -11,12 +11,12 @@ from poai_spec.containers import Block, Body, compute_block_hash, compute_body_r
 from poai_spec.loss import compute_trace_digest
 from poai_spec.parameters import get_preset
 from poai_spec.state import EMPTY_TRIE_ROOT
-from poai_spec.work import check_engine
+from poai_spec.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.chains import Alteration, Branch, Trace, seal_block
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, STORED, get_engine, get_judge
-from poai_tools.vectors.kinds import HASH32, UINT64, Array, Integer, Record, Text
+from poai_tools.vectors.kinds import HASH32, UINT32, UINT64, Array, Integer, Record, Text
 from poai_tools.vectors.network import LEXICON, MODEL, make_network, require_config
 from poai_tools.vectors.records import BALANCES, BLOCK, CONFIG, HEADER, list_accounts, read_state
 from poai_tools.vectors.registry import Function, register
@@ -34,6 +34,11 @@ def _check_contents(i: Mapping[str, Any]) -> dict[str, Any]:
     config = make_network()
     check_contents(i["block"], replace(config, model=replace(config.model, layer_count=i["layer_count"])))
     return {}
+
+
+def _get_trace_length(i: Mapping[str, Any]) -> dict[str, Any]:
+    config = replace(make_network(), profile=i["profile"].encode("ascii"))
+    return {"entries": get_trace_length(replace(config, model=replace(config.model, layer_count=i["layer_count"])))}
 
 
 def _check_engine(i: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +74,17 @@ CHECK_CONTENTS = register(
         input=Record({"block": BLOCK, "layer_count": Integer(1, 256)}),
         output=Record({}),
         run=_check_contents,
+    )
+)
+GET_TRACE_LENGTH = register(
+    Function(
+        suite="block",
+        name="get_trace_length",
+        page="work",
+        summary="the number of trace entries of a network's blocks",
+        input=Record({"profile": Text(("w8a12", "llama.cpp")), "layer_count": Integer(1, 256)}),
+        output=Record({"entries": UINT32}),
+        run=_get_trace_length,
     )
 )
 CHECK_ENGINE = register(
@@ -217,7 +233,7 @@ def _build(draft: Draft, parent: int = 8, stamp: int = 5001) -> dict[str, Any]:
 
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
-    return [_genesis(), _contents(), _engine(), _block()]
+    return [_genesis(), _contents(), _trace_length(), _engine(), _block()]
 
 
 def _genesis() -> CaseFile:
@@ -264,6 +280,15 @@ def _contents() -> CaseFile:
     for name, values in pairs:
         cases.append(make_negative(CHECK_CONTENTS, base, name, "the first counts", values, ("two-rules",)))
     return CaseFile(CHECK_CONTENTS, "A block of check_block, changed.", tuple(cases), TWO)
+
+
+def _trace_length() -> CaseFile:
+    cases = [
+        Case(f"{slug}-{n}", f"{n} layers", {"profile": profile, "layer_count": n})
+        for slug, profile in (("w8a12", "w8a12"), ("llama", "llama.cpp"))
+        for n in (1, 3, 256)
+    ]
+    return CaseFile(GET_TRACE_LENGTH, "Chosen by hand.", tuple(cases))
 
 
 def _engine() -> CaseFile:
