@@ -183,6 +183,7 @@ def compute_lexicon_digest(lexicon: Lexicon) -> Hash32:
 LEXICON_FORMAT = 1
 MAX_NESTING = 16
 JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+PLAIN_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 # ### `parse_lexicon`
@@ -224,7 +225,7 @@ def decode_json_text(data: bytes) -> str:
     """
     text = data.decode("utf-8")
     steps = ((c in "[{") - (c in "]}") for c in JSON_STRING.sub("", text))
-    if max(accumulate(steps), default=0) > MAX_NESTING:
+    if any(depth > MAX_NESTING for depth in accumulate(steps)):
         raise ValueError(f"nested more than {MAX_NESTING} deep")
     value = json.loads(text, object_pairs_hook=list, parse_int=str, parse_constant=int)  # int("NaN") is a ValueError
     json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -236,7 +237,7 @@ def decode_json_text(data: bytes) -> str:
 
 def read_number(text: str) -> int | None:
     """Return a number written in one to ten digits and nothing else; None, which no rule accepts, for another one."""
-    return int(text) if text.isdigit() and len(text) <= 10 else None
+    return int(text) if PLAIN_NUMBER.fullmatch(text) else None
 
 
 # ### `refuse_duplicates`

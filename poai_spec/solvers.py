@@ -11,10 +11,13 @@
 
 import re
 from collections.abc import Callable, Sequence
-from itertools import permutations
+from itertools import compress, permutations, product
+from typing import TypeVar
 
 from poai_spec.lexicon import CATEGORIES, CYCLES, DAYS, LETTERS, MONTHS, SCALES, SERIES
 from poai_spec.notation import Invalid
+
+T = TypeVar("T")
 
 
 # ## Numbers
@@ -71,8 +74,8 @@ def solve_ordering(prompt: str) -> set[str]:
 
 # ### `solve_syllogism`
 
-# A Venn diagram of three classes has seven regions inside; a model says which of them have members. There are 127 models
-# with any members, and each sentence is true or false in each of them.
+# A Venn diagram of three classes has seven regions inside; a model says which of them have members. There are 128 models,
+# and each sentence is true or false in each of them.
 
 
 def solve_syllogism(prompt: str) -> set[str]:
@@ -81,14 +84,22 @@ def solve_syllogism(prompt: str) -> set[str]:
     question = re.findall(r"Are (all|any) (\w+) (not )?(\w+)\?", prompt)[0]
     classes = sorted({word for _, a, b in premises for word in (a, b)} | {question[1], question[3]})
     answers = set()
-    for model in range(1, 2**7):
-        regions = [{word for i, word in enumerate(classes) if region >> i & 1} for region in range(1, 8)]
-        inhabited = [region for i, region in enumerate(regions) if model >> i & 1]
+    if len(classes) > 3:
+        return answers
+    for inhabited in get_subsets([set(region) for region in get_subsets(classes) if region]):
         if all(any(word in region for region in inhabited) for word in classes) and all(
             is_true(quantifier, a, b, inhabited) for quantifier, a, b in premises
         ):
             answers.add("yes" if is_concluded(question, inhabited) else "no")
     return answers
+
+
+# ### `get_subsets`
+
+
+def get_subsets(items: Sequence[T]) -> list[list[T]]:
+    """Return every choice of some of the items, from none of them to all."""
+    return [list(compress(items, chosen)) for chosen in product((False, True), repeat=len(items))]
 
 
 # ### `is_true`
@@ -153,8 +164,9 @@ def solve_step(number: str, unit: str, direction: str, start: str) -> set[str]:
 
 def solve_word_list(*given: str) -> set[str]:
     """Return what follows the three words wherever they stand in a row in a known list."""
-    rows = [*SERIES, *(cycle + cycle[:3] for cycle in CYCLES)]
-    return {row[i + 3] for row in rows for i in range(len(row) - 3) if row[i : i + 3] == given}
+    count = len(given)
+    rows = [*SERIES, *(cycle + cycle[:count] for cycle in CYCLES)]
+    return {row[i + count] for row in rows for i in range(len(row) - count) if row[i : i + count] == given}
 
 
 # ## One question

@@ -149,7 +149,7 @@ def nibbles(data: bytes) -> list[int]:
 def fifth_bits(data: bytes) -> list[int]:
     """Return the 32 bits of 4 bytes, lowest first, each as 0 or 16: the fifth bit of Q5_0 and Q5_1."""
     word = int.from_bytes(data, "little")
-    return [(word >> j & 1) << 4 for j in range(32)]
+    return [(word >> j & 1) << 4 for j in range(8 * len(data))]
 
 
 # ### `decode_q4_0`
@@ -158,7 +158,7 @@ def fifth_bits(data: bytes) -> list[int]:
 def decode_q4_0(block: bytes) -> list[int]:
     """d[2] q[16]: w = d * (q - 8)."""
     d = read_f16(block[0:2])
-    return [d * (q - 8) for q in nibbles(block[2:18])]
+    return [d * (q - 8) for q in nibbles(block[2:])]
 
 
 # ### `decode_q4_1`
@@ -167,7 +167,7 @@ def decode_q4_0(block: bytes) -> list[int]:
 def decode_q4_1(block: bytes) -> list[int]:
     """d[2] m[2] q[16]: w = d * q + m."""
     d, m = read_f16(block[0:2]), read_f16(block[2:4])
-    return [d * q + m for q in nibbles(block[4:20])]
+    return [d * q + m for q in nibbles(block[4:])]
 
 
 # ### `decode_q5_0`
@@ -176,7 +176,7 @@ def decode_q4_1(block: bytes) -> list[int]:
 def decode_q5_0(block: bytes) -> list[int]:
     """d[2] high[4] q[16]: w = d * (q + high - 16)."""
     d, high = read_f16(block[0:2]), fifth_bits(block[2:6])
-    return [d * (q + h - 16) for q, h in zip(nibbles(block[6:22]), high, strict=True)]
+    return [d * (q + h - 16) for q, h in zip(nibbles(block[6:]), high, strict=True)]
 
 
 # ### `decode_q5_1`
@@ -185,7 +185,7 @@ def decode_q5_0(block: bytes) -> list[int]:
 def decode_q5_1(block: bytes) -> list[int]:
     """d[2] m[2] high[4] q[16]: w = d * (q + high) + m."""
     d, m, high = read_f16(block[0:2]), read_f16(block[2:4]), fifth_bits(block[4:8])
-    return [d * (q + h) + m for q, h in zip(nibbles(block[8:24]), high, strict=True)]
+    return [d * (q + h) + m for q, h in zip(nibbles(block[8:]), high, strict=True)]
 
 
 # ### `decode_q8_0`
@@ -194,7 +194,7 @@ def decode_q5_1(block: bytes) -> list[int]:
 def decode_q8_0(block: bytes) -> list[int]:
     """d[2] q[32], q signed: w = d * q."""
     d = read_f16(block[0:2])
-    return [d * (q - 256 if q > 127 else q) for q in block[2:34]]
+    return [d * (q - 256 if q > 127 else q) for q in block[2:]]
 
 
 # ### `unpack_k_scales`
@@ -202,11 +202,9 @@ def decode_q8_0(block: bytes) -> list[int]:
 
 def unpack_k_scales(packed: bytes) -> list[tuple[int, int]]:
     """Return the 8 pairs (scale, minimum), 6 bits each, that Q4_K and Q5_K pack into 12 bytes."""
-    low = [(packed[j] & 63, packed[j + 4] & 63) for j in range(4)]
-    high = [
-        ((packed[j + 8] & 15) | (packed[j] >> 6 << 4), (packed[j + 8] >> 4) | (packed[j + 4] >> 6 << 4))
-        for j in range(4)
-    ]
+    columns = list(zip(packed[:4], packed[4:8], packed[8:], strict=True))
+    low = [(scale & 63, minimum & 63) for scale, minimum, _ in columns]
+    high = [((rest & 15) | (scale >> 6 << 4), (rest >> 4) | (minimum >> 6 << 4)) for scale, minimum, rest in columns]
     return low + high
 
 
@@ -247,9 +245,9 @@ def decode_q5_k(block: bytes) -> list[int]:
 
 def decode_q6_k(block: bytes) -> list[int]:
     """low[128] high[64] scales[16] d[2], scales signed: w = d * scale * (q - 32)."""
-    d, values = read_f16(block[208:210]), []
+    d, values = read_f16(block[208:]), []
     for half in range(2):
-        low, high = block[64 * half : 64 * half + 64], block[128 + 32 * half : 160 + 32 * half]
+        low, high = block[64 * half :], block[128 + 32 * half :]
         for t in range(4):
             for i in range(32):
                 scale = block[192 + 8 * half + 2 * t + i // 16]

@@ -10,7 +10,8 @@ Every place on every page where an operator applies gives mutants:
 
 `python -m poai_tools.mutants` draws a sample by a pinned seed and runs the committed cases against each in a process of
 its own whose first package folder holds the mutant; those of the mutated page come first, and the first failure ends
-the run. Left alone are assertions and texts of error messages, which no client has to share, and pages without rules.
+the run. Left alone are assertions and texts of error messages, which no client has to share, pages without rules, and
+`MemoEngine`, which changes what a replay costs but no result.
 
 A mutant is caught by a case that fails, by an exception that is no rejection, or by taking much longer than the
 specification itself.
@@ -48,6 +49,8 @@ WANTED = 0.95
 PATIENCE = 4.0
 """A run that takes so many times as long as the specification's is ended."""
 WITHOUT_RULES = ("__init__", "walkthrough", "engine")
+WITHOUT_EFFECT = ("MemoEngine",)
+"""Classes that only save work."""
 OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt,
     ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -121,7 +124,8 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """Yield the nodes whose change would change a rule."""
     yield node
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.Assert | ast.JoinedStr):
+        skipped = isinstance(child, ast.ClassDef) and child.name in WITHOUT_EFFECT
+        if not skipped and not isinstance(child, ast.Assert | ast.JoinedStr):
             yield from _walk(child)
 
 
