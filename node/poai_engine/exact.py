@@ -1,75 +1,84 @@
-"""The exact engine: the page `inference` in NumPy, equal to it bit for bit and some thousand times faster.
+"""The exact engine: the page `inference` in compiled integer loops, equal to it bit for bit.
 
-Large products run as float32 BLAS calls within the bound that makes them exact (`products`); attention runs in float64,
-where its sums stay below 2^53; everything else is int64. Rows of all sequences of a batch go through the linear maps
-together. Head rows are computed only where a token is scored.
+The rows of all sequences of a chunk lie side by side; sequences may differ in length. A chunk is as many sequences as
+fit `CHUNK_ROWS`, so scratch memory does not grow with the batch. Threads run chunks of their own where there are
+enough, and share the rows of one chunk otherwise: either way `threads` is the number that compute, the caller's too.
 """
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
-from poai_engine.decode import Ints
-from poai_engine.exact_model import ExactMatrix, ExactModel, compute_exact_root, load_exact_model
-from poai_engine.products import FloatMatrix, multiply
+from poai_engine import kernels
+from poai_engine.packed import PackedMatrix, PackedModel, make_angles, pack_model
+from poai_engine.tile import TILE_ROWS, WIDE_PANEL
 from poai_spec.engine import Evaluation
-from poai_spec.fixed_point import LOG2E, cos_sin, log2_fixed, make_exp2_table
-from poai_spec.inference import ACTIVATION_BITS, ACTIVATION_Q, RESIDUAL_Q, ROTATED_LIMIT, VALUE_LIMIT
-from poai_spec.loss import compute_layer_entry, compute_output_entry
-from poai_spec.notation import Hash32
+from poai_spec.fixed_point import div_round, log2_fixed
+from poai_spec.inference import ACTIVATION_Q, RESIDUAL_Q, VALUE_LIMIT
+from poai_spec.notation import Hash32, tagged_hash, uint32_le, uint64_le
 from poai_spec.weights import GgufFile
 
-MAX_BATCH_ROWS = 2_048
-"""Token rows run at once: larger batches are cut, so scratch memory does not grow with the batch."""
+CHUNK_ROWS = 256
+"""Token rows that one thread runs at once: a layer's int16 inputs then stay in a core's second-level cache."""
 
-_EXP2 = np.asarray(make_exp2_table(), np.int64)
-_EXP2_STEP = _EXP2[:-1] - _EXP2[1:]
+HEAD_ROWS = 64
+"""Rows of logits made at once; with 32,000 tokens they take 8 MiB."""
 
-
-def round_shift(x: Ints, n: Ints | int) -> Ints:
-    """`poai_spec.fixed_point.round_shift` on arrays; n >= 0."""
-    n = np.asarray(n, np.int64)
-    half = np.where(n > 0, np.int64(1) << np.maximum(n - 1, 0), 0)
-    return np.asarray((x + half) >> n, np.int64)
+Int32 = NDArray[np.int32]
 
 
-def div_round(a: Ints, b: Ints) -> Ints:
-    """`poai_spec.fixed_point.div_round` on arrays."""
-    return np.asarray((2 * a + b) // (2 * b), np.int64)
+class Chunk:
+    """Sequences that run together, and everything that is written while they do. R rows in all.
 
+    Attributes:
+        tokens: token ids of each sequence.
+        scored: scored positions of each sequence.
+        ends: the row behind each sequence's last.
+        starts: int32, shape (R,): the row at which each row's sequence starts.
+        positions: int32, shape (R,): each row's place in its sequence.
+        x: int32, shape (R, D): the residual, Q14.
+    """
 
-def bit_length(x: Ints) -> Ints:
-    """Bit lengths of integers 0 .. 2^53: float64 holds them exactly, so `frexp` gives the exponent."""
-    return np.asarray(np.frexp(x.astype(np.float64))[1], np.int64)
+    def __init__(self, model: PackedModel, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> None:
+        self.tokens, self.scored = tokens, scored
+        lengths = np.asarray([len(ids) for ids in tokens])
+        ends = np.cumsum(lengths)
+        self.ends: list[int] = ends.tolist()
+        self.starts = np.repeat(ends - lengths, lengths).astype(np.int32)
+        rows = len(self.starts)
+        self.positions = (np.arange(rows) - self.starts).astype(np.int32)
+        self.x = model.embedding[np.concatenate([np.asarray(ids, np.int64) for ids in tokens])].astype(np.int32)
+        a = model.architecture
+        heads, kv = a.head_count * a.head_dim, a.kv_head_count * a.head_dim
+        self._widest = max(2 * matrix.q.shape[1] for matrix in model.matrices.values())
+        self._inputs = np.empty(_round_up(rows) * self._widest, np.int16)
+        self.exponents = np.empty(rows, np.int32)
+        self.q, self.k, self.v = (np.empty((rows, width), np.int32) for width in (heads, kv, kv))
+        self.rotated = np.zeros((_round_up(rows), heads))
+        self.keys, self.values = np.zeros((kv, rows + WIDE_PANEL)), np.zeros((rows + WIDE_PANEL, kv))
+        self.gate, self.up = (np.empty((rows, a.ffn_width), np.int32) for _ in range(2))
 
+    def get_inputs(self, rows: slice, matrix: PackedMatrix) -> NDArray[np.int16]:
+        """Return room for the quantised inputs of some rows, padded to whole tiles; each part has its own place."""
+        height, width = _round_up(rows.stop - rows.start), 2 * matrix.q.shape[1]
+        return self._inputs[rows.start * self._widest :][: height * width].reshape(height, width)
 
-def exp2_neg(d: Ints) -> Ints:
-    """`poai_spec.fixed_point.exp2_neg` on arrays."""
-    fraction, k = d & 0xFFFF, np.minimum(d >> 16, 31)
-    j = fraction >> 8
-    value = _EXP2[j] - ((_EXP2_STEP[j] * (fraction & 255) + 128) >> 8)
-    return np.asarray(np.where(k >= 31, 0, value >> k), np.int64)
-
-
-def isqrt(x: Ints) -> Ints:
-    """Floor square roots of integers 0 .. 2^62: the float64 root, corrected by exact comparisons."""
-    r = np.sqrt(x.astype(np.float64)).astype(np.int64)
-    r -= r * r > x
-    r += (r + 1) * (r + 1) <= x
-    return np.asarray(r, np.int64)
+    def cut(self, parts: int) -> list[slice]:
+        """Return the rows in as many parts, each but the last of whole tiles; some may be empty."""
+        size = _round_up(-(-len(self.x) // parts))
+        return [slice(min(n * size, len(self.x)), min((n + 1) * size, len(self.x))) for n in range(parts)]
 
 
 class ExactEngine:
     """A loaded model; satisfies `poai_spec.engine.Engine`.
 
     Args:
-        gguf: a validated model file.
-        threads: BLAS threads; None leaves the library's default.
-        count_saturations: keep `saturations`, the number of values cut by each clamp; slower.
+        model: a validated model file, or its packed integers.
+        threads: threads that compute; None for one a processor.
 
     Raises:
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
@@ -77,196 +86,234 @@ class ExactEngine:
 
     profile = b"w8a12"
 
-    def __init__(self, gguf: GgufFile, threads: int | None = None, *, count_saturations: bool = False) -> None:
-        self.model: ExactModel = load_exact_model(gguf)
+    def __init__(self, model: GgufFile | PackedModel, threads: int | None = None) -> None:
+        self.model = pack_model(model) if isinstance(model, GgufFile) else model
         self.architecture = self.model.architecture
         self.layer_count = self.architecture.layer_count
-        self.threads = threads
-        self.saturations: Counter[str] | None = Counter() if count_saturations else None
-        self._tables: dict[int, tuple[Ints, Ints]] = {}
-        self._floats = {name: FloatMatrix.of(matrix) for name, matrix in self.model.matrices.items()}
-
-    @cached_property
-    def integer_model_root(self) -> Hash32:
-        """The Keccak root of the loaded integers."""
-        return compute_exact_root(self.model)
+        self.integer_model_root = self.model.root
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self.threads, "poai-engine")
+        numerator, denominator = self.architecture.epsilon.as_ratio()
+        self._epsilons = np.asarray([div_round(numerator << (28 - 2 * s), denominator) for s in range(-8, 9)])
+        self._angles = self.model.angles
 
     def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        """Run a batch of sequences of equal length; see `poai_spec.engine.Engine`."""
-        if not tokens:
-            return []
-        size = max(1, MAX_BATCH_ROWS // len(tokens[0]))
-        return [
-            evaluation
-            for at in range(0, len(tokens), size)
-            for evaluation in self._run(tokens[at : at + size], scored[at : at + size])
-        ]
+        """Run a batch of sequences, of any lengths; see `poai_spec.engine.Engine`."""
+        bounds = self._cut([len(ids) for ids in tokens])
+        results: list[list[Evaluation]] = [[] for _ in bounds]
+
+        def run(n: int, threads: int) -> None:
+            start, stop = bounds[n]
+            results[n] = self._run(Chunk(self.model, tokens[start:stop], scored[start:stop]), threads)
+
+        def run_every(part: int) -> None:
+            for n in range(part, len(bounds), self.threads):
+                run(n, 1)
+
+        self._prepare(max(map(len, tokens), default=0))
+        if len(bounds) < self.threads:
+            for n in range(len(bounds)):
+                run(n, self.threads)
+        else:
+            self._share(self.threads, run_every)
+        return [evaluation for result in results for evaluation in result]
 
     def steps(self, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
         """Run one sequence, yielding each trace entry as it is known; see `poai_spec.engine.Engine`."""
-        trace: list[Hash32] = []
-        residuals = self.residuals([tokens])
-        for number, rows in enumerate(residuals, 1):
-            trace.append(compute_layer_entry(number, rows[0, -1].tolist()))
-            yield trace[-1]
-        yield self._finish(rows, [tokens], [scored], [trace])[0]
-
-    def _run(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        traces: list[list[Hash32]] = [[] for _ in tokens]
-        for number, rows in enumerate(self.residuals(tokens), 1):
-            for trace, last in zip(traces, rows[:, -1].tolist(), strict=True):
-                trace.append(compute_layer_entry(number, last))
-        return self._finish(rows, tokens, scored, traces)
-
-    def residuals(self, tokens: Sequence[Sequence[int]]) -> Iterator[Ints]:
-        """Yield the residual stream after each block, shape (B, T, D), int64 in Q14."""
-        rows = self.model.embedding[np.asarray(tokens, np.int64)].astype(np.int64)
+        chunk, trace = self._start(tokens, scored), list[Hash32]()
         for n in range(self.layer_count):
-            with threadpool_limits(self.threads, "blas"):
-                rows = self._block(n, rows)
-            yield rows
+            self._run_layer(n, chunk, self.threads)
+            trace.append(hash_layer(n + 1, chunk.x[-1]))
+            yield trace[-1]
+        yield self._finish(chunk, [trace], self.threads)[0]
 
-    def logits(self, tokens: Sequence[int], positions: Sequence[int]) -> Ints:
+    def residuals(self, tokens: Sequence[int]) -> Iterator[Int32]:
+        """Yield the residual stream of one sequence after each block, shape (T, D), Q14; valid until the next one."""
+        chunk = self._start(tokens)
+        for n in range(self.layer_count):
+            self._run_layer(n, chunk, self.threads)
+            yield chunk.x
+
+    def logits(self, tokens: Sequence[int], positions: Sequence[int]) -> Int32:
         """Return the logits after some positions of one sequence, shape (len(positions), V), Q16."""
-        *_, rows = self.residuals([tokens])
-        with threadpool_limits(self.threads, "blas"):
-            return self._head(self._norm("output_norm.weight", rows[0])[list(positions)])
+        chunk = self._start(tokens)
+        for n in range(self.layer_count):
+            self._run_layer(n, chunk, self.threads)
+        inputs, exponents = self._norm_output(chunk, self.threads)
+        return self._multiply_head(inputs, exponents, np.asarray(positions, np.int64), self.threads)
 
-    # One block. Shapes: B sequences, T positions, D width, H heads, d head_dim.
+    # Threads.
 
-    def _block(self, n: int, x: Ints) -> Ints:
-        blk = f"blk.{n}."
-        batch, length, width = x.shape
-        h = self._norm(blk + "attn_norm.weight", x.reshape(-1, width))
-        quantised = quantise_rows(h)
-        q = self._rotate(self._linear(blk + "attn_q.weight", quantised), length)
-        k = self._rotate(self._linear(blk + "attn_k.weight", quantised), length)
-        v = self._clip("attn_v", self._linear(blk + "attn_v.weight", quantised), VALUE_LIMIT)
-        o = self._attend(q, k, v, batch, length)
-        flat = x.reshape(-1, width) + self._linear(blk + "attn_output.weight", quantise_rows(o), RESIDUAL_Q)
-        flat = self._clip("residual", flat, 31)
-        quantised = quantise_rows(self._norm(blk + "ffn_norm.weight", flat))
-        gate, up = (self._linear(f"{blk}{name}.weight", quantised) for name in ("ffn_gate", "ffn_up"))
-        act = self._swiglu(gate, up)
-        flat = flat + self._linear(blk + "ffn_down.weight", quantise_rows(act), RESIDUAL_Q)
-        return self._clip("residual", flat, 31).reshape(x.shape)
+    def _cut(self, lengths: Sequence[int]) -> list[tuple[int, int]]:
+        """Cut a batch into runs of sequences: at least one a thread where there are as many, none of too many rows."""
+        limit = min(CHUNK_ROWS, -(-sum(lengths) // self.threads))
+        bounds, rows = [0], 0
+        for n, length in enumerate(lengths):
+            if n > bounds[-1] and rows + length > limit:
+                bounds.append(n)
+                rows = 0
+            rows += length
+        return list(pairwise([*bounds, len(lengths)])) if lengths else []
 
-    def _clip(self, name: str, x: Ints, bits: int) -> Ints:
-        low, high = -(1 << bits), (1 << bits) - 1
-        if self.saturations is not None:
-            self.saturations[name] += int(((x < low) | (x > high)).sum())
-        return np.clip(x, low, high)
+    def _share(self, parts: int, work: Callable[[int], None]) -> None:
+        """Do `work(0)` here and the other parts in the pool; an error of any part is raised."""
+        others = [self._pool.submit(work, part) for part in range(1, parts)]
+        try:
+            work(0)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
-    def _linear(self, name: str, quantised: tuple[Ints, NDArray[np.float32]], q_out: int = ACTIVATION_Q) -> Ints:
-        """Multiply, scale and round in float64: `acc * M_o` plus its half is below 2^53 (K <= 2^15), so exact."""
-        matrix, (e, a) = self.model.matrices[name], quantised
-        product = multiply(a, self._floats[name]) * matrix.multipliers.astype(np.float64)
-        return self._clip("linear", self._scale(product, matrix, e, q_out), 31)
+    def _share_rows(self, chunk: Chunk, threads: int, work: Callable[[slice], None]) -> None:
+        parts = [rows for rows in chunk.cut(threads) if rows.stop > rows.start]
+        self._share(len(parts), lambda part: work(parts[part]))
 
-    @staticmethod
-    def _scale(product: NDArray[np.float64], matrix: ExactMatrix, e: Ints, q_out: int) -> Ints:
-        shift = (matrix.k + 24 + ACTIVATION_Q - q_out - e)[:, None]
-        product += np.where(shift > 0, np.ldexp(0.5, np.maximum(shift, 0)), 0.0)
-        scaled = np.floor(np.ldexp(product, -shift))  # a power of two: exact; beyond int64 only before the clamp
-        return np.clip(scaled, -(2.0**40), 2.0**40).astype(np.int64)
+    # The pass.
 
-    def _norm(self, name: str, x: Ints) -> Ints:
-        numerator, denominator = self.architecture.epsilon.as_ratio()
-        s = np.maximum(bit_length(np.abs(x).max(axis=1)) - 24, -8)[:, None]
-        xs = np.where(s > 0, round_shift(x, np.maximum(s, 0)), x << np.maximum(-s, 0))
-        epsilons = np.asarray([_epsilon(numerator, denominator, n) for n in range(-8, 9)], np.int64)
-        mean = (xs * xs).sum(axis=1, keepdims=True) // x.shape[1] + epsilons[s + 8]
-        r = isqrt(mean << 12)
-        inv = np.where(r > 0, (np.int64(1) << 53) // np.maximum(r, 1), 0)
-        return round_shift(round_shift(xs * inv, 31) * self.model.gains[name].astype(np.int64), 16)
+    def _start(self, tokens: Sequence[int], scored: Sequence[int] = ()) -> Chunk:
+        self._prepare(len(tokens))
+        return Chunk(self.model, [tokens], [scored])
 
-    def _rotate(self, x: Ints, length: int) -> Ints:
-        a = self.architecture
-        pairs = x.reshape(-1, length, x.shape[1] // a.head_dim, a.head_dim // 2, 2)
-        cos, sin = self._angles(length)
-        even = pairs[..., 0] * cos - pairs[..., 1] * sin
-        odd = pairs[..., 0] * sin + pairs[..., 1] * cos
-        turned = round_shift(np.stack([even, odd], axis=-1), 19)
-        return self._clip("rotated", turned, ROTATED_LIMIT).reshape(x.shape)
+    def _prepare(self, length: int) -> None:
+        """Make the angles, Q15, of as many positions."""
+        if self._angles.shape[1] < length:
+            self._angles = make_angles(self.architecture, length)
 
-    def _angles(self, length: int) -> tuple[Ints, Ints]:
-        """Return cosines and sines, Q15, shape (length, 1, head_dim / 2); kept for each length that occurs."""
-        if length not in self._tables:
-            d, base = self.architecture.head_dim, self.architecture.rope_base.as_ratio()
-            table = [[cos_sin(p, i, d, *base) for i in range(d // 2)] for p in range(length)]
-            angles = np.asarray(table, np.int64).reshape(length, 1, d // 2, 2)
-            self._tables[length] = (angles[..., 0].copy(), angles[..., 1].copy())
-        return self._tables[length]
+    def _run(self, chunk: Chunk, threads: int) -> list[Evaluation]:
+        traces: list[list[Hash32]] = [[] for _ in chunk.tokens]
+        for n in range(self.layer_count):
+            self._run_layer(n, chunk, threads)
+            for trace, end in zip(traces, chunk.ends, strict=True):
+                trace.append(hash_layer(n + 1, chunk.x[end - 1]))
+        return self._finish(chunk, traces, threads)
 
-    def _attend(self, q: Ints, k: Ints, v: Ints, batch: int, length: int) -> Ints:
-        """Weighted sums in float64: below T * 2^40, so exact."""
-        a = self.architecture
-        v5 = v.reshape(batch, length, a.kv_head_count, 1, a.head_dim).transpose(0, 2, 3, 1, 4).astype(np.float64)
-        scores = self._scores(q, k, batch, length)
-        future = np.triu(np.ones((length, length), bool), 1)
-        largest = np.where(future, np.iinfo(np.int64).min, scores).max(axis=-1, keepdims=True)
-        p = np.where(future, 0, round_shift(exp2_neg(np.maximum(largest - scores, 0)), 14))
-        total = p.sum(axis=-1, keepdims=True)
-        mixed = div_round((p.astype(np.float64) @ v5).astype(np.int64), total)
-        return mixed.transpose(0, 3, 1, 2, 4).reshape(batch * length, a.head_count * a.head_dim)
+    def _run_layer(self, n: int, chunk: Chunk, threads: int) -> None:
+        """Run a block; every row needs the keys and values of earlier ones, so all are made before the second half."""
+        self._share_rows(chunk, threads, lambda rows: self._project(f"blk.{n}.", chunk, rows))
+        self._share_rows(chunk, threads, lambda rows: self._finish_layer(f"blk.{n}.", chunk, rows))
 
-    def _scores(self, q: Ints, k: Ints, batch: int, length: int) -> Ints:
-        """Return base-2 scores, Q16, shape (B, KV, H / KV, T, T); dot products in float64, below hd * 2^40: exact."""
-        a = self.architecture
-        group = a.head_count // a.kv_head_count
-        q5 = q.reshape(batch, length, a.kv_head_count, group, a.head_dim).transpose(0, 2, 3, 1, 4).astype(np.float64)
-        k5 = k.reshape(batch, length, a.kv_head_count, 1, a.head_dim).transpose(0, 2, 3, 4, 1).astype(np.float64)
-        dots = (q5 @ k5).astype(np.int64)
-        return round_shift(round_shift(dots, 8) * self.model.attention_scale, 24)
+    def _project(self, blk: str, chunk: Chunk, rows: slice) -> None:
+        """Make queries, keys and values of some rows."""
+        matrices, positions = self.model.matrices, chunk.positions[rows]
+        e = chunk.exponents[rows]
+        inputs = chunk.get_inputs(rows, matrices[blk + "attn_q.weight"])
+        kernels.norm_rows(chunk.x[rows], self.model.gains[blk + "attn_norm.weight"], self._epsilons, inputs, e)
+        self._multiply(blk + "attn_q.weight", inputs, e, chunk.q[rows])
+        self._multiply(blk + "attn_k.weight", inputs, e, chunk.k[rows])
+        self._multiply(blk + "attn_v.weight", inputs, e, chunk.v[rows], limit=VALUE_LIMIT)
+        kernels.rotate_rows(chunk.q[rows], positions, *self._angles, chunk.rotated[rows])
+        kernels.rotate_rows(chunk.k[rows], positions, *self._angles, chunk.keys.T[rows])
+        chunk.values[rows] = chunk.v[rows]
 
-    def _swiglu(self, g: Ints, u: Ints) -> Ints:
-        t = exp2_neg(round_shift(np.abs(g) * LOG2E, 20))
-        one = np.int64(1 << 30)
-        sigma = div_round(np.where(g >= 0, one, t) << 16, one + t)
-        return self._clip("act", round_shift(round_shift(g * sigma, 16) * u, 16), 31)
+    def _finish_layer(self, blk: str, chunk: Chunk, rows: slice) -> None:
+        """Run attention and the feed-forward part on some rows."""
+        matrices, a, e, x, out = (
+            self.model.matrices,
+            self.architecture,
+            chunk.exponents[rows],
+            chunk.x[rows],
+            chunk.q[rows],
+        )
+        scale = self.model.attention_scale
+        kernels.attend_rows(
+            chunk.rotated[rows.start :],
+            chunk.keys,
+            chunk.values,
+            chunk.starts[rows],
+            rows.start,
+            scale,
+            a.head_dim,
+            out,
+        )
+        inputs = chunk.get_inputs(rows, matrices[blk + "attn_output.weight"])
+        kernels.quantise_rows(out, inputs, e)
+        self._multiply(blk + "attn_output.weight", inputs, e, x, add=True)
+        inputs = chunk.get_inputs(rows, matrices[blk + "ffn_gate.weight"])
+        kernels.norm_rows(x, self.model.gains[blk + "ffn_norm.weight"], self._epsilons, inputs, e)
+        self._multiply(blk + "ffn_gate.weight", inputs, e, chunk.gate[rows])
+        self._multiply(blk + "ffn_up.weight", inputs, e, chunk.up[rows])
+        inputs = chunk.get_inputs(rows, matrices[blk + "ffn_down.weight"])
+        kernels.swiglu_rows(chunk.gate[rows], chunk.up[rows], inputs, e)
+        self._multiply(blk + "ffn_down.weight", inputs, e, x, add=True)
+
+    def _multiply(
+        self, name: str, inputs: NDArray[np.int16], e: Int32, out: Int32, limit: int = 31, *, add: bool = False
+    ) -> None:
+        """Multiply; `add` goes to the residual, Q14, everything else is Q16."""
+        matrix = self.model.matrices[name]
+        shift = matrix.k + 24 + ACTIVATION_Q - (RESIDUAL_Q if add else ACTIVATION_Q)
+        kernels.multiply(inputs, e, matrix.q, matrix.multipliers, shift, limit, add, out)
 
     # The end of the pass.
 
-    def _head(self, normed: Ints) -> Ints:
-        return self._linear(self.model.head, quantise_rows(normed))
+    def _norm_output(self, chunk: Chunk, threads: int) -> tuple[NDArray[np.int16], Int32]:
+        """Return the head's inputs at every row: shape (R, D) and exponents, shape (R,)."""
+        inputs, exponents = np.empty(chunk.x.shape, np.int16), np.empty(len(chunk.x), np.int32)
+        gains = self.model.gains["output_norm.weight"]
 
-    def _finish(
-        self,
-        rows: Ints,
-        tokens: Sequence[Sequence[int]],
-        scored: Sequence[Sequence[int]],
-        traces: list[list[Hash32]],
-    ) -> list[Evaluation]:
-        length = rows.shape[1]
-        with threadpool_limits(self.threads, "blas"):
-            normed = self._norm("output_norm.weight", rows.reshape(-1, rows.shape[2]))
-            wanted = [b * length + t - 1 for b, positions in enumerate(scored) for t in positions]
-            targets = [tokens[b][t] for b, positions in enumerate(scored) for t in positions]
-            nlls = iter(compute_nlls(self._head(normed[wanted]), np.asarray(targets, np.int64)) if wanted else [])
-        exponents, quantised = quantise_rows(normed)
-        e, a = exponents.reshape(-1, length), quantised.astype(np.int16).reshape(rows.shape)
-        evaluations = []
-        for b, trace in enumerate(traces):
-            ours = tuple(next(nlls) for _ in scored[b])
-            trace.append(compute_output_entry(e[b].tolist(), a[b].tolist(), ours))
+        def work(rows: slice) -> None:
+            kernels.norm_rows(chunk.x[rows], gains, self._epsilons, inputs[rows], exponents[rows])
+
+        self._share_rows(chunk, threads, work)
+        return inputs, exponents
+
+    def _multiply_head(self, inputs: NDArray[np.int16], e: Int32, at: NDArray[np.int64], threads: int) -> Int32:
+        """Return the logits of some rows."""
+        matrix = self.model.matrices[self.model.head]
+        chosen = np.zeros((_round_up(len(at)), 2 * matrix.q.shape[1]), np.int16)
+        chosen[: len(at), : inputs.shape[1]] = inputs[at]
+        logits = np.empty((len(at), matrix.outputs), np.int32)
+        size = _round_up(-(-len(at) // threads))
+
+        def work(part: int) -> None:
+            rows = slice(part * size, min((part + 1) * size, len(at)))
+            if rows.stop > rows.start:
+                padded = chosen[rows.start : _round_up(rows.stop)]
+                self._multiply(self.model.head, padded, e[at[rows]], logits[rows])
+
+        self._share(threads, work)
+        return logits
+
+    def _finish(self, chunk: Chunk, traces: list[list[Hash32]], threads: int) -> list[Evaluation]:
+        inputs, exponents = self._norm_output(chunk, threads)
+        evaluations, nlls, start = [], iter(self._score(chunk, inputs, exponents, threads)), 0
+        for trace, positions, end in zip(traces, chunk.scored, chunk.ends, strict=True):
+            ours = tuple(next(nlls) for _ in positions)
+            trace.append(hash_output(exponents[start:end], inputs[start:end], ours))
             evaluations.append(Evaluation(ours, tuple(trace)))
+            start = end
         return evaluations
 
+    def _score(self, chunk: Chunk, inputs: NDArray[np.int16], e: Int32, threads: int) -> Iterator[int]:
+        """Yield the scored negative log-likelihoods, bits in Q16."""
+        starts = [0, *chunk.ends]
+        wanted = [starts[n] + t - 1 for n, positions in enumerate(chunk.scored) for t in positions]
+        targets = [chunk.tokens[n][t] for n, positions in enumerate(chunk.scored) for t in positions]
+        for at in range(0, len(wanted), HEAD_ROWS):
+            rows = np.asarray(wanted[at : at + HEAD_ROWS], np.int64)
+            logits = self._multiply_head(inputs, e, rows, threads)
+            yield from compute_nlls(logits, np.asarray(targets[at : at + HEAD_ROWS], np.int64))
 
-def _epsilon(numerator: int, denominator: int, s: int) -> int:
-    """The page's eps' for a row scaled by s."""
-    return (2 * (numerator << (28 - 2 * s)) + denominator) // (2 * denominator)
+
+def _round_up(rows: int) -> int:
+    return -(-rows // TILE_ROWS) * TILE_ROWS
 
 
-def quantise_rows(x: Ints) -> tuple[Ints, NDArray[np.float32]]:
-    """`poai_spec.inference.quantise_row` on rows: exponents, shape (R,), and values as float32, shape (R, K)."""
-    e = np.maximum(bit_length(np.abs(x).max(axis=1)) - ACTIVATION_BITS, 0)
-    return e, round_shift(x, e[:, None]).astype(np.float32)
-
-
-def compute_nlls(logits: Ints, targets: Ints) -> list[int]:
+def compute_nlls(logits: NDArray[np.signedinteger], targets: NDArray[np.int64]) -> list[int]:
     """`poai_spec.inference.compute_nll` on rows: logits of shape (R, V), Q16; bits in Q16."""
-    distances = round_shift((logits.max(axis=1, keepdims=True) - logits) * LOG2E, 20)
-    sums = exp2_neg(distances).sum(axis=1).tolist()
-    ours = distances[np.arange(len(targets)), targets].tolist()
-    return [log2_fixed(total) - (30 << 16) + d for total, d in zip(sums, ours, strict=True)]
+    sums, distances = np.empty(len(logits), np.int64), np.empty(len(logits), np.int64)
+    kernels.score_rows(logits, targets, sums, distances)
+    return [log2_fixed(total) - (30 << 16) + d for total, d in zip(sums.tolist(), distances.tolist(), strict=True)]
+
+
+def hash_layer(layer: int, row: Int32) -> Hash32:
+    """`poai_spec.loss.compute_layer_entry` of a row, without a Python integer for each value."""
+    return tagged_hash("PoAI/trace/1", uint32_le(layer), row.astype("<i4").tobytes())
+
+
+def hash_output(exponents: Int32, inputs: NDArray[np.int16], nlls: Sequence[int]) -> Hash32:
+    """`poai_spec.loss.compute_output_entry` of a sequence's rows, without a Python integer for each value."""
+    rows = np.empty(len(inputs), [("e", "<u4"), ("a", "<i2", inputs.shape[1:])])
+    rows["e"], rows["a"] = exponents, inputs
+    return tagged_hash("PoAI/trace-output/1", rows.tobytes(), *map(uint64_le, nlls))

@@ -69,28 +69,35 @@ class ExactModel:
     attention_scale: int
 
 
-def load_exact_model(gguf: GgufFile) -> ExactModel:
-    """Return the integers of a model file.
+def read_tensors(gguf: GgufFile, a: Architecture) -> Iterator[tuple[str, NDArray[np.int32] | ExactMatrix]]:
+    """Yield the integers of a model file, one tensor at a time: the embedding, then gains and matrices by GGUF name.
+
+    The head comes last, `output.weight` or, tied, `token_embd.weight` as a matrix.
 
     Raises:
         Invalid: `integer-model/...` or `weights/...`, the same as `poai_spec.integer_model.make_integer_model`, also
             where a file has several faults: tensors are read in the page's order.
     """
-    a = read_architecture(gguf)
     check_tensors(gguf, a)
     tied = "output.weight" not in gguf.tensors
-    embedding = _read_embedding(get_tensor(gguf, "token_embd.weight"))
-    matrices: dict[str, ExactMatrix] = {}
-    gains: dict[str, NDArray[np.int32]] = {}
+    yield "token_embd.weight", _read_embedding(get_tensor(gguf, "token_embd.weight"))
     for name, shape in get_tensor_shapes(a, tied=tied).items():
         if len(shape) == 1:
-            gains[name] = _read_gains(gguf.tensors[name])
+            yield name, _read_gains(gguf.tensors[name])
         elif name != "token_embd.weight":
-            matrices[name] = _read_matrix(gguf.tensors[name])
-    head = "token_embd.weight" if tied else "output.weight"
+            yield name, _read_matrix(gguf.tensors[name])
     if tied:
-        matrices[head] = _read_matrix(gguf.tensors[head])
-    return ExactModel(a, embedding, matrices, gains, head, compute_attention_scale(a.head_dim))
+        yield "token_embd.weight", _read_matrix(gguf.tensors["token_embd.weight"])
+
+
+def load_exact_model(gguf: GgufFile) -> ExactModel:
+    """Return the integers of a model file; errors as for `read_tensors`."""
+    a = read_architecture(gguf)
+    (_, embedding), *rest = read_tensors(gguf, a)
+    assert not isinstance(embedding, ExactMatrix)
+    matrices = {name: value for name, value in rest if isinstance(value, ExactMatrix)}
+    gains = {name: value for name, value in rest if not isinstance(value, ExactMatrix)}
+    return ExactModel(a, embedding, matrices, gains, rest[-1][0], compute_attention_scale(a.head_dim))
 
 
 def _chunks(tensor: GgufTensor) -> Iterator[tuple[int, int, Ints]]:
@@ -149,20 +156,33 @@ def _hash_tensor(tag: str, name: str, *parts: bytes | memoryview) -> Hash32:
     return state.digest()
 
 
+def compute_tensor_digest(name: str, value: NDArray[np.int32] | ExactMatrix) -> Hash32:
+    """Return the digest of an embedding, a gain or a matrix."""
+    if not isinstance(value, ExactMatrix):
+        return _hash_tensor("PoAI/integer-vectors/1", name, value.astype("<i4", copy=False).data.cast("B"))
+    sizes = uint32_le(value.q.shape[0]) + uint32_le(value.q.shape[1]) + int32_le((value.k,))
+    multipliers = value.multipliers.astype("<i4", copy=False).data.cast("B")
+    return _hash_tensor("PoAI/integer-matrix/1", name, sizes, multipliers, value.q.data.cast("B"))
+
+
+def compute_named_root(a: Architecture, digests: list[tuple[str, Hash32]]) -> Hash32:
+    """Return the integer-model root of digests in the order of `read_tensors`; it takes them by name."""
+    return compute_root_of_digests(a, [digest for _, digest in sort_digests(digests)])
+
+
+def sort_digests(digests: list[tuple[str, Hash32]]) -> list[tuple[str, Hash32]]:
+    """Return digests in the order in which the root takes them: by name; a tied head follows its embedding."""
+    return sorted(digests, key=lambda pair: pair[0].encode())
+
+
 def compute_tensor_digests(model: ExactModel) -> list[tuple[str, Hash32]]:
     """Return name and digest of every tensor, in the order in which the root takes them."""
-    named = [
-        (name, _hash_tensor("PoAI/integer-vectors/1", name, values.astype("<i4", copy=False).data.cast("B")))
-        for name, values in (("token_embd.weight", model.embedding), *model.gains.items())
-    ]
-    for name, matrix in model.matrices.items():
-        sizes = uint32_le(matrix.q.shape[0]) + uint32_le(matrix.q.shape[1]) + int32_le((matrix.k,))
-        multipliers = matrix.multipliers.astype("<i4", copy=False).data.cast("B")
-        digest = _hash_tensor("PoAI/integer-matrix/1", name, sizes, multipliers, matrix.q.data.cast("B"))
-        named.append((name, digest))
-    return sorted(named, key=lambda pair: pair[0].encode())
+    digests = [("token_embd.weight", compute_tensor_digest("token_embd.weight", model.embedding))]
+    digests += [(name, compute_tensor_digest(name, gain)) for name, gain in model.gains.items()]
+    digests += [(name, compute_tensor_digest(name, matrix)) for name, matrix in model.matrices.items()]
+    return sort_digests(digests)
 
 
 def compute_exact_root(model: ExactModel) -> Hash32:
     """Return the integer-model root, equal to `poai_spec.integer_model.compute_integer_model_root`."""
-    return compute_root_of_digests(model.architecture, [digest for _, digest in compute_tensor_digests(model)])
+    return compute_named_root(model.architecture, compute_tensor_digests(model))

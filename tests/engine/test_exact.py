@@ -1,12 +1,14 @@
-"""The exact engine equals the specification bit for bit: weights, every layer, scores, traces."""
+"""The exact engine and the array engine equal the specification bit for bit: weights, every layer, scores, traces."""
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from poai_engine import array_engine
+from poai_engine.array_engine import ArrayEngine, bit_length, div_round, exp2_neg, isqrt, round_shift
 from poai_engine.decode import decode_rows
-from poai_engine.exact import ExactEngine, bit_length, compute_nlls, div_round, exp2_neg, isqrt, round_shift
+from poai_engine.exact import ExactEngine, compute_nlls
 from poai_engine.exact_model import quantise_weights
 from poai_engine.products import FloatMatrix, multiply, products_are_exact
 from poai_engine.reference import ReferenceEngine
@@ -110,30 +112,33 @@ def test_products_fall_back_to_integers(monkeypatch: pytest.MonkeyPatch) -> None
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=20), st.integers(0, 1))
 def test_nll(logits: list[int], target: int) -> None:
     expected = inference.compute_nll(tuple(logits), target)
-    assert compute_nlls(np.asarray([logits], np.int64), np.asarray([target])) == [expected]
+    assert compute_nlls(np.asarray([logits], np.int32), np.asarray([target])) == [expected]
+    assert array_engine.compute_nlls(np.asarray([logits], np.int64), np.asarray([target])) == [expected]
     assert expected >= 0
 
 
-def run_layer_by_layer(gguf: GgufFile, tokens: list[int]) -> None:
+def run_layer_by_layer(gguf: GgufFile, tokens: list[int], threads: int) -> None:
     """Compare the residual stream of every position after every block."""
-    spec, exact = ReferenceEngine(gguf), ExactEngine(gguf)
-    assert exact.integer_model_root == spec.integer_model_root
+    spec, exact, array = ReferenceEngine(gguf), ExactEngine(gguf, threads), ArrayEngine(gguf, 1)
+    assert exact.integer_model_root == array.integer_model_root == spec.integer_model_root
     rows = [spec.model.embedding[token] for token in tokens]
-    for number, (layer, ours) in enumerate(zip(spec.model.layers, exact.residuals([tokens]), strict=True)):
+    residuals = zip(spec.model.layers, exact.residuals(tokens), array.residuals([tokens]), strict=True)
+    for number, (layer, ours, theirs) in enumerate(residuals):
         rows = inference.run_block(spec.model, layer, rows)
-        assert ours[0].tolist() == [list(row) for row in rows], f"block {number} differs"
-    logits = exact.logits(tokens, range(len(tokens)))
-    for row, ours in zip(rows, logits.tolist(), strict=True):
+        assert ours.tolist() == [list(row) for row in rows], f"block {number} differs"
+        assert theirs[0].tolist() == [list(row) for row in rows], f"block {number} differs in the array engine"
+    found = exact.logits(tokens, range(len(tokens))), array.logits(tokens, range(len(tokens)))
+    for row, ours, theirs in zip(rows, *found, strict=True):
         normed = inference.rms_norm(row, spec.model.output_norm, spec.model.architecture.epsilon)
-        assert inference.linear(spec.model.head, normed) == tuple(ours)
+        assert inference.linear(spec.model.head, normed) == tuple(ours.tolist()) == tuple(theirs.tolist())
 
 
 @given(tiny_models(), st.data())
 @settings(relaxed, max_examples=150)
 def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> None:
     vocabulary = gguf.tensors["token_embd.weight"].shape[0]
-    tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=6))
-    run_layer_by_layer(gguf, tokens)
+    tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=12))
+    run_layer_by_layer(gguf, tokens, data.draw(st.integers(1, 3)))
 
 
 @given(tiny_models(), st.data())
@@ -143,11 +148,11 @@ def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.Data
     length = data.draw(st.integers(2, 6))
     ids = st.lists(st.integers(0, vocabulary - 1), min_size=length, max_size=length)
     positions = st.sets(st.integers(1, length - 1), min_size=1).map(sorted)
-    tokens = data.draw(st.lists(ids, min_size=1, max_size=4))
+    tokens = data.draw(st.lists(ids, min_size=1, max_size=5))
     scored = [data.draw(positions) for _ in tokens]
-    spec, exact = ReferenceEngine(gguf), ExactEngine(gguf)
+    spec, exact = ReferenceEngine(gguf), ExactEngine(gguf, data.draw(st.integers(1, 3)))
     expected = spec.evaluate(tokens, scored)
-    assert exact.evaluate(tokens, scored) == expected
+    assert exact.evaluate(tokens, scored) == ArrayEngine(gguf, 1).evaluate(tokens, scored) == expected
     assert [exact.evaluate([t], [s])[0] for t, s in zip(tokens, scored, strict=True)] == expected
     steps = list(exact.steps(tokens[0], scored[0]))
     assert steps == list(spec.steps(tokens[0], scored[0]))
@@ -156,14 +161,25 @@ def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.Data
 
 
 @given(tiny_models(), st.data())
+@settings(relaxed, max_examples=60)
+def test_sequences_of_different_lengths(gguf: GgufFile, data: st.DataObject) -> None:
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    tokens = data.draw(st.lists(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=20), max_size=5))
+    scored = [data.draw(st.sets(st.integers(1, len(ids) - 1)).map(sorted)) if len(ids) > 1 else [] for ids in tokens]
+    engine = ExactEngine(gguf, data.draw(st.integers(1, 3)))
+    alone = [engine.evaluate([ids], [positions])[0] for ids, positions in zip(tokens, scored, strict=True)]
+    assert engine.evaluate(tokens, scored) == alone
+
+
+@given(tiny_models(), st.data())
 @settings(relaxed, max_examples=30)
 def test_a_prefix_does_not_see_what_follows(gguf: GgufFile, data: st.DataObject) -> None:
     vocabulary = gguf.tensors["token_embd.weight"].shape[0]
     tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=2, max_size=8))
     cut = data.draw(st.integers(1, len(tokens) - 1))
-    engine = ExactEngine(gguf)
-    for whole, prefix in zip(engine.residuals([tokens]), engine.residuals([tokens[:cut]]), strict=True):
-        assert np.array_equal(whole[:, :cut], prefix)
+    engine = ExactEngine(gguf, 1)
+    for whole, prefix in zip(engine.residuals(tokens), engine.residuals(tokens[:cut]), strict=True):
+        assert np.array_equal(whole[:cut], prefix)
 
 
 def test_saturation_is_counted_and_agrees() -> None:
@@ -185,8 +201,9 @@ def test_saturation_is_counted_and_agrees() -> None:
         "llama.attention.layer_norm_rms_epsilon": float32(1e-5),
     }
     gguf = GgufFile(metadata, tensors)
-    engine = ExactEngine(gguf, count_saturations=True)
-    assert engine.evaluate([[0, 1, 2, 3]], [[1, 3]]) == ReferenceEngine(gguf).evaluate([[0, 1, 2, 3]], [[1, 3]])
+    engine = ArrayEngine(gguf, count_saturations=True)
+    expected = ReferenceEngine(gguf).evaluate([[0, 1, 2, 3]], [[1, 3]])
+    assert engine.evaluate([[0, 1, 2, 3]], [[1, 3]]) == ExactEngine(gguf).evaluate([[0, 1, 2, 3]], [[1, 3]]) == expected
     assert engine.saturations is not None
     assert all(engine.saturations[name] > 0 for name in ("linear", "rotated", "attn_v", "residual"))
 
@@ -194,3 +211,5 @@ def test_saturation_is_counted_and_agrees() -> None:
 def test_refusals_are_those_of_the_page() -> None:
     with pytest.raises(Invalid, match="integer-model/architecture"):
         ExactEngine(GgufFile({}, {}))
+    with pytest.raises(Invalid, match="integer-model/architecture"):
+        ArrayEngine(GgufFile({}, {}))

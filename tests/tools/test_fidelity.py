@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from poai_engine.errors import ModelError
-from poai_engine.exact import ExactEngine
+from poai_engine.exact import ArrayEngine
 from poai_engine.gguf_file import read_gguf
 from poai_tools import fidelity
 from poai_tools.float_pass import FloatModel, compute_final_rows, score
@@ -26,7 +26,7 @@ def test_float_pass_of_a_small_model(mini_path: Path) -> None:
     gguf = read_gguf(mini_path)
     tokens = [3, 14, 15, 92, 65, 35, 89, 79]
     (final,) = compute_final_rows(FloatModel(gguf), [tokens])
-    engine, model = ExactEngine(gguf), FloatModel(gguf)
+    engine, model = ArrayEngine(gguf), FloatModel(gguf)
     exact = engine.logits(tokens, range(len(tokens))) / 2**16
     logits = final @ model.decode(model.head).T
     assert np.abs(exact - logits).max() < 0.1 * np.abs(logits).max()

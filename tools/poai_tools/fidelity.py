@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from poai_engine.errors import ModelError
-from poai_engine.exact import ExactEngine, compute_nlls
+from poai_engine.array_engine import ArrayEngine, compute_nlls
 from poai_engine.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
@@ -80,7 +80,7 @@ def make_sequences(llama: Any, model: str, vocabulary: Vocabulary, quizzes: int)
     return sequences + [bos + ids[at : at + room] for at in range(0, len(ids), room) if len(ids) - at > 1]
 
 
-def score_exactly(engine: ExactEngine, ids: Sequence[int]) -> FloatScores:
+def score_exactly(engine: ArrayEngine, ids: Sequence[int]) -> FloatScores:
     """Return the exact pass's scores of one sequence; its own losses, in nats."""
     logits = engine.logits(ids, range(len(ids) - 1))
     nlls = compute_nlls(logits, np.asarray(ids[1:], np.int64))
@@ -133,7 +133,7 @@ def run(
     say("float64")
     oracle = compute_float_scores(gguf, sequences)
     say("exact")
-    engine = ExactEngine(gguf, threads, count_saturations=True)
+    engine = ArrayEngine(gguf, threads, count_saturations=True)
     ours = [score_exactly(engine, ids) for ids in sequences]
     assert engine.saturations is not None
     return {

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from poai_engine.exact import ExactEngine
+from poai_engine.array_engine import ArrayEngine
 from poai_engine.gguf_file import read_gguf
 from poai_spec.inference import ACTIVATION_BITS, quantise_row, rms_norm
 from poai_spec.notation import keccak256, uint64_le
@@ -71,7 +71,7 @@ def quantise_rows(rows: "list[list[int]]") -> Entries:
     return np.asarray([[e, *a] for e, a in (quantise_row(tuple(row)) for row in rows)], np.int64)
 
 
-def compute_exact_entries(engine: ExactEngine, tokens: tuple[int, ...]) -> Entries:
+def compute_exact_entries(engine: ArrayEngine, tokens: tuple[int, ...]) -> Entries:
     """Return what the honest pass commits to."""
     *_, last = engine.residuals([tokens])
     gain, epsilon = tuple(engine.model.gains["output_norm.weight"].tolist()), engine.architecture.epsilon
@@ -131,7 +131,7 @@ def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: Non
     config = make_config("testnet", known.manifest)
     seeds = (keccak256(b"prescreen" + uint64_le(i)) for i in range(quizzes))
     sequences = [generate_quiz(seed, config, known.lexicon).tokens for seed in seeds]
-    engine, first = ExactEngine(gguf), int(config.model.add_bos)
+    engine, first = ArrayEngine(gguf), int(config.model.add_bos)
     exact = [compute_exact_entries(engine, tokens) for tokens in sequences]
     integers = engine.model
     rounded = FloatModel(gguf, np.float32, integers=integers, activation_bits=ACTIVATION_BITS)
