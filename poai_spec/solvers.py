@@ -83,7 +83,7 @@ def solve_syllogism(prompt: str) -> set[str]:
     premises = re.findall(r"(All|Some|No) (\w+) are (\w+)\.", prompt)
     question = re.findall(r"Are (all|any) (\w+) (not )?(\w+)\?", prompt)[0]
     classes = sorted({word for _, a, b in premises for word in (a, b)} | {question[1], question[3]})
-    answers = set()
+    answers: set[str] = set()
     if len(classes) > 3:
         return answers
     for inhabited in get_subsets([set(region) for region in get_subsets(classes) if region]):
