@@ -8,14 +8,16 @@ enough, and share the rows of one chunk otherwise: either way `threads` is the n
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from poai_engine import kernels
-from poai_engine.packed import PackedMatrix, PackedModel, make_angles, pack_model
-from poai_engine.tile import TILE_ROWS, WIDE_PANEL
+from poai_engine.errors import ModelError
+from poai_engine.packed import PackedMatrix, PackedModel, Say, make_angles, pack_model, pack_weights
+from poai_engine.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL
 from poai_spec.engine import Evaluation
 from poai_spec.fixed_point import div_round, log2_fixed
 from poai_spec.inference import ACTIVATION_Q, RESIDUAL_Q, VALUE_LIMIT
@@ -96,6 +98,13 @@ class ExactEngine:
         numerator, denominator = self.architecture.epsilon.as_ratio()
         self._epsilons = np.asarray([div_round(numerator << (28 - 2 * s), denominator) for s in range(-8, 9)])
         self._angles = self.model.angles
+        check_products()
+
+    def warm_up(self, say: Say = lambda _: None) -> None:
+        """Run two tokens, so that everything is compiled and every weight is in memory; say so if it takes long."""
+        if not kernels.are_kept():
+            say("compiling the engine for this processor, once: some ten seconds")
+        self.evaluate([[0, 0]], [[1]])
 
     def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
         """Run a batch of sequences, of any lengths; see `poai_spec.engine.Engine`."""
@@ -294,6 +303,25 @@ class ExactEngine:
             rows = np.asarray(wanted[at : at + HEAD_ROWS], np.int64)
             logits = self._multiply_head(inputs, e, rows, threads)
             yield from compute_nlls(logits, np.asarray(targets[at : at + HEAD_ROWS], np.int64))
+
+
+@cache
+def check_products() -> None:
+    """Compare compiled products with NumPy's int64, at the bound of int32 and at random: once a process.
+
+    Raises:
+        ModelError: they differ, which no miner and no verifier must go on with.
+    """
+    rng, columns = np.random.default_rng(0), SEGMENT + 2
+    a, q = rng.integers(-2048, 2049, (TILE_ROWS, columns)), rng.integers(-127, 128, (PANEL + 1, columns))
+    a[0], q[0] = 2048, -127
+    out, multipliers = np.zeros((TILE_ROWS, len(q)), np.int32), np.ones(len(q))
+    e = np.zeros(TILE_ROWS, np.int32)
+    kernels.multiply(a.astype(np.int16), e, pack_weights(q.astype(np.int8)), multipliers, 4, 31, False, out)
+    if not np.array_equal(out, (a @ q.T + 8) >> 4):
+        raise ModelError(
+            "the compiled products are wrong on this processor: report it with its name and Numba's version"
+        )
 
 
 def _round_up(rows: int) -> int:

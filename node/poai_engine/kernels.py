@@ -9,6 +9,7 @@ quotient of two such, whose floor is proven where it is taken.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     Numba makes it anew when this file changes, not when `tile` or the specification does: remove `__pycache__` then.
     """
     return njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+
+
+def are_kept() -> bool:
+    """Tell whether an earlier start has compiled these functions."""
+    kept = Path(multiply._cache.cache_path)  # type: ignore[attr-defined]
+    return any(kept.glob("kernels.multiply-*.nbi"))
 
 
 @compiled

@@ -20,6 +20,9 @@ from poai_spec.integer_model import Architecture, compute_attention_scale, read_
 from poai_spec.notation import Hash32
 from poai_spec.weights import GgufFile
 
+SAY_EVERY = 64
+"""Tensors between two lines of progress: some seconds with TinyLlama."""
+
 Say = Callable[[str], None]
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -119,7 +122,8 @@ def pack_tensors(
     digests: list[tuple[str, Hash32]] = []
     count = len(gguf.tensors)
     for n, (name, value) in enumerate(read_tensors(gguf, a)):
-        say(f"weights to integers: {n} of {count} tensors")
+        if n % SAY_EVERY == 0:
+            say(f"converting weights to integers: {n} of {count} tensors")
         digests.append((name, compute_tensor_digest(name, value)))
         if isinstance(value, ExactMatrix):
             yield f"{name}/q", pack_weights(value.q)

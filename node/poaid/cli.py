@@ -114,7 +114,7 @@ def mine(
 
 def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
     with Console(stderr=True).status(f"loading the model {source}"):
-        return load_engine(source, config, threads, gpu_layers)
+        return load_engine(source, config, threads, gpu_layers, log.info)
 
 
 def _mine_one(chain: SoloChain, judge: Judge, miner: Address) -> Attempt:

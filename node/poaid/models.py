@@ -12,11 +12,12 @@ from pathlib import Path
 from poai_engine.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.errors import ModelError
 from poai_engine.exact import ExactEngine
-from poai_engine.exact_model import compute_exact_root, load_exact_model
-from poai_engine.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_engine.gguf_file import get_salt_ranges, read_vocabulary, sha256_file
 from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings
 from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
+from poai_engine.packed import Say
+from poai_engine.weight_cache import open_packed_model
 from poai_spec.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item
 from poai_spec.encoding import decode, encode
 from poai_spec.engine import Engine
@@ -85,11 +86,10 @@ def _get_computed(path: Path, digest: Hash32) -> KnownModel:
         return KnownModel(*known, digest.hex())
     except (OSError, SpecError):
         pass  # not there, or damaged: made anew
-    vocabulary, gguf = read_vocabulary(path), read_gguf(path)
-    model, lexicon = load_exact_model(gguf), make_lexicon(path)
+    vocabulary, model, lexicon = read_vocabulary(path), open_packed_model(path, digest), make_lexicon(path)
     manifest = ModelManifest(
         gguf_sha256=digest,
-        integer_model_root=compute_exact_root(model),
+        integer_model_root=model.root,
         questions_digest=compute_lexicon_digest(lexicon),
         corpus=False,
         layer_count=model.architecture.layer_count,
@@ -186,35 +186,41 @@ def _check_file(path: Path, config: Config) -> None:
         raise ModelError(f"{path} is not this network's model (SHA-256 {config.model.gguf_sha256.hex()}): give another")
 
 
-def load_engine(name_or_path: str, config: Config, threads: int | None, gpu_layers: int = 0) -> Engine:
+def load_engine(
+    name_or_path: str, config: Config, threads: int | None, gpu_layers: int = 0, say: Say = lambda _: None
+) -> Engine:
     """Load a model's file into the engine of the network's profile, and make sure that it is the network's.
 
     Args:
         name_or_path: a pinned model's name or a path.
         config: the network.
-        threads: CPU threads; None for the BLAS library's choice, or 1 in the profile llama.cpp.
+        threads: CPU threads; None for one a processor, or 1 in the profile llama.cpp.
         gpu_layers: transformer blocks that llama.cpp runs on a GPU.
+        say: takes lines about what takes long at the first start.
 
     Raises:
         ModelError: the file is missing, damaged or another one, or what the profile needs is not installed.
         Invalid: the model is outside the arithmetic, or `work/engine`: it is not the network's.
     """
     path = resolve_model(name_or_path)
-    engine, size = (_load_llama if config.profile == LLAMA_PROFILE else _load_exact)(path, config, threads, gpu_layers)
+    engine, size = (_load_llama if config.profile == LLAMA_PROFILE else _load_exact)(
+        path, config, threads, gpu_layers, say
+    )
     check_engine(engine, config)
     if size != config.model.vocabulary_size:
         raise ModelError(f"{path} has {size} tokens, the network file says {config.model.vocabulary_size}: correct it")
     return engine
 
 
-def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int) -> tuple[Engine, int]:
+def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
     if gpu_layers > 0:
         raise ModelError("this network's profile, w8a12, runs on the CPU only: leave --gpu-layers out")
     _check_file(path, config)
-    engine = ExactEngine(read_gguf(path), threads)
+    engine = ExactEngine(open_packed_model(path, config.model.gguf_sha256, say), threads)
+    engine.warm_up(say)
     return engine, engine.architecture.vocabulary_size
 
 
-def _load_llama(path: Path, config: Config, threads: int | None, gpu_layers: int) -> tuple[Engine, int]:
+def _load_llama(path: Path, config: Config, threads: int | None, gpu_layers: int, _: Say) -> tuple[Engine, int]:
     engine = LlamaEngine(path, config.model, LlamaSettings(threads=threads or 1, gpu_layers=gpu_layers))
     return engine, engine.vocabulary_size

@@ -54,7 +54,7 @@ def show_quiz(
     quiz = generate_quiz(quiz_seed, net.config, net.lexicon)
     source = locate_model(model, net.config)
     with Console(stderr=True).status(f"loading the model {source}"):
-        engine = load_engine(source, net.config, threads, gpu_layers)
+        engine = load_engine(source, net.config, threads, gpu_layers, Console(stderr=True).print)
     evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
     vocabulary = read_vocabulary(resolve_model(source))
     texts = [text.decode("utf-8", "replace") for text in vocabulary.tokens]
