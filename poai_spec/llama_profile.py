@@ -118,6 +118,34 @@ def score_logits(rows: Sequence[bytes], targets: Sequence[int]) -> Evaluation:
 # (65536,)
 
 
+# ## What changes the bits
+
+# Twenty quizzes of 64 tokens, run with the settings above and then with one thing changed: how many of the twenty get
+# other bits, and the largest difference of a loss, in bits. Where the bits differ the loss, in Q16, differed too.
+# `poai bench llama-bits` makes the table; llama-cpp-python 0.3.36 with GCC 12.2, an x86-64 processor with AVX-512,
+# two cores.
+
+# | changed | mini: other bits | largest loss | SmolLM2: other bits | largest loss |
+# | --- | --- | --- | --- | --- |
+# | nothing: run again | 0 | | 0 | |
+# | build for AVX2, same compiler, same machine | 3 | 0.04 | 20 | 0.63 |
+# | flash attention | 20 | 0.25 | 20 | 0.57 |
+# | key and value cache in F32 | 20 | 0.37 | 20 | 0.69 |
+# | one position a graph | 6 | 0.13 | 20 | 0.66 |
+# | at most 7 positions a graph | 1 | 0.05 | 0 | |
+# | weights repacked for the processor (`use_extra_bufts`) | 4 | 0.07 | 0 | |
+# | at most 32 positions a graph | 0 | | 0 | |
+# | 2, 3 or 8 threads | 0 | | 0 | |
+# | 2 or 4 quizzes in a batch | 0 | | 0 | |
+# | file mapped into memory | 0 | | 0 | |
+# | logits of all positions | 0 | | 0 | |
+# | another version, compiler, C library, make of processor, or a GPU | unmeasured | | unmeasured | |
+
+# A zero is what was seen, not a promise: no documentation of llama.cpp makes one. The second line is the reason for the
+# warning at the top: two builds of the same source, on the same machine, disagree about every quiz of SmolLM2, and the
+# difference of a loss is no rounding error of the last place but half a bit. `poai bench llama-bits --json FILE` on one
+# machine and `--compare FILE` on another show whether the two can be on one network.
+
 # ## Rejection codes
 
 # | code | class | meaning |

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +164,7 @@ class LlamaEngine:
         model = library.llama_model_load_from_file(str(path).encode(), params)
         if not model:
             raise ModelError(f"llama.cpp cannot load {path.name}: use a file that it supports")
+        self._free_model = finalize(self, library.llama_model_free, model)  # also at the program's end
         return model
 
     def _open_context(self, length: int, count: int) -> Any:
@@ -180,9 +182,11 @@ class LlamaEngine:
             params.type_k = params.type_v = getattr(library, f"GGML_TYPE_{settings.cache_type}")
             params.op_offload = params.kv_unified = params.embeddings = False
             params.offload_kqv = settings.gpu_layers > 0
-            self._context, self._shape = library.llama_init_from_model(self._model, params), (length, count)
-            if not self._context:
+            context = library.llama_init_from_model(self._model, params)
+            if not context:
                 raise ModelError(f"llama.cpp cannot run sequences of {length} tokens: give it more memory")
+            self._context, self._shape = context, (length, count)
+            self._free_context = finalize(self, library.llama_free, context)  # before the model: newest first
         self._library.llama_memory_clear(self._library.llama_get_memory(self._context), True)
         return self._context
 
@@ -236,16 +240,10 @@ class LlamaEngine:
 
     def _close_context(self) -> None:
         if self._context is not None:
-            self._library.llama_free(self._context)
+            self._free_context()
             self._context, self._shape = None, (0, 0)
 
     def close(self) -> None:
         """Let go of llama.cpp's memory; the engine cannot run afterwards."""
         self._close_context()
-        if self._model is not None:
-            self._library.llama_model_free(self._model)
-            self._model = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_model", None) is not None:
-            self.close()
+        self._free_model()

@@ -79,9 +79,8 @@ def new(
     network = replace(network, config=config)
     if test_corpus is not None:
         network = with_corpus(network, test_corpus, model)
-    check_network(network)
-    write_network(network, output)
-    print(f"{output}: network {compute_network_id(config).hex()}")
+    write_network(check_network(network), output)
+    print(f"{output}: network {compute_network_id(network.config).hex()}")
 
 
 def _largest_max_future(config: Config) -> int:

@@ -15,6 +15,7 @@ from poai_engine.model_store import MANIFESTS, fetch_model, get_model_path, reso
 from poai_engine.reference import ReferenceEngine
 from poai_spec.parameters import read_manifest
 from poai_spec.weights import GgufFile
+from poai_tools.vectors import llama
 from poai_tools.vectors.kinds import Text
 from poai_tools.vectors.nano import make_nano
 from poai_tools.vectors.probe import ProbedEngine
@@ -59,9 +60,12 @@ def use_file(path: Path) -> str:
 def find_missing(data: Mapping[str, Any]) -> str | None:
     """Return why a case cannot be run here, from its input in JSON form; None if it can.
 
-    tinyllama-shape is made where it is missing; its cases are marked slow.
+    tinyllama-shape is made where it is missing; its cases are marked slow. Cases with a fingerprint are run where it is
+    equal.
     """
     model = data.get("model")
+    if "fingerprint" in data and (reason := llama.find_difference(data["fingerprint"])):
+        return reason
     if model not in LARGE or model in _given or model == "tinyllama-shape":
         return None
     path = get_model_path(LARGE[model])

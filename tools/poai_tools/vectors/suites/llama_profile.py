@@ -1,14 +1,20 @@
-"""Vectors of the page `llama-profile`: from logits in floating point to losses and the trace entry; no llama.cpp."""
+"""Vectors of the page `llama-profile`: from float logits to losses and the trace entry, and whole passes."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from poai_spec.drbg import Drbg
+from poai_spec.lexicon import read_lexicon
 from poai_spec.llama_profile import compute_logits_entry, round_logit, score_logits
+from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import uint32_le
-from poai_tools.vectors.cases import Case, CaseFile, derive
+from poai_spec.parameters import make_config
+from poai_spec.quiz import generate_quiz
+from poai_tools.vectors import llama
+from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import HASH32, INT32, UINT32, UINT64, Array, Hex, Record, require
+from poai_tools.vectors.kinds import HASH32, INT32, UINT32, UINT64, Array, Hex, Record, Text, require
+from poai_tools.vectors.network import get_manifest
 from poai_tools.vectors.registry import Function, register
 
 SUITE = "llama_profile"
@@ -26,6 +32,12 @@ def _score(i: Mapping[str, Any]) -> dict[str, Any]:
     require(all(t < len(row) // 4 for t, row in zip(targets, rows, strict=True)), "targets: no such token")
     evaluation = score_logits(rows, targets)
     return {"nlls": evaluation.nlls, "loss": evaluation.loss, "trace": evaluation.trace}
+
+
+def _run(model: str, tokens: tuple[int, ...], scored: tuple[int, ...], fingerprint: dict[str, str]) -> dict[str, Any]:
+    found = llama.run(model, tokens, scored, fingerprint)
+    digest = compute_trace_digest(found.trace)
+    return {"nlls": found.nlls, "loss": found.loss, "trace": found.trace, "trace_digest": digest}
 
 
 ROUND_LOGIT = register(
@@ -61,6 +73,24 @@ SCORE_LOGITS = register(
         run=_score,
     )
 )
+RUN = register(
+    Function(
+        suite=SUITE,
+        name="run",
+        page="llama-profile",
+        summary="a whole pass; a client answers only with the build and on a machine that the fingerprint describes",
+        input=Record(
+            {
+                "model": Text(llama.MODELS),
+                "tokens": Array(UINT32, 1),
+                "scored": Array(UINT32, 1),
+                "fingerprint": llama.FINGERPRINT,
+            }
+        ),
+        output=Record({"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32), "trace_digest": HASH32}),
+        run=lambda i: _run(**i),
+    )
+)
 HOW = "Chosen bits; `drawn-*`: bits below 2^32 of the id's DRBG, those of NaNs and infinities less 2^23."
 FLAGS = {
     "saturates": ("a logit outside int32 in Q16", "a client that converts it by its language's cast gives anything"),
@@ -71,7 +101,7 @@ FLAGS = {
 
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
-    return [_round_logit(), _logits_entry(), _score_logits()]
+    return [_round_logit(), _logits_entry(), _score_logits(), _runs()]
 
 
 def _draw_bits(drbg: Drbg, count: int) -> list[int]:
@@ -143,3 +173,22 @@ def _score_logits() -> CaseFile:
     nan = make_negative(SCORE_LOGITS, likely, "nan", "in the second row, not the target", {"rows": bad}, ("nan",))
     used = {name: FLAGS[name] for name in ("saturates", "nan")}
     return CaseFile(SCORE_LOGITS, HOW, (*cases.values(), nan), used)
+
+
+def _runs() -> CaseFile:
+    cases = []
+    for model, preset in zip(llama.MODELS, ("minimal", "testnet"), strict=True):
+        manifest = get_manifest(model)
+        config, lexicon = make_config(preset, manifest), read_lexicon(model)
+        inputs: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {}
+        for n in range(3):
+            quiz = generate_quiz(derive_seed(SUITE, f"{model}-quiz-{n}"), config, lexicon)
+            inputs[f"{model}-quiz-{n}"] = (f"a quiz of {preset}", quiz.tokens, quiz.scored)
+        drbg = derive(SUITE, f"{model}-short")
+        short = tuple(drbg.below(manifest.vocabulary_size) for _ in range(7))
+        inputs[f"{model}-short"] = ("seven tokens, all but the first scored", short, tuple(range(1, 7)))
+        for name, (comment, tokens, scored) in inputs.items():
+            given = {"model": model, "tokens": tokens, "scored": scored, "fingerprint": llama.MADE_ON}
+            cases.append(Case(name, comment, given))
+    how = "Quizzes of the pinned lexicons; tokens drawn by the DRBG. The fingerprint is the maker's build and machine."
+    return CaseFile(RUN, how, tuple(cases))
