@@ -141,9 +141,9 @@ def score_logits(rows: Sequence[bytes], targets: Sequence[int]) -> Evaluation:
 # | logits of all positions | 0 | | 0 | |
 # | another version, compiler, C library, make of processor, or a GPU | unmeasured | | unmeasured | |
 
-# A zero is what was seen, not a promise: no documentation of llama.cpp makes one. The second line is the reason for the
-# warning at the top: two builds of the same source, on the same machine, disagree about every quiz of SmolLM2, and the
-# difference of a loss is no rounding error of the last place but half a bit. `poai bench llama-bits --json FILE` on one
+# A zero is what was seen, not a promise. The second line is the reason for the warning at the top: two builds of the same
+# source, on the same machine, disagree about every quiz of SmolLM2, and a loss differs by half a bit, not by a rounding
+# in the last place. `poai bench llama-bits --json FILE` on one
 # machine and `--compare FILE` on another show whether the two can be on one network.
 
 # ## Rejection codes
