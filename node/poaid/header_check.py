@@ -2,9 +2,8 @@
 
 A node that fetches headers first does this for every one that a stranger offers, so it must be cheap. The pages decode
 and encode through the SSZ library and make the hash of a tag anew each time; here the fixed layout of a header is read
-with `struct`, the bytes that are hashed are the bytes that came, and the tags are hashed once. The cheap rules are the
-pages' own functions. So is every rejection: where a comparison of hashes fails here, the page's function is called to
-refuse it.
+with `struct`, the bytes that are hashed are those that came, and the tags are hashed once. The rules without a hash are
+the pages' own functions.
 
 Exports: `HEADER_BYTES`, `decode_header`, `encode_header`, `check_encoded_header`.
 """
@@ -18,9 +17,8 @@ from poai_spec.difficulty import Chain, check_period_forward, check_target
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.header import check_future, check_header_alone, check_height, check_median_time, check_parent
 from poai_spec.loss import is_below_target
-from poai_spec.notation import Hash32, Malformed, Milliseconds, keccak256, uint64_le, uint256_be
+from poai_spec.notation import Hash32, Invalid, Malformed, Milliseconds, keccak256, uint64_le, uint256_be
 from poai_spec.parameters import Config, compute_network_id
-from poai_spec.work import check_l_hat
 
 _LAYOUT = struct.Struct("<IQ32sQ32s20s32s32sQQ32s")
 _CORE_BYTES = 176
@@ -30,7 +28,6 @@ HEADER_BYTES = _LAYOUT.size
 _CORE_TAG, _HEADER_TAG, _QUIZ_TAG, _L_HAT_TAG = (
     keccak256(tag) for tag in (b"PoAI/header-core/1", b"PoAI/header/1", b"PoAI/quiz/1", b"PoAI/l-hat/1")
 )
-_WRONG_HASHES = "the page's function accepts the header: the hashes given are not the chain's"
 _compute_epoch_key = lru_cache(maxsize=64)(compute_epoch_key)
 
 
@@ -82,14 +79,14 @@ def check_encoded_header(
     check_header_alone(header)
     if core.parent_hash != hashes[len(chain) - 1]:
         check_parent(core, chain)
-        raise AssertionError(_WRONG_HASHES)
+        raise AssertionError("the page accepts the parent: the hashes given are not the chain's")
     check_height(core, chain)
     check_target(core, chain, config)
     check_median_time(core, chain)
     check_period_forward(core, chain, config)
-    if not is_below_target(_compute_l_hat(data, header, hashes, config), core.target):
-        check_l_hat(header, chain, config)
-        raise AssertionError(_WRONG_HASHES)
+    l_hat = _compute_l_hat(data, header, hashes, config)
+    if not is_below_target(l_hat, core.target):  # `check_l_hat`, without hashing again: it is what a flood consists of
+        raise Invalid("work/l-hat", f"l_hat {l_hat:#x} is not below the target {core.target:#x}")
     check_future(core, config, now)
     return header, keccak256(_HEADER_TAG + data)
 

@@ -1,4 +1,4 @@
-"""`poai bench`: measurements that the design rests on."""
+"""`poai bench`: measurements that the design rests on, and of speed."""
 
 import json
 import os
@@ -8,13 +8,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from poai_engine.errors import ModelError
 from poai_engine.model_store import resolve_model
 from poai_spec.parameters import make_config
-from poai_tools import determinism, fidelity, llama_bits, prefix_saving, prescreen, retarget_simulation
+from poai_tools import (
+    determinism,
+    engine_bench,
+    fidelity,
+    header_bench,
+    llama_bits,
+    plots,
+    prefix_saving,
+    prescreen,
+    replay_bench,
+    retarget_simulation,
+    spec_bench,
+    start_bench,
+)
 from poaid.models import get_known_model
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
@@ -159,3 +173,135 @@ def llama_bits_command(
         result = llama_bits.compare_with(result, read_result(compare), compare.name)
     llama_bits.print_report(result)
     keep(result, file)
+
+
+# Speed. Every command prints tables; `poai bench show` prints those of a kept result again.
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="Name or path; repeat for more.  [default: SmolLM2 or mini, and what else is there]"),
+]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Less of everything: a look, not a figure to quote.")]
+NoLlama = Annotated[bool, typer.Option("--no-llama", help="Leave llama.cpp out.")]
+PlotFolder = Annotated[
+    Path | None, typer.Option("--plots", help="Draw PNG files into this folder.", metavar="DIR", file_okay=False)
+]
+SPEED_BENCHES = {
+    "engine": engine_bench.make_tables,
+    "start": start_bench.make_tables,
+    "headers": header_bench.make_tables,
+    "replay": replay_bench.make_tables,
+    "spec": spec_bench.make_tables,
+}
+
+
+def publish(result: dict[str, Any], file: Path | None, folder: Path | None = None) -> None:
+    """Print the tables of a bench of speed, keep its result, and draw it where plots are wanted."""
+    keep(result, file)
+    for table in SPEED_BENCHES[result["bench"]](result):
+        Console().print(table)
+    if folder is not None:
+        for plot in plots.draw(result, folder):
+            say(f"drawn: {plot}")
+
+
+@app.command("engine")
+def engine_command(
+    models: Models = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="CPU threads; repeat for more.  [default: 1 and 2, if there are 2]")
+    ] = None,
+    batch: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=engine_bench.MAX_BATCH, help="Quizzes a batch; repeat for more.  [default: 1 4 16 64]"),
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Measurements of each.  [default: 5]")] = None,
+    ubatch: Annotated[
+        int, typer.Option(min=1, help="Tokens that llama.cpp computes at once, its n_ubatch.")
+    ] = engine_bench.UBATCH,
+    no_llama: NoLlama = False,
+    quick: Quick = False,
+    folder: PlotFolder = None,
+    file: Json = None,
+) -> None:
+    """Run quizzes with the exact engine and with llama.cpp in turn: tokens a second, memory, share of sgemm's peak."""
+    if folder is not None:
+        plots.check_matplotlib()
+    plan = engine_bench.Plan(
+        threads=tuple(threads or range(1, min(2, os.cpu_count() or 1) + 1)),
+        batches=tuple(batch or (engine_bench.QUICK_BATCHES if quick else engine_bench.BATCHES)),
+        rounds=rounds or (engine_bench.QUICK_ROUNDS if quick else engine_bench.ROUNDS),
+        seconds=engine_bench.QUICK_SECONDS if quick else None,
+        llama=not no_llama,
+        ubatch=ubatch,
+    )
+    chosen = models or (engine_bench.choose_models()[:1] if quick else [])
+    publish(engine_bench.run(chosen, plan, say), file, folder)
+
+
+@app.command("start")
+def start_command(
+    models: Models = None,
+    threads: Threads = 1,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Starts of each kind.  [default: 5]")] = None,
+    no_llama: NoLlama = False,
+    quick: Quick = False,
+    file: Json = None,
+) -> None:
+    """Start the exact engine without and with its caches, and llama.cpp, each in processes of its own."""
+    rounds = rounds or (start_bench.QUICK_ROUNDS if quick else start_bench.ROUNDS)
+    chosen = models or (engine_bench.choose_models()[:1] if quick else [])
+    publish(start_bench.run(chosen, threads, rounds, llama=not no_llama, say=say), file)
+
+
+@app.command("headers")
+def headers_command(quick: Quick = False, file: Json = None) -> None:
+    """Check headers as a node does before any model runs: how many a second on one core."""
+    result = header_bench.run(header_bench.QUICK_HEADERS, header_bench.QUICK_ROUNDS) if quick else header_bench.run()
+    publish(result, file)
+
+
+@app.command("replay")
+def replay_command(
+    models: Models = None,
+    threads: Threads = 1,
+    blocks: Annotated[int | None, typer.Option(min=1, max=replay_bench.PERIOD, help="[default: 32]")] = None,
+    quick: Quick = False,
+    file: Json = None,
+) -> None:
+    """Mine a chain and verify it, block by block and in batches: blocks a second."""
+    blocks = blocks or (replay_bench.QUICK_BLOCKS if quick else replay_bench.BLOCKS)
+    rounds = replay_bench.QUICK_ROUNDS if quick else replay_bench.ROUNDS
+    publish(replay_bench.run(models or [], threads, blocks, rounds, say), file)
+
+
+@app.command("spec")
+def spec_command(quick: Quick = False, file: Json = None) -> None:
+    """Call the specification's own functions: how often a second on one core."""
+    seconds, rounds = spec_bench.SECONDS, spec_bench.ROUNDS
+    if quick:
+        seconds, rounds = spec_bench.QUICK_SECONDS, spec_bench.QUICK_ROUNDS
+    publish(spec_bench.run(seconds, rounds, say), file)
+
+
+@app.command("show")
+def show_command(
+    result: Annotated[Path, typer.Argument(help="What --json of engine, start, headers, replay or spec has written.")],
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables as in docs/performance.md.")] = False,
+    folder: PlotFolder = None,
+) -> None:
+    """Print the tables of a kept result again, and draw its plots."""
+    kept = read_result(result)
+    if not isinstance(kept, dict) or kept.get("bench") not in SPEED_BENCHES:
+        raise ModelError(f"{result} is no result of one of: {', '.join(SPEED_BENCHES)}")
+    console = Console(width=240) if markdown else Console()
+    for table in SPEED_BENCHES[kept["bench"]](kept):
+        if markdown:
+            table.box, table.title = box.MARKDOWN, None
+        console.print(table)
+    if folder is not None and kept["bench"] != "engine":
+        raise typer.BadParameter("only a result of `poai bench engine` has plots")
+    if folder is not None:
+        for plot in plots.draw(kept, folder):
+            say(f"drawn: {plot}")

@@ -1,0 +1,137 @@
+"""What the benches of speed share: processes of their own for what is measured, medians with spread, peak memory."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+from poai_engine.errors import ModelError, make_line
+from poai_spec.notation import SpecError
+
+Say = Callable[[str], None]
+THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Taken out of a worker's environment: every engine gets its number of threads as an argument."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several measurements of one thing.
+
+    Attributes:
+        median: of all.
+        low: the smallest.
+        high: the largest.
+        count: how many.
+    """
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Self:
+        """Summarise at least one value."""
+        ordered = sorted(values)
+        return cls(median(ordered), ordered[0], ordered[-1], len(ordered))
+
+
+class Worker:
+    """A process that answers requests, one line of JSON each; a context manager.
+
+    Args:
+        module: run as `python -m module`; its main function is `serve` with its handlers.
+        environment: variables to add.
+    """
+
+    def __init__(self, module: str, environment: dict[str, str] | None = None) -> None:
+        kept = {key: value for key, value in os.environ.items() if key not in THREAD_VARIABLES}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=kept | (environment or {}),
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(BrokenPipeError):
+            self._requests.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # interrupted in the middle of a batch
+            self._process.kill()
+            self._process.wait()
+        self._answers.close()
+
+    def ask(self, request: str, **values: Any) -> dict[str, Any]:
+        """Send a request and return the answer.
+
+        Raises:
+            ModelError: what the worker says is wrong, or it ended.
+        """
+        line = ""
+        with suppress(BrokenPipeError):
+            self._requests.write(json.dumps({"request": request, **values}) + "\n")
+            self._requests.flush()
+            line = self._answers.readline()
+        if not line:
+            raise ModelError(f"a measuring process ended with status {self._process.wait()}: too little memory?")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise ModelError(answer["error"])
+        return answer
+
+
+def serve(handlers: dict[str, Callable[..., dict[str, Any]]]) -> None:
+    """Answer requests from standard input until it ends; what libraries print goes to standard error."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        values = json.loads(line)
+        try:
+            answer = handlers[values.pop("request")](**values)
+        except (ModelError, SpecError, OSError) as error:
+            answer = {"error": make_line(str(error))}
+        out.write(json.dumps(answer) + "\n")
+        out.flush()
+
+
+def get_peak_memory() -> int:
+    """Return the most memory that was resident in this process so far, bytes; mapped files count.
+
+    Linux's `ru_maxrss` begins with the parent's at the fork, so the kernel's own counter is read there.
+    """
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return what a figure was measured on."""
+    found: dict[str, Any] = {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count()}
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                found["processor"] = line.partition(":")[2].strip()
+                break
+    found["python"] = platform.python_version()
+    for package in ("numpy", "numba", "pycryptodome", "llama-cpp-python"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
