@@ -156,7 +156,7 @@ function checkHeavyEnough(store, blockHash) {
 }
 
 /** Whether no header of a peer can be kept in waiting without dropping another one. */
-function isFull(store, peer) {
+export function isFull(store, peer) {
   const waiting = [...store.kept.values()].filter((kept) => kept.state === null);
   return waiting.filter((kept) => kept.peer === peer).length >= MAX_WAITING_PER_PEER || waiting.length >= MAX_WAITING;
 }

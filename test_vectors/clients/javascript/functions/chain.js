@@ -42,6 +42,10 @@ export const PARAMETERS = {
   get_target_of_flag: ({ thousandths }) => ({
     target: String(parameters.getTargetOfFlag(BigInt(thousandths))),
   }),
+  make_config({ name, model_manifest }) {
+    const config = parameters.makeConfig(name, ModelManifest.fromJson(model_manifest));
+    return { config: Config.toJson(config), network_id: toHex(parameters.computeNetworkId(config)) };
+  },
   get_preset({ name }) {
     const config = getPreset(name);
     return { config: Config.toJson(config), network_id: toHex(parameters.computeNetworkId(config)) };
@@ -182,6 +186,19 @@ function makeStandIn(height, parent) {
   return { core: { height, parent_hash: fromHex(parent) } };
 }
 
+const toHash = (n) => "0x" + n.toString(16).padStart(64, "0");
+
+/** {kept, peers}: a store's headers with waiting ones, and the peer of each of these. */
+function makeWaiting({ others, own }) {
+  const peers = Array(own).fill("own");
+  others.forEach((group, number) => {
+    for (let n = 0; n < group.peers; n++) peers.push(...Array(group.headers).fill(`${number}/${n}`));
+  });
+  const kept = new Map([[ROOT, { header: makeStandIn(0n, NOWHERE), peer: "", state: new Map() }]]);
+  peers.forEach((peer, n) => kept.set(toHash(n + 1), { header: makeStandIn(1n, ROOT), peer, state: null }));
+  return { kept, peers };
+}
+
 export const FORK_CHOICE = {
   run_events(input) {
     const show = (store, error) => ({ head: forkChoice.getHead(store), code: error?.code ?? null });
@@ -201,18 +218,17 @@ export const FORK_CHOICE = {
     ]);
     return { head: forkChoice.getHead({ kept: new Map(kept) }) };
   },
-  make_room({ others, own }) {
-    const peers = Array(own).fill("own");
-    others.forEach((group, number) => {
-      for (let n = 0; n < group.peers; n++) peers.push(...Array(group.headers).fill(`${number}/${n}`));
-    });
-    const kept = new Map([[ROOT, { header: makeStandIn(0n, NOWHERE), peer: "", state: new Map() }]]);
-    peers.forEach((peer, n) => {
-      kept.set("0x" + (n + 1).toString(16).padStart(64, "0"), { header: makeStandIn(1n, ROOT), peer, state: null });
-    });
+  make_room(input) {
+    const { kept, peers } = makeWaiting(input);
     const after = forkChoice.makeRoom({ kept }, makeStandIn(1n, ROOT), "own");
     const lost = [...kept].filter(([hash]) => !after.kept.has(hash)).map(([, { peer }]) => peer);
     return { taken_from: lost.length === 0 ? 0 : peers.filter((peer) => peer === lost[0]).length };
+  },
+  is_full: (input) => ({ full: forkChoice.isFull(makeWaiting(input), "own") }),
+  on_invalid({ remembered, hash }) {
+    const invalid = new Set(Array.from({ length: remembered }, (_, n) => toHash(n)));
+    const known = [...forkChoice.onInvalid({ kept: new Map(), invalid }, hash).invalid];
+    return { count: known.length, oldest: known[0], newest: known.at(-1) };
   },
 };
 

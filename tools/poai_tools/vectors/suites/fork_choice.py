@@ -14,8 +14,10 @@ from poai_spec.fork_choice import (
     Kept,
     Store,
     get_head,
+    is_full,
     make_room,
     make_store,
+    on_invalid,
     on_tick,
     receive_block,
     receive_header,
@@ -116,8 +118,11 @@ def _get_head(i: Mapping[str, Any]) -> dict[str, Any]:
     return {"head": get_head(Store(0, kept))}
 
 
-def _make_room(i: Mapping[str, Any]) -> dict[str, Any]:
-    """Build the store that the input describes; its waiting headers differ by their peers only."""
+def _make_waiting(i: Mapping[str, Any]) -> tuple[Store, Header, list[bytes]]:
+    """Return the store that the input describes, one more header, and the peer of each waiting header.
+
+    The waiting headers differ by their peers only.
+    """
     require(sum(g["peers"] * g["headers"] for g in i["others"]) + i["own"] <= MOST_WAITING, "too many headers")
     genesis = make_genesis_header(make_network())
     root = compute_block_hash(genesis)
@@ -126,11 +131,30 @@ def _make_room(i: Mapping[str, Any]) -> dict[str, Any]:
     for number, group in enumerate(i["others"]):
         peers += [b"%d/%d" % (number, n) for n in range(group["peers"]) for _ in range(group["headers"])]
     waiting = {n.to_bytes(32, "big"): Kept(header, 1, peer, None) for n, peer in enumerate(peers)}
-    before = Store(0, {root: Kept(genesis, 0, b"", {}), **waiting})
+    return Store(0, {root: Kept(genesis, 0, b"", {}), **waiting}), header, peers
+
+
+def _make_room(i: Mapping[str, Any]) -> dict[str, Any]:
+    before, header, peers = _make_waiting(i)
     after = make_room(before, header, b"own")
     use = Counter(peers)
     lost = [use[kept.peer] for h, kept in before.kept.items() if h not in after.kept]
     return {"taken_from": sum(lost)}
+
+
+def _is_full(i: Mapping[str, Any]) -> dict[str, Any]:
+    store, _, _ = _make_waiting(i)
+    return {"full": is_full(store, b"own")}
+
+
+def _on_invalid(i: Mapping[str, Any]) -> dict[str, Any]:
+    genesis = make_genesis_header(make_network())
+    remembered = dict.fromkeys(n.to_bytes(32, "big") for n in range(i["remembered"]))
+    root = compute_block_hash(genesis)
+    require(i["hash"] != root, "hash: that of genesis")
+    after = on_invalid(Store(0, {root: Kept(genesis, 0, b"", {})}, invalid=remembered), i["hash"])
+    hashes = list(after.invalid)
+    return {"count": len(hashes), "oldest": hashes[0], "newest": hashes[-1]}
 
 
 RUN_EVENTS = register(
@@ -183,20 +207,43 @@ GET_HEAD = register(
         run=_get_head,
     )
 )
+WAITING = Record(
+    {
+        "others": Array(Record({"peers": Integer(1, MOST_WAITING), "headers": Integer(1, MOST_WAITING)})),
+        "own": Integer(0, MOST_WAITING),
+    }
+)
 MAKE_ROOM = register(
     Function(
         suite="fork_choice",
         name="make_room",
         page="fork-choice",
         summary="the number of waiting headers of the peer who loses one to a new header, 0 if none does",
-        input=Record(
-            {
-                "others": Array(Record({"peers": Integer(1, MOST_WAITING), "headers": Integer(1, MOST_WAITING)})),
-                "own": Integer(0, MOST_WAITING),
-            }
-        ),
+        input=WAITING,
         output=Record({"taken_from": UINT32}),
         run=_make_room,
+    )
+)
+IS_FULL = register(
+    Function(
+        suite="fork_choice",
+        name="is_full",
+        page="fork-choice",
+        summary="whether the newcomer's peer can keep no other header without dropping one",
+        input=WAITING,
+        output=Record({"full": BOOLEAN}),
+        run=_is_full,
+    )
+)
+ON_INVALID = register(
+    Function(
+        suite="fork_choice",
+        name="on_invalid",
+        page="fork-choice",
+        summary="what is remembered after one more hash: how many, the oldest and the newest",
+        input=Record({"remembered": Integer(0, MOST_WAITING), "hash": HASH32}),
+        output=Record({"count": UINT32, "oldest": HASH32, "newest": HASH32}),
+        run=_on_invalid,
     )
 )
 FLAGS = {
@@ -311,7 +358,7 @@ def _false() -> list[Block]:
 
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
-    return [_run_events_file(), _on_event_file(), _count_kept_file(), _get_head_file(), _make_room_file()]
+    return [_run_events_file(), _on_event_file(), _count_kept_file(), _get_head_file(), *_make_limit_files()]
 
 
 def _pick(cases: Sequence[Case]) -> dict[str, tuple[str, str]]:
@@ -614,7 +661,7 @@ def _get_head_file() -> CaseFile:
     return CaseFile(GET_HEAD, how, tuple(cases), _pick(cases))
 
 
-def _make_room_file() -> CaseFile:
+def _make_limit_files() -> list[CaseFile]:
     def room(own: int, *groups: tuple[int, int]) -> dict[str, Any]:
         return {"others": [{"peers": peers, "headers": headers} for peers, headers in groups], "own": own}
 
@@ -632,4 +679,28 @@ def _make_room_file() -> CaseFile:
         Case("newcomer-among-ones", "65,536 peers have one each", room(0, (65536, 1)), ("limit",)),
         Case("one-has-two", "all have one, but a single peer two", room(1, (65533, 1), (1, 2)), ("limit",)),
     ]
-    return CaseFile(MAKE_ROOM, "Chosen by hand.", tuple(cases), _pick(cases))
+    full = [
+        Case("nobody", "nobody waits", room(0)),
+        Case("place-of-peer", "8,191 headers of the peer wait", room(8191), ("limit",)),
+        Case("peer-full", "one more", room(8192), ("limit",)),
+        Case("place-of-all", "65,535 wait", room(1, (65534, 1)), ("limit",)),
+        Case("all-full", "65,536 wait", room(1, (65535, 1)), ("limit",)),
+        Case("others-full", "all places are other peers'", room(0, (8, 8192)), ("limit",)),
+    ]
+    rows = {
+        "first": ("nothing was remembered", 0, b"\xff" * 32, ()),
+        "again": ("a hash that is remembered keeps its place", 3, (1).to_bytes(32, "big"), ()),
+        "last-place": ("the 65,536th", 65535, b"\xff" * 32, ("limit",)),
+        "oldest-goes": ("the 65,537th takes the oldest's place", 65536, b"\xff" * 32, ("limit",)),
+        "full-again": ("a hash that is remembered takes no place", 65536, bytes(32), ("limit",)),
+    }
+    bad = [
+        Case(name, comment, {"remembered": count, "hash": block_hash}, flags)
+        for name, (comment, count, block_hash, flags) in rows.items()
+    ]
+    how = "Chosen by hand; the hashes that are remembered are 0, 1, 2, ... as 32 bytes, big-endian."
+    return [
+        CaseFile(MAKE_ROOM, "Chosen by hand.", tuple(cases), _pick(cases)),
+        CaseFile(IS_FULL, "Chosen by hand.", tuple(full), _pick(full)),
+        CaseFile(ON_INVALID, how, tuple(bad), _pick(bad)),
+    ]

@@ -11,18 +11,26 @@ from poai_spec.parameters import (
     compute_network_id,
     get_preset,
     get_target_of_flag,
+    make_config,
 )
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import HASH32, UINT32, UINT256, Record, Text
-from poai_tools.vectors.network import make_network
-from poai_tools.vectors.records import CONFIG
+from poai_tools.vectors.network import get_manifest, make_network
+from poai_tools.vectors.records import CONFIG, MODEL_MANIFEST
 from poai_tools.vectors.registry import Function, register
+
+PRESET = Text(("mainnet", "testnet", "minimal"))
 
 
 def _check_config(i: Mapping[str, Any]) -> dict[str, Any]:
     check_config(i["config"])
     return {}
+
+
+def _make_config(i: Mapping[str, Any]) -> dict[str, Any]:
+    config = make_config(i["name"], i["model_manifest"])
+    return {"config": config, "network_id": compute_network_id(config)}
 
 
 def _get_preset(i: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,13 +71,24 @@ GET_TARGET_OF_FLAG = register(
         run=lambda i: {"target": get_target_of_flag(i["thousandths"])},
     )
 )
+MAKE_CONFIG = register(
+    Function(
+        suite="parameters",
+        name="make_config",
+        page="parameters",
+        summary="the numbers of a preset with another model, unchecked",
+        input=Record({"name": PRESET, "model_manifest": MODEL_MANIFEST}),
+        output=Record({"config": CONFIG, "network_id": HASH32}),
+        run=_make_config,
+    )
+)
 GET_PRESET = register(
     Function(
         suite="parameters",
         name="get_preset",
         page="parameters",
         summary="the config of a preset with its pinned model",
-        input=Record({"name": Text(("mainnet", "testnet", "minimal"))}),
+        input=Record({"name": PRESET}),
         output=Record({"config": CONFIG, "network_id": HASH32}),
         run=_get_preset,
     )
@@ -78,7 +97,7 @@ GET_PRESET = register(
 
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
-    return [_network_id(), _check_config_file(), _target_of_flag(), _presets()]
+    return [_network_id(), _check_config_file(), _target_of_flag(), _configs(), _presets()]
 
 
 def _change(config: Config, **changes: Any) -> Config:
@@ -224,6 +243,15 @@ def _target_of_flag() -> CaseFile:
         make_negative(GET_TARGET_OF_FLAG, good[1000], "above", "above the range", {"thousandths": 1001}),
     ]
     return CaseFile(GET_TARGET_OF_FLAG, "Chosen by hand.", tuple(cases))
+
+
+def _configs() -> CaseFile:
+    model = get_manifest("mini")
+    cases = [
+        Case(name, "with poai-mini", {"name": name, "model_manifest": model})
+        for name in ("mainnet", "testnet", "minimal")
+    ]
+    return CaseFile(MAKE_CONFIG, "The names of the presets.", tuple(cases))
 
 
 def _presets() -> CaseFile:
