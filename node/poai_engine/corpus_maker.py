@@ -60,7 +60,7 @@ def read_lines(folder: Path) -> list[Line]:
         else:
             owners[found.question] = place
             lines.append(found)
-    _refuse(faults, "mend or remove them")
+    _refuse(faults)
     if not MIN_CORPUS_ITEMS <= len(lines) <= MAX_CORPUS_ITEMS:
         limits = f"{MIN_CORPUS_ITEMS} to {MAX_CORPUS_ITEMS}"
         raise CorpusError(f"{folder} has {len(lines)} questions in its *.txt files; give it {limits}")
@@ -99,11 +99,12 @@ def _parse_line(place: str, data: bytes) -> Line | str:
     return Line(place, *parts)
 
 
-def _refuse(faults: Sequence[str], advice: str) -> None:
+def _refuse(faults: Sequence[str]) -> None:
+    """Refuse bad lines, if there are any, naming the first ones."""
     if faults:
         more = f"; and {len(faults) - SHOWN_FAULTS} more" if len(faults) > SHOWN_FAULTS else ""
-        count = "1 bad line" if len(faults) == 1 else f"{len(faults)} bad lines"
-        raise CorpusError(f"{count}, {advice}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
+        count = "1 bad line, mend or remove it" if len(faults) == 1 else f"{len(faults)} bad lines, mend or remove them"
+        raise CorpusError(f"{count}: {'; '.join(faults[:SHOWN_FAULTS])}{more}")
 
 
 def make_corpus(lines: Sequence[Line], tokenizer: Tokenizer, room: int) -> Corpus:
@@ -115,20 +116,19 @@ def make_corpus(lines: Sequence[Line], tokenizer: Tokenizer, room: int) -> Corpu
         room: tokens that a quiz has for questions.
 
     Raises:
-        CorpusError: lines are too long for a quiz, do not turn back into their text, or ask in the same tokens.
+        CorpusError: lines are too long for a quiz, or do not turn back into their text.
     """
     line_end = tuple(tokenise_inside(tokenizer, "\n"))
-    items, faults = dict[tuple[int, ...], tuple[CorpusItem, str]](), list[str]()
+    items, faults = list[CorpusItem](), list[str]()
     for line in lines:
         item = _make_item(line, tokenizer, line_end, room)
         if isinstance(item, str):
             faults.append(f"{line.place}: {item}")
-        elif item.prompt in items:
-            faults.append(f"{line.place}: its question has the same tokens as {items[item.prompt][1]}")
         else:
-            items[item.prompt] = item, line.place
-    _refuse(faults, "mend or remove them, or give longer quizzes")
-    return Corpus(line_end, tuple(items[prompt][0] for prompt in sorted(items)))
+            items.append(item)
+    _refuse(faults)
+    # No prompt comes twice: the questions differ, and their tokens turn back into them.
+    return Corpus(line_end, tuple(sorted(items, key=lambda item: item.prompt)))
 
 
 def _make_item(line: Line, tokenizer: Tokenizer, line_end: tuple[int, ...], room: int) -> CorpusItem | str:
