@@ -76,6 +76,7 @@ DEFINITIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("inference", "run_inline"): ("run_model",),
     ("inference", "steps"): ("run_steps",),
     ("inference", "step_values"): ("run_steps",),
+    ("llama_profile", "run"): ("Settings", "score_logits"),
     ("fork_choice", "run_events"): ("on_tick", "receive_header", "receive_block", "get_head"),
     ("fork_choice", "on_event"): ("on_tick", "receive_header", "receive_block", "get_head"),
     ("fork_choice", "count_kept"): ("Store",),
