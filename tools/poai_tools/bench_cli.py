@@ -29,6 +29,7 @@ from poai_tools import (
     spec_bench,
     start_bench,
 )
+from poai_tools.measure import warn_if_busy
 from poaid.models import get_known_model
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
@@ -237,6 +238,7 @@ def engine_command(
         ubatch=ubatch,
     )
     chosen = models or (engine_bench.choose_models()[:1] if quick else [])
+    warn_if_busy(say)
     publish(engine_bench.run(chosen, plan, say), file, folder)
 
 
@@ -252,12 +254,14 @@ def start_command(
     """Start the exact engine without and with its caches, and llama.cpp, each in processes of its own."""
     rounds = rounds or (start_bench.QUICK_ROUNDS if quick else start_bench.ROUNDS)
     chosen = models or (engine_bench.choose_models()[:1] if quick else [])
+    warn_if_busy(say)
     publish(start_bench.run(chosen, threads, rounds, llama=not no_llama, say=say), file)
 
 
 @app.command("headers")
 def headers_command(quick: Quick = False, file: Json = None) -> None:
     """Check headers as a node does before any model runs: how many a second on one core."""
+    warn_if_busy(say)
     result = header_bench.run(header_bench.QUICK_HEADERS, header_bench.QUICK_ROUNDS) if quick else header_bench.run()
     publish(result, file)
 
@@ -273,6 +277,7 @@ def replay_command(
     """Mine a chain and verify it, block by block and in batches: blocks a second."""
     blocks = blocks or (replay_bench.QUICK_BLOCKS if quick else replay_bench.BLOCKS)
     rounds = replay_bench.QUICK_ROUNDS if quick else replay_bench.ROUNDS
+    warn_if_busy(say)
     publish(replay_bench.run(models or [], threads, blocks, rounds, say), file)
 
 
@@ -282,6 +287,7 @@ def spec_command(quick: Quick = False, file: Json = None) -> None:
     seconds, rounds = spec_bench.SECONDS, spec_bench.ROUNDS
     if quick:
         seconds, rounds = spec_bench.QUICK_SECONDS, spec_bench.QUICK_ROUNDS
+    warn_if_busy(say)
     publish(spec_bench.run(seconds, rounds, say), file)
 
 
@@ -295,13 +301,17 @@ def show_command(
     kept = read_result(result)
     if not isinstance(kept, dict) or kept.get("bench") not in SPEED_BENCHES:
         raise ModelError(f"{result} is no result of one of: {', '.join(SPEED_BENCHES)}")
+    if folder is not None and kept["bench"] != "engine":
+        raise typer.BadParameter("only a result of `poai bench engine` has plots: leave --plots out")
+    try:
+        tables = SPEED_BENCHES[kept["bench"]](kept)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{result} is damaged or of another version ({error!r}): measure again") from error
     console = Console(width=240) if markdown else Console()
-    for table in SPEED_BENCHES[kept["bench"]](kept):
+    for table in tables:
         if markdown:
+            console.print(f"{table.title}:\n" if table.title else "", highlight=False)
             table.box, table.title = box.MARKDOWN, None
         console.print(table)
-    if folder is not None and kept["bench"] != "engine":
-        raise typer.BadParameter("only a result of `poai bench engine` has plots")
-    if folder is not None:
-        for plot in plots.draw(kept, folder):
-            say(f"drawn: {plot}")
+    for plot in plots.draw(kept, folder) if folder is not None else ():
+        say(f"drawn: {plot}")

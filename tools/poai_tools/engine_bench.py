@@ -26,7 +26,7 @@ from poaid.models import get_known_model
 
 BATCHES, QUICK_BATCHES = (1, 4, 16, 64), (1, 4)
 ROUNDS, QUICK_ROUNDS = 5, 3
-QUICK_SECONDS = 5.0
+QUICK_SECONDS = 2.0
 """Of one combination: once they are over, no further round begins."""
 MAX_BATCH = 256
 """Sequences of a llama.cpp context at most."""
@@ -108,13 +108,14 @@ def run(models: Sequence[str], plan: Plan, say: Say) -> dict[str, Any]:
     """
     if plan.llama:
         load_llama_library()
+    machine = describe_machine()
     results: list[dict[str, Any]] = []
     for model in models or choose_models():
         path = find_model(model, say)
         read_vocabulary(path)  # llama.cpp ends the process on some files that this refuses
         for threads in plan.threads:
             results += _measure(model, path, threads, plan, say)
-    return {"bench": "engine", "machine": describe_machine(), "plan": asdict(plan), "results": results}
+    return {"bench": "engine", "machine": machine, "plan": asdict(plan), "results": results}
 
 
 def _measure(model: str, path: Path, threads: int, plan: Plan, say: Say) -> Iterator[dict[str, Any]]:
@@ -174,27 +175,35 @@ def _measure_batch(
 
 
 def make_tables(result: dict[str, Any]) -> list[Table]:
-    """Return what `run` found as tables: the rates, and what they cost."""
-    rates = Table("model", "threads", "batch", "exact tok/s", "llama.cpp tok/s", "ratio", "quizzes/s", "share of sgemm")
-    rates.title = "Quizzes of 64 tokens; median (lowest to highest)"
-    memory = Table("model", "threads", "peak memory, MB: exact", "llama.cpp", "load, s: exact", "llama.cpp")
-    last: dict[tuple[str, int], dict[str, Any]] = {}
-    for row in result["results"]:
-        last[row["model"], row["threads"]] = row
+    """Return what `run` found as tables: the rates of each model, and memory."""
+    tables = [_make_rates(model, rows) for model, rows in group(result["results"], "model").items()]
+    memory = Table("model", "threads", "exact, MB", "llama.cpp, MB", title="Peak memory, with the largest batch")
+    for model, rows in group(result["results"], "model").items():
+        for threads, of_threads in group(rows, "threads").items():
+            peaks = (_show_memory(of_threads[-1]["peak_memory"].get(kind)) for kind in ("exact", "llama_cpp"))
+            memory.add_row(model, str(threads), *peaks)
+    return [*tables, memory]
+
+
+def _make_rates(model: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table("threads", "batch", "exact", "llama.cpp", "ratio", "quizzes/s", "of sgemm's peak")
+    table.title = f"{model}, quizzes of {rows[0]['tokens_a_quiz']} tokens, tokens a second: median (lowest-highest)"
+    for row in rows:
         both = [_show_rate(row["spread"].get(kind)) for kind in ("exact", "llama_cpp")]
         ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}"
         share, quizzes = f"{row['sgemm_share']:.0%}", f"{row['quizzes_a_second']['exact']:.2f}"
-        rates.add_row(row["model"], str(row["threads"]), str(row["batch"]), *both, ratio, quizzes, share)
-    for (model, threads), row in last.items():
-        peaks = [_show(row["peak_memory"].get(kind), 1e-6, 0) for kind in ("exact", "llama_cpp")]
-        loads = [_show(row["load_seconds"].get(kind), 1, 2) for kind in ("exact", "llama_cpp")]
-        memory.add_row(model, str(threads), *peaks, *loads)
-    return [rates, memory]
+        table.add_row(str(row["threads"]), str(row["batch"]), *both, ratio, quizzes, share)
+    return table
+
+
+def group(rows: list[dict[str, Any]], key: str) -> dict[Any, list[dict[str, Any]]]:
+    """Return rows by the value of a key, in their order."""
+    return {value: [row for row in rows if row[key] == value] for value in dict.fromkeys(row[key] for row in rows)}
 
 
 def _show_rate(rate: dict[str, float] | None) -> str:
-    return "-" if rate is None else f"{rate['median']:.0f} ({rate['low']:.0f} to {rate['high']:.0f})"
+    return "-" if rate is None else f"{rate['median']:.0f} ({rate['low']:.0f}-{rate['high']:.0f})"
 
 
-def _show(value: float | None, scale: float, digits: int) -> str:
-    return "-" if value is None else f"{value * scale:.{digits}f}"
+def _show_memory(size: int | None) -> str:
+    return "-" if size is None else f"{size / 1e6:.0f}"

@@ -65,7 +65,7 @@ def run(headers: int = HEADERS, rounds: int = ROUNDS) -> dict[str, Any]:
     Returns:
         `results`: what was done, and how often a second.
     """
-    config = get_preset("testnet")
+    machine, config = describe_machine(), get_preset("testnet")
     chain = make_chain(config, headers)
     data = [encode_header(header) for header in chain]
     now = chain[-1].core.timestamp
@@ -117,7 +117,7 @@ def run(headers: int = HEADERS, rounds: int = ROUNDS) -> dict[str, Any]:
             times[kind].append(headers / (perf_counter() - start))
     spreads = {kind: Spread.of(found) for kind, found in times.items()}
     results = [{"what": kind, "per_second": rate.median, "spread": asdict(rate)} for kind, rate in spreads.items()]
-    return {"bench": "headers", "machine": describe_machine(), "headers": headers, "results": results}
+    return {"bench": "headers", "machine": machine, "headers": headers, "results": results}
 
 
 def make_tables(result: dict[str, Any]) -> list[Table]:

@@ -18,6 +18,8 @@ from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
 
 Say = Callable[[str], None]
+BUSY = 0.5
+"""Load average from which on a machine is not quiet."""
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Taken out of a worker's environment: every engine gets its number of threads as an argument."""
 
@@ -123,15 +125,22 @@ def get_peak_memory() -> int:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return what a figure was measured on."""
+    """Return what a figure is measured on, and how busy that was in the minute before."""
     found: dict[str, Any] = {"system": platform.system(), "machine": platform.machine(), "cpus": os.cpu_count()}
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 found["processor"] = line.partition(":")[2].strip()
                 break
-    found["python"] = platform.python_version()
+    found |= {"load_average": os.getloadavg()[0], "python": platform.python_version()}
     for package in ("numpy", "numba", "pycryptodome", "llama-cpp-python"):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def warn_if_busy(say: Say) -> None:
+    """Say so if other work, or an earlier bench, ran in the last minute."""
+    load = os.getloadavg()[0]
+    if load > BUSY:
+        say(f"this machine is busy (load {load:.1f}): figures for a document need a quiet one; wait a minute")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from poai_engine.errors import ModelError
+from poai_tools.engine_bench import group
 
 NEED_MATPLOTLIB = "plots need matplotlib: pip install 'poai[bench]', or leave --plots out"
 ENGINES = {"exact": ("exact", "#2b6cb0"), "llama_cpp": ("llama.cpp", "#a0aec0")}
@@ -38,13 +39,13 @@ def draw(result: dict[str, Any], folder: Path) -> list[Path]:
         ModelError: matplotlib is not installed.
         OSError: the folder cannot be written.
     """
-    figures, models = check_matplotlib(), list(dict.fromkeys(row["model"] for row in result["results"]))
+    figures, models = check_matplotlib(), group(result["results"], "model")
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for name, draw_panel in zip(NAMES, (_draw_bars, _draw_batches, _draw_threads), strict=True):
         figure = figures.Figure(figsize=(6 * len(models), 3.6), layout="constrained")
-        for axes, model in zip(figure.subplots(1, len(models), squeeze=False)[0], models, strict=True):
-            draw_panel(axes, [row for row in result["results"] if row["model"] == model])
+        for axes, (model, rows) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
+            draw_panel(axes, rows)
             axes.set_title(model)
             axes.set_ylabel("tokens a second")
             axes.set_ylim(bottom=0)
@@ -74,16 +75,14 @@ def _draw_bars(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _draw_batches(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for threads in dict.fromkeys(row["threads"] for row in rows):
-        chosen = [row for row in rows if row["threads"] == threads]
+    for threads, chosen in group(rows, "threads").items():
         _draw_lines(axes, chosen, "batch", f"threads {threads}", "-" if threads == 1 else "--")
     _set_ticks(axes, rows, "batch", "quizzes a batch")
 
 
 def _draw_threads(axes: Any, rows: list[dict[str, Any]]) -> None:
     styles = ("-", "--", "-.", ":")
-    for number, batch in enumerate(dict.fromkeys(row["batch"] for row in rows)):
-        chosen = [row for row in rows if row["batch"] == batch]
+    for number, (batch, chosen) in enumerate(group(rows, "batch").items()):
         _draw_lines(axes, chosen, "threads", f"batch {batch}", styles[number % len(styles)])
     _set_ticks(axes, rows, "threads", "threads")
 

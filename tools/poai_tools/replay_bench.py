@@ -55,7 +55,7 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
     Raises:
         ModelError: a model's file is missing or damaged.
     """
-    results: list[dict[str, Any]] = []
+    machine, results = describe_machine(), list[dict[str, Any]]()
     for model in models or choose_models():
         find_model(model, say)
         network = make_network(model)
@@ -68,7 +68,7 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
             mine(store, judge, blocks)
             say(f"{model}: verifying them")
             results += _measure(model, threads, store, judge, rounds)
-    return {"bench": "replay", "machine": describe_machine(), "blocks": blocks, "results": results}
+    return {"bench": "replay", "machine": machine, "blocks": blocks, "results": results}
 
 
 def mine(store: Store, judge: Judge, blocks: int) -> None:

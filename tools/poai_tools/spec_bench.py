@@ -70,12 +70,12 @@ def run(seconds: float, rounds: int, say: Say) -> dict[str, Any]:
     Returns:
         `results`: the function, and how often a second.
     """
-    results = []
+    machine, results = describe_machine(), []
     for name, work in make_works().items():
         say(name)
         rate = Spread.of(_measure(work, seconds) for _ in range(rounds))
         results.append({"what": name, "per_second": rate.median, "spread": asdict(rate)})
-    return {"bench": "spec", "machine": describe_machine(), "results": results}
+    return {"bench": "spec", "machine": machine, "results": results}
 
 
 def _measure(work: Callable[[], object], seconds: float) -> float:

@@ -43,9 +43,10 @@ def run(models: Sequence[str], threads: int, rounds: int, *, llama: bool, say: S
     """
     if llama:
         load_llama_library()
+    machine = describe_machine()
     chosen = models or choose_models()
     results = [_measure(model, find_model(model, say), threads, rounds, llama, say) for model in chosen]
-    return {"bench": "start", "machine": describe_machine(), "results": results}
+    return {"bench": "start", "machine": machine, "results": results}
 
 
 def _measure(model: str, path: Path, threads: int, rounds: int, llama: bool, say: Say) -> dict[str, Any]:
