@@ -137,14 +137,14 @@ def load_corpus(folder: Path, name_or_path: str, config: Config) -> tuple[ModelM
     """
     lines = read_lines(folder)
     room = config.quiz_tokens - config.salt_tokens - int(config.model.add_bos)
-    file = get_model_dir() / "corpora" / f"{_hash_lines(lines, config.model.gguf_sha256).hex()}.ssz"
+    file = get_model_dir() / "corpora" / f"{_hash_lines(lines, config.model.gguf_sha256).hex()}.corpus"
     corpus = _read_corpus(file, config.model)
     if corpus is None or compute_longest_item(corpus) > room:  # made anew, to name the lines that are too long
         path = resolve_model(name_or_path)
         _check_file(path, config)
         read_vocabulary(path)  # llama.cpp ends the process on what this refuses
         corpus = make_corpus(lines, open_tokenizer(path), room)
-        _keep(file, encode(corpus))
+        _keep(file, compute_corpus_digest(corpus) + encode(corpus))
     return _name_corpus(corpus, config.model), corpus
 
 
@@ -159,10 +159,11 @@ def _name_corpus(corpus: Corpus, model: ModelManifest) -> ModelManifest:
 
 
 def _read_corpus(file: Path, model: ModelManifest) -> Corpus | None:
-    """Return a kept corpus; None if it is not there, or damaged."""
+    """Return a kept corpus, which stands behind its digest; None if it is not there, or damaged."""
     try:
-        corpus = decode(Corpus, file.read_bytes())
-        check_corpus(corpus, _name_corpus(corpus, model))
+        data = file.read_bytes()
+        corpus = decode(Corpus, data[32:])
+        check_corpus(corpus, replace(model, questions_digest=data[:32]))
     except (OSError, SpecError):
         return None
     return corpus
