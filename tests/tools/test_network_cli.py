@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from poai_spec.corpus import Corpus
 from poai_spec.parameters import compute_network_id
 from poai_tools import cli
 from poaid.networks import format_network, get_network, read_network
+from tests.support_corpus import write_corpus
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -70,6 +72,35 @@ def test_new_with_changes(run: Run) -> None:
     assert read_network(Path("a.toml")).config == expected
     run("new", "--from", "a.toml", "--spacing", "6000", "b.toml")
     assert read_network(Path("b.toml")).config == replace(expected, spacing=6_000)
+
+
+def test_the_other_profile(run: Run) -> None:
+    status, out, err = run("new", "--from", "minimal", "--profile", "llama.cpp", "a.toml")
+    config = replace(get_network("minimal").config, profile=b"llama.cpp")
+    assert (status, out, err) == (0, f"a.toml: network {compute_network_id(config).hex()}\n", "")
+    assert read_network(Path("a.toml")).config == config
+    assert run("new", "--from", "a.toml", "--profile", "w8a12", "b.toml")[0] == 0
+    assert read_network(Path("b.toml")).config == get_network("minimal").config
+    assert run("new", "--profile", "w8a8", "c.toml")[0] == 2
+
+
+@pytest.mark.llama
+def test_a_test_corpus(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines have to fit the quizzes of the new network, not those of the one that it begins with."""
+    monkeypatch.setenv("POAI_MODEL_DIR", str(tmp_path / "models"))  # corpora are kept there
+    folder = write_corpus(tmp_path / "text")
+    (folder / "long.txt").write_text("one two three four five six seven eight nine ten " * 2 + "?\televen\n", "utf-8")
+    new = ("new", "--from", "minimal", "--test-corpus", folder)
+    status, _, err = run(*new, "a.toml")
+    assert (status, err.splitlines()[-1].startswith("error: 1 bad line, mend or remove it: long.txt:1: ")) == (1, True)
+    assert not Path("a.toml").exists()
+    status, out, _ = run(*new, "--quiz-tokens", 64, "a.toml")
+    network = get_network("a.toml")
+    assert (status, out) == (0, f"a.toml: network {compute_network_id(network.config).hex()}\n")
+    assert isinstance(network.lexicon, Corpus)
+    assert len(network.lexicon.items) == 1001
+    assert run("new", "--from", "a.toml", "--spacing", 2_000, "b.toml")[0] == 0
+    assert get_network("b.toml").lexicon == network.lexicon
 
 
 def test_the_clock_limit_shrinks_with_the_period(run: Run) -> None:

@@ -15,6 +15,7 @@ from poai_spec.quiz import generate_quiz, get_quiz_text
 from poai_tools import cli, quiz_cli
 from poaid.errors import NodeError
 from poaid.networks import get_network
+from tests.support_corpus import write_corpus
 
 Run = Callable[..., tuple[int, str, str]]
 SEED = (1).to_bytes(32, "big")
@@ -60,6 +61,24 @@ def test_what_it_prints_is_the_quiz_of_the_seed(run: Run, mini_path: Path) -> No
     assert f"trace digest   0x{digest.hex()}" in lines
     verdict = "wins" if l_hat < network.config.initial_target else "does not win"
     assert lines[-1] == f"initial target 0x{network.config.initial_target:064x}: {verdict}"
+
+
+@pytest.mark.llama
+def test_the_lines_of_a_corpus(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POAI_MODEL_DIR", str(tmp_path / "models"))  # corpora are kept there
+    folder = write_corpus(tmp_path / "text")
+    texts = "".join(file.read_text("utf-8") for file in folder.iterdir())
+    asked = {line.replace("\t", " ") for line in texts.splitlines()}
+    status, out, _ = run("quiz", "--network", "minimal", "--seed", "1", "--test-corpus", folder)
+    lines = out.splitlines()
+    shown = [line.removeprefix("  ") for line in lines[1 : lines.index("")]]
+    assert (status, set(shown) - asked) == (0, set())
+    assert len(shown) > 1
+
+
+def test_gpu_layers_are_for_the_other_profile(run: Run) -> None:
+    status, _, err = run("quiz", "--network", "minimal", "--gpu-layers", 1)
+    assert (status, "leave --gpu-layers out" in err) == (1, True)
 
 
 def test_it_prints_the_same_twice(run: Run) -> None:
