@@ -1,13 +1,17 @@
 """The integer model laid out for the compiled engine: weights int8, in the order in which `tile` reads them.
 
-A model is a mapping of arrays by name, so that it can be made in memory or mapped from a file without a copy. For a
-matrix NAME there are `NAME/q`, int8, shape (P, K / 2, PANEL, 2) (panels of outputs, pairs of inputs, outputs of a
-panel, inputs of a pair; both padded with zeros), `NAME/multipliers`, int32, and `NAME/k`, one int32; a gain has its own
-name. The other names are `embedding`, `angles` and `root`.
+A model is a mapping of arrays by name, so that it can be made in memory or mapped from a file without a copy. Under a
+matrix's GGUF name lie its weights, int8, shape (P, K / 2, PANEL, 2): panels of outputs, pairs of inputs, outputs of a
+panel, inputs of a pair; both padded with zeros. The rest is held together, as hundreds of small arrays would cost a
+start a tenth of a second: `k`, int32, one value a matrix; `multipliers`, int32, one matrix after the other; `gains`,
+int32, shape (2 L + 1, D); `embedding`, int16 or int32, shape (V, D); `angles`, int32, shape (2, positions,
+head_dim / 2); `root`, 32 bytes. Matrices and gains come in the order of the page's `get_tensor_shapes`, a tied head
+last.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ from numpy.typing import NDArray
 from poai_engine.exact_model import ExactMatrix, compute_named_root, compute_tensor_digest, read_tensors
 from poai_engine.tile import PANEL
 from poai_spec.fixed_point import cos_sin
-from poai_spec.integer_model import Architecture, compute_attention_scale, read_architecture
+from poai_spec.integer_model import Architecture, compute_attention_scale, get_tensor_shapes, read_architecture
 from poai_spec.notation import Hash32
 from poai_spec.weights import GgufFile
 
@@ -51,6 +55,9 @@ class PackedModel:
         architecture: the shape.
         arrays: what `pack_tensors` yields.
 
+    Raises:
+        KeyError, ValueError: the arrays are not those of this architecture.
+
     Attributes:
         architecture: the shape.
         embedding: int16 or int32, shape (V, D), Q14.
@@ -63,20 +70,26 @@ class PackedModel:
     """
 
     def __init__(self, architecture: Architecture, arrays: Arrays) -> None:
-        self.architecture = architecture
+        self.architecture = a = architecture
         self.embedding, self.angles, self.root = arrays["embedding"], arrays["angles"], arrays["root"].tobytes()
-        names = [name.removesuffix("/k") for name in arrays if name.endswith("/k")]
-        self.matrices = {name: _get_matrix(arrays, name) for name in names}
-        self.gains = {name: array for name, array in arrays.items() if name.endswith("_norm.weight")}
-        self.head = "output.weight" if "output.weight" in self.matrices else "token_embd.weight"
-        self.attention_scale = compute_attention_scale(architecture.head_dim)
-
-
-def _get_matrix(arrays: Arrays, name: str) -> PackedMatrix:
-    multipliers = arrays[name + "/multipliers"]
-    return PackedMatrix(
-        int(arrays[name + "/k"][0]), len(multipliers), multipliers.astype(np.float64), arrays[name + "/q"]
-    )
+        tied = "output.weight" not in arrays
+        shapes = get_tensor_shapes(a, tied=tied)
+        self.head = "token_embd.weight" if tied else "output.weight"
+        self.gains = dict(zip((name for name in shapes if len(shapes[name]) == 1), arrays["gains"], strict=True))
+        names = [name for name in shapes if len(shapes[name]) == 2 and name != "token_embd.weight"]
+        names += [self.head] if tied else []
+        ends = list(accumulate(shapes[name][0] for name in names))
+        multipliers = np.split(arrays["multipliers"].astype(np.float64), ends[:-1])
+        self.matrices = {
+            name: PackedMatrix(int(k), shapes[name][0], ours, arrays[name])
+            for name, k, ours in zip(names, arrays["k"], multipliers, strict=True)
+        }
+        for name, matrix in self.matrices.items():
+            outputs, inputs = shapes[name]
+            expected = -(-outputs // PANEL), -(-inputs // 2), PANEL, 2
+            if matrix.q.shape != expected or len(matrix.multipliers) != outputs or matrix.q.dtype != np.int8:
+                raise ValueError(f"{name} has another shape")
+        self.attention_scale = compute_attention_scale(a.head_dim)
 
 
 def pack_weights(q: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -120,17 +133,24 @@ def pack_tensors(
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
     digests: list[tuple[str, Hash32]] = []
+    ks: list[int] = []
+    multipliers, gains = list[NDArray[np.int32]](), list[NDArray[np.int32]]()
     count = len(gguf.tensors)
     for n, (name, value) in enumerate(read_tensors(gguf, a)):
         if n % SAY_EVERY == 0:
             say(f"converting weights to integers: {n} of {count} tensors")
         digests.append((name, compute_tensor_digest(name, value)))
         if isinstance(value, ExactMatrix):
-            yield f"{name}/q", pack_weights(value.q)
-            yield f"{name}/multipliers", value.multipliers
-            yield f"{name}/k", np.asarray([value.k], np.int32)
+            ks.append(value.k)
+            multipliers.append(value.multipliers)
+            yield name, pack_weights(value.q)
+        elif name == "token_embd.weight":
+            yield "embedding", narrow(value)
         else:
-            yield ("embedding", narrow(value)) if name == "token_embd.weight" else (name, value)
+            gains.append(value)
+    yield "k", np.asarray(ks, np.int32)
+    yield "multipliers", np.concatenate(multipliers)
+    yield "gains", np.stack(gains)
     yield "angles", make_angles(a, positions)
     yield "root", np.frombuffer(compute_named_root(a, digests), np.uint8)
 

@@ -30,7 +30,7 @@ KEPT_POSITIONS = 128
 """Positions whose angles are kept: those of any preset's quiz. To make them takes 0.1 s for 64."""
 
 CACHE_DIR_VARIABLE = "POAI_CACHE_DIR"
-CACHE_VERSION = f"w8a12-1.{PANEL}"
+CACHE_VERSION = f"w8a12-1.{PANEL}.2"
 """Profile, its version and the layout of the weights: another one is another file."""
 
 _LOCAL_HEADER = struct.Struct("<26xHH")
