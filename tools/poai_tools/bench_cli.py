@@ -18,6 +18,7 @@ from poai_spec.parameters import make_config
 from poai_tools import (
     determinism,
     engine_bench,
+    equality,
     fidelity,
     header_bench,
     llama_bits,
@@ -112,6 +113,9 @@ def determinism_command(
     if len(result["digests"]) > 1:
         say(f"error: {len(result['digests'])} different digests: this machine must not run a node; report the table")
         raise typer.Exit(1)
+
+
+app.command("equality")(equality.command)
 
 
 @app.command("prescreen")
