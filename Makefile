@@ -33,7 +33,7 @@ vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated one
 	$(BIN)/poai vectors generate --check
 	$(BIN)/poai vectors check
 
-mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vectors notice (hours, not part of CI)
+mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vectors notice (minutes, not part of CI)
 	$(BIN)/python -m poai_tools.mutants
 
 spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
