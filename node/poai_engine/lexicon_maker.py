@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poai_engine.errors import ModelError
+from poai_engine.llama_log import silence
 from poai_spec.lexicon import PIECES, Lexicon, get_tokens
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import Config
@@ -47,6 +48,7 @@ def open_tokenizer(path: Path) -> Tokenizer:
     except ImportError as error:
         message = "this needs llama.cpp's tokenizer, which is not installed: pip install 'poai[llama]'"
         raise LexiconError(message) from error
+    silence()
     try:
         llama = Llama(str(path), vocab_only=True, verbose=False)
     except (ValueError, OSError) as error:

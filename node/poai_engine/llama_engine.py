@@ -6,7 +6,6 @@ ends the process on some malformed files: hand it only files that `poai_engine.g
 """
 
 import ctypes
-import logging
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from poai_engine.decode import Ints
 from poai_engine.errors import ModelError
 from poai_engine.exact import compute_nlls
 from poai_engine.gguf_file import read_gguf, read_vocabulary, sha256_file
+from poai_engine.llama_log import silence
 from poai_spec.engine import Evaluation
 from poai_spec.llama_profile import LLAMA_PROFILE, LLAMA_VERSION, compute_logits_entry, round_logit
 from poai_spec.notation import Hash32
@@ -73,7 +73,7 @@ def load_library() -> Any:
             f"the profile llama.cpp is llama-cpp-python {LLAMA_VERSION}, this is {found}, which may give other bits: "
             f"pip install llama-cpp-python=={LLAMA_VERSION}"
         )
-    logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)  # hundreds of lines a model
+    silence()
     return library
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poai_engine import llama_engine
@@ -51,12 +51,14 @@ def make_quiz(number: int) -> Quiz:
     return generate_quiz(keccak256(bytes([number])), CONFIG, LEXICON)
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(any_float, min_size=1, max_size=50))
 def test_rounding_is_the_pages(bits: list[int]) -> None:
     logits = np.asarray(bits, np.uint32).view(np.float32)
     assert round_logits(logits).tolist() == [round_logit(word) for word in bits]
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.lists(any_float, min_size=9, max_size=9), min_size=1, max_size=4), st.integers(0, 8))
 def test_scoring_is_the_pages(rows: list[list[int]], target: int) -> None:
     data = [struct.pack("<9I", *row) for row in rows]

@@ -90,6 +90,7 @@ def test_the_largest_numbers_survive_a_file(network: Network, tmp_path: Path) ->
 
 def make_unpinned(network: Network) -> Network:
     """Return the network with a model that nobody has pinned: mini's pieces under other ids."""
+    assert isinstance(network.lexicon, Lexicon)
     lexicon = Lexicon({piece: tuple(904 - token for token in ids) for piece, ids in network.lexicon.ids.items()})
     model = replace(
         network.config.model,

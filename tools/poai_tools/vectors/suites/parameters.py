@@ -148,6 +148,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "targets-equal": {"initial_target": 2**240, "max_target": 2**240},
     "target-one": {"initial_target": 1},
     "quiz-2048": {"quiz_tokens": 2048},
+    "corpus": {"model_corpus": True},
     "one-scored": {"scored_tokens": 1},
     "most-scored": {"scored_tokens": 24},
     "no-bos-most-scored": {"model_add_bos": False, "model_bos_id": 0, "scored_tokens": 25},
