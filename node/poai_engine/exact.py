@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from poai_engine import kernels
 from poai_engine.errors import ModelError
 from poai_engine.packed import PackedMatrix, PackedModel, Say, make_angles, pack_model, pack_weights
 from poai_engine.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL
+from poai_engine.weight_cache import open_packed_model
 from poai_spec.engine import Evaluation
 from poai_spec.fixed_point import div_round, log2_fixed
 from poai_spec.inference import ACTIVATION_Q, RESIDUAL_Q, VALUE_LIMIT
@@ -303,6 +305,29 @@ class ExactEngine:
             rows = np.asarray(wanted[at : at + HEAD_ROWS], np.int64)
             logits = self._multiply_head(inputs, e, rows, threads)
             yield from compute_nlls(logits, np.asarray(targets[at : at + HEAD_ROWS], np.int64))
+
+
+def open_engine(
+    path: Path, threads: int | None = None, digest: Hash32 | None = None, say: Say = lambda _: None
+) -> ExactEngine:
+    """Return an engine with a model file's kept weights, ready to run.
+
+    Args:
+        path: a GGUF file.
+        threads: threads that compute; None for one a processor.
+        digest: the SHA-256 of the network's model; None takes any file.
+        say: takes lines about what takes long at the first start.
+
+    Raises:
+        ModelError: the file cannot be read, is damaged, or is another one.
+        Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        model = pool.submit(open_packed_model, path, digest, say)  # hashing and checksums run beside ...
+        check_products()  # ... the loading of compiled code
+        engine = ExactEngine(model.result(), threads)
+    engine.warm_up(say)
+    return engine
 
 
 @cache

@@ -19,6 +19,7 @@ import platformdirs
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from poai_engine.errors import ModelError
 from poai_engine.gguf_file import read_gguf, sha256_file
 from poai_engine.packed import PackedModel, Say, pack_model, pack_tensors
 from poai_engine.tile import PANEL
@@ -48,14 +49,17 @@ def open_packed_model(path: Path, digest: Hash32 | None = None, say: Say = lambd
 
     Args:
         path: a GGUF file.
-        digest: its SHA-256, where the caller knows it.
+        digest: the SHA-256 of the network's model; None takes any file.
         say: takes one line of progress, or of what is wrong with the cache.
 
     Raises:
-        ModelError: the file cannot be read or is damaged.
+        ModelError: the file cannot be read, is damaged, or is another one.
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
-    kept = get_cache_dir() / f"{(digest or sha256_file(path)).hex()}.{CACHE_VERSION}.npz"
+    found = sha256_file(path)
+    if digest is not None and found != digest:
+        raise ModelError(f"{path} is not this network's model (SHA-256 {digest.hex()}): give another")
+    kept = get_cache_dir() / f"{found.hex()}.{CACHE_VERSION}.npz"
     try:
         return _map(kept)
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from poai_engine.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.errors import ModelError
-from poai_engine.exact import ExactEngine
+from poai_engine.exact import open_engine
 from poai_engine.gguf_file import get_salt_ranges, read_vocabulary, sha256_file
 from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings
@@ -216,9 +216,7 @@ def load_engine(
 def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
     if gpu_layers > 0:
         raise ModelError("this network's profile, w8a12, runs on the CPU only: leave --gpu-layers out")
-    _check_file(path, config)
-    engine = ExactEngine(open_packed_model(path, config.model.gguf_sha256, say), threads)
-    engine.warm_up(say)
+    engine = open_engine(path, threads, config.model.gguf_sha256, say)
     return engine, engine.architecture.vocabulary_size
 
 

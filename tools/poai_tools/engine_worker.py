@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from poai_engine.errors import ModelError
-from poai_engine.exact import ExactEngine
-from poai_engine.weight_cache import open_packed_model
+from poai_engine.exact import open_engine
 from poai_tools.measure import get_peak_memory, serve
 
 Quizzes = Sequence[Sequence[int]]
@@ -36,11 +35,6 @@ class Runner(Protocol):
 
     def run(self, tokens: Quizzes, scored: Quizzes) -> tuple[float, float]:
         """Return the seconds that a batch takes, and the mean loss of its scored tokens, nats."""
-
-
-def open_engine(path: Path, threads: int) -> ExactEngine:
-    """Open the exact engine as a node does: the one place where the benches do."""
-    return ExactEngine(open_packed_model(path), threads)
 
 
 class ExactRunner:

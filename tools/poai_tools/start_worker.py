@@ -21,7 +21,7 @@ def _start_exact(
     model: Path, threads: int, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
     begin = perf_counter()
-    from poai_tools.engine_worker import open_engine  # noqa: PLC0415
+    from poai_engine.exact import open_engine  # noqa: PLC0415
 
     imported = perf_counter()
     engine = open_engine(model, threads)
