@@ -24,11 +24,11 @@ from poai_spec.parameters import MAX_QUIZ_TOKENS, ModelManifest
 # | name | value | unit | why |
 # | --- | --- | --- | --- |
 # | `MIN_CORPUS_ITEMS` | 1,000 | items | fewer would put the same question into every few quizzes |
-# | `MAX_CORPUS_ITEMS` | 65,536 | items | a node keeps the corpus in memory and hashes it at its start: seconds in plain Python |
+# | `MAX_CORPUS_ITEMS` | 16,384 | items | decoding that many takes seconds in plain Python, at each start of a node |
 
 
 MIN_CORPUS_ITEMS = 1_000
-MAX_CORPUS_ITEMS = 65_536
+MAX_CORPUS_ITEMS = 16_384
 
 
 # ## Types

@@ -15,7 +15,7 @@ from poai_engine.gguf_file import BYTE, Vocabulary
 from poai_engine.lexicon_maker import LexiconError, Tokenizer, tokenise_inside
 from poai_spec.corpus import MAX_CORPUS_ITEMS, MIN_CORPUS_ITEMS, Corpus, CorpusItem
 
-MAX_TEXT_BYTES = 64 << 20
+MAX_TEXT_BYTES = 16 << 20
 """Of all files together: 1,024 bytes an item, many times what fits into a quiz."""
 SHOWN_FAULTS = 10
 """Bad lines that a message names; it counts the rest."""

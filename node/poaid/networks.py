@@ -34,7 +34,7 @@ from poaid.models import KnownModel, get_known_model, get_pinned_model, load_cor
 
 MAX_FILE_BYTES = 1 << 20
 """A network file has 2 KB and a lexicon 40 KB; an odd vocabulary makes them larger, but nothing this large."""
-MAX_CORPUS_BYTES = 64 << 20
+MAX_CORPUS_BYTES = 16 << 20
 """Of a corpus file: 1 KiB an item."""
 
 PINNED_LEXICONS = frozenset(MANIFESTS.values())

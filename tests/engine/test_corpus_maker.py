@@ -65,7 +65,7 @@ def test_several_bad_lines_are_named_at_once_but_not_without_end(tmp_path: Path)
 @pytest.mark.parametrize("data", [GOOD[: GOOD.rindex(b"What")], b""])
 def test_too_few_questions(tmp_path: Path, data: bytes) -> None:
     count = data.count(b"\n")
-    assert refuse(write(tmp_path, a=data)).endswith(f"has {count} questions in its *.txt files; give it 1000 to 65536")
+    assert refuse(write(tmp_path, a=data)).endswith(f"has {count} questions in its *.txt files; give it 1000 to 16384")
 
 
 def test_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

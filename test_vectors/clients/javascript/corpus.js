@@ -6,7 +6,7 @@ import { checkLexicon } from "./lexicon.js";
 import { container, decode, list, uint32 } from "./ssz.js";
 
 const MIN_CORPUS_ITEMS = 1_000;
-const MAX_CORPUS_ITEMS = 65_536;
+const MAX_CORPUS_ITEMS = 16_384;
 const MAX_QUIZ_TOKENS = 2_048;
 
 const tokenIds = list(uint32, MAX_QUIZ_TOKENS);
