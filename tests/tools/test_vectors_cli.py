@@ -362,7 +362,8 @@ def test_a_skeleton_lists_every_function(run: Run, tmp_path: Path) -> None:
     text = (tmp_path / "client" / "README.md").read_text()
     assert "@" not in text
     for function in FUNCTIONS.values():
-        assert f"- `{function.name}` (page {function.page})" in text
+        assert f"- `{function.name}` (page {function.page}" in text
+    assert "- `matrix_digest` (page integer-model: compute_matrix_digest): " in text
 
 
 def test_a_skeleton_overwrites_nothing(run: Run, tmp_path: Path) -> None:

@@ -235,19 +235,22 @@ def test_the_matrix_of_mini_has_one_digest(tmp_path: Path) -> None:
 
 
 def make_row(digest: str) -> determinism.Row:
-    return determinism.Row("exact", "x86_64", "Haswell", "float32", 1, 1, digest, 0.0)
+    return determinism.Row("array", "x86_64", "Haswell", "fresh", 1, 1, digest, 0.0)
 
 
 def test_a_difference_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_kernels(*_: Any) -> list[determinism.Row]:
+    def run_here(*_: Any, **__: Any) -> list[determinism.Row]:
         return [make_row("aa"), make_row("bb")]
 
-    monkeypatch.setattr(determinism, "run_kernels", run_kernels)
+    monkeypatch.setattr(determinism, "run_here", run_here)
     monkeypatch.setattr(determinism, "run_reference", lambda *_: make_row("aa"))
     found = CliRunner().invoke(app, ["bench", "determinism", "--quick"])
     assert found.exit_code == 1
     assert "error: 2 different digests" in found.stderr
     assert "one digest" not in found.stdout
+
+
+REQUEST = {"engine": "array", "cache": "unused", "tokens": [[1]], "scored": [[]], "rows": [[1, 1, False]]}
 
 
 def as_worker(code: str) -> Sequence[str]:
@@ -257,12 +260,12 @@ def as_worker(code: str) -> Sequence[str]:
 
 def test_a_kernel_that_the_processor_cannot_run_makes_no_row() -> None:
     code = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
-    assert determinism.run_worker(as_worker(code), {}, "Haswell") == []
+    assert determinism.run_worker(as_worker(code), REQUEST, {"OPENBLAS_CORETYPE": "Haswell"}) == []
 
 
 def test_a_worker_that_fails_is_one_line() -> None:
-    with pytest.raises(ModelError, match=r"^kernel Zen: ValueError: broken$"):
-        determinism.run_worker(as_worker("raise ValueError('broken')"), {}, "Zen")
+    with pytest.raises(ModelError, match=r"^array, Zen: ValueError: broken$"):
+        determinism.run_worker(as_worker("raise ValueError('broken')"), REQUEST, {"OPENBLAS_CORETYPE": "Zen"})
 
 
 def test_each_kernel_that_took_effect_has_its_rows_once() -> None:
@@ -272,15 +275,18 @@ def test_each_kernel_that_took_effect_has_its_rows_once() -> None:
         "name = os.environ.get('OPENBLAS_CORETYPE', 'Default')\n"
         "if name == 'Broken': os.kill(os.getpid(), signal.SIGILL)\n"
         "kernel = {'Other': 'Other'}.get(name, 'Default')\n"
-        "print(json.dumps({'machine': 'm', 'kernel': kernel, 'products': 'float32', 'threads': 1, 'batch': 1,"
-        " 'digest': name, 'seconds': 0}))"
+        "print(json.dumps({'engine': 'array', 'machine': 'm', 'kernel': kernel, 'weights': 'fresh', 'threads': 1,"
+        " 'batch': 1, 'digest': name, 'seconds': 0}))"
     )
     said: list[str] = []
-    request = {"tokens": [[1]], "scored": [[]], "rows": [[1, 1]]}
     kernels = ("Unknown", "Broken", "Other", "Other")
-    rows = list(determinism.run_kernels(as_worker(code), request, kernels, said.append))
+    rows = list(determinism.run_kernels(as_worker(code), REQUEST, kernels, said.append))
     assert [(row.kernel, row.digest) for row in rows] == [("Default", "Default"), ("Other", "Other")]
-    assert said == ["Broken: this processor cannot run it", "kernel Other"]
+    assert said == [
+        "array engine, default kernel",
+        "Broken: this processor cannot run it",
+        "array engine, kernel Other",
+    ]
 
 
 def test_a_folder_without_an_aarch64_python_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
