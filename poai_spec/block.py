@@ -108,13 +108,13 @@ def process_block(state: State, block: Block) -> State:
 # ### `replay_block`
 
 
-def replay_block(block: Block, chain: Chain, config: Config, lexicon: Questions, engine: Engine) -> Evaluation:
+def replay_block(block: Block, chain: Chain, config: Config, questions: Questions, engine: Engine) -> Evaluation:
     """Run the block's quiz and compare: rules 21 and 22, last of all.
 
     Raises:
         Invalid: `work/trace`, `work/loss`.
     """
-    quiz = get_quiz(block.header.core, chain, config, lexicon)
+    quiz = get_quiz(block.header.core, chain, config, questions)
     return verify_work(engine, quiz, block.header, block.trace)
 
 
@@ -127,12 +127,12 @@ class Judge:
 
     Attributes:
         config: the network; passed `check_config`.
-        lexicon: the token ids of its pieces, or the corpus that stands in its place; passed `check_questions`.
+        questions: the lexicon's token ids, or the corpus that stands in its place; passed `check_questions`.
         engine: its model; passed `check_engine`.
     """
 
     config: Config
-    lexicon: Questions
+    questions: Questions
     engine: Engine
 
 
@@ -149,7 +149,7 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
         block: meant to stand on top of `chain`.
         chain: all ancestors, genesis first, each valid.
         state: the state after the parent.
-        judge: network, lexicon and model.
+        judge: network, questions and model.
         now: the local clock, ms since 1970.
 
     Raises:
@@ -159,7 +159,7 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
     check_header_in_chain(block.header, chain, judge.config, now)
     check_contents(block, judge.config)
     after = process_block(state, block)
-    replay_block(block, chain, judge.config, judge.lexicon, judge.engine)
+    replay_block(block, chain, judge.config, judge.questions, judge.engine)
     return after
 
 

@@ -220,7 +220,7 @@ def on_block(store: Store, block: Block, peer: bytes, judge: Judge) -> Store:
         return store
     after = process_block(get_parent_state(store, block.header), block)
     check_heavy_enough(store, block_hash)
-    replay_block(block, get_chain(store, block.header.core.parent_hash), judge.config, judge.lexicon, judge.engine)
+    replay_block(block, get_chain(store, block.header.core.parent_hash), judge.config, judge.questions, judge.engine)
     kept = replace(store.kept[block_hash], state=after)
     return replace(store, kept={**store.kept, block_hash: kept})
 

@@ -19,7 +19,7 @@ from poai_spec.notation import Address, SpecError
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import get_quiz_name
 from poaid.chain import SoloChain
-from poaid.errors import NodeError
+from poaid.errors import NodeError, UsageError, get_exit_status
 from poaid.logs import configure_logs
 from poaid.miner import Attempt, get_time, mine_block
 from poaid.models import load_engine, locate_model
@@ -58,14 +58,14 @@ def parse_address(text: str) -> Address:
     """Return the 20 bytes of an `0x...` address.
 
     Raises:
-        NodeError: not 40 hexadecimal digits after 0x.
+        UsageError: not 40 hexadecimal digits after 0x.
     """
     try:
         address = bytes.fromhex(text.removeprefix("0x"))
     except ValueError:
         address = b""
     if len(address) != 20 or not text.startswith("0x"):
-        raise NodeError(f"--miner-address {text!r} is no address: give 0x and 40 hexadecimal digits")
+        raise UsageError(f"--miner-address {text!r} is no address: give 0x and 40 hexadecimal digits")
     return address
 
 
@@ -100,7 +100,7 @@ def mine(
         chain = SoloChain(store, net.config)
         network_id = compute_network_id(net.config).hex()[:8]
         log.info("Chain opened", network=net.name, network_id=network_id, height=len(chain.headers) - 1)
-        judge = Judge(net.config, net.lexicon, _load(source, net.config, threads, gpu_layers))
+        judge = Judge(net.config, net.questions, _load(source, net.config, threads, gpu_layers))
         try:
             for _ in range(blocks):
                 winner = _mine_one(chain, judge, miner)
@@ -167,7 +167,7 @@ def verify(
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
         engine = _load(model or store.read_text("model"), net.config, threads, gpu_layers)
-        judge = Judge(net.config, net.lexicon, engine)
+        judge = Judge(net.config, net.questions, engine)
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(
             *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
@@ -186,4 +186,4 @@ def main() -> None:
         app(prog_name="poaid")
     except (SpecError, ModelError, NodeError, OSError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(get_exit_status(error))

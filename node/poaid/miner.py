@@ -90,7 +90,7 @@ def run_attempts(template: HeaderCore, chain: Chain, judge: Judge, count: int) -
     config = judge.config
     network_id, epoch_key = compute_network_id(config), get_epoch_key(chain, config)
     cores = [replace(template, nonce=template.nonce + n) for n in range(count)]
-    quizzes = [generate_quiz(compute_quiz_seed(network_id, epoch_key, core), config, judge.lexicon) for core in cores]
+    quizzes = [generate_quiz(compute_quiz_seed(network_id, epoch_key, core), config, judge.questions) for core in cores]
     evaluations = judge.engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
     attempts = []
     for core, quiz, evaluation in zip(cores, quizzes, evaluations, strict=True):

@@ -16,7 +16,7 @@ from poai_engine.model_store import MANIFESTS
 from poai_spec.corpus import Corpus, Questions, check_questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, parse_lexicon, read_lexicon
-from poai_spec.notation import Malformed, Target
+from poai_spec.notation import Invalid, Malformed, Target
 from poai_spec.parameters import (
     PRESET_CHANGES,
     PRESET_MODELS,
@@ -29,7 +29,7 @@ from poai_spec.parameters import (
     make_config,
 )
 from poai_spec.quiz import check_longest_question
-from poaid.errors import NodeError
+from poaid.errors import NodeError, UsageError
 from poaid.models import KnownModel, get_known_model, get_pinned_model, load_corpus, locate_model
 
 MAX_FILE_BYTES = 1 << 20
@@ -52,29 +52,30 @@ class Network:
     Attributes:
         name: for people: a preset's name or a file's stem.
         config: checked.
-        lexicon: the pieces' token ids, or the corpus that stands in their place; its digest is in the config.
-        lexicon_name: the pinned lexicon, file or folder that it came from.
+        questions: the pieces' token ids, or the corpus that stands in their place; its digest is in the config.
+        questions_name: the pinned lexicon, file or folder that it came from.
     """
 
     name: str
     config: Config
-    lexicon: Questions
-    lexicon_name: str
+    questions: Questions
+    questions_name: str
 
 
 def parse_target(text: str) -> Target:
     """Return the target of `--target`: 1..1000 thousandths, or `0x...` itself.
 
     Raises:
-        NodeError: neither, or 2^256 and above.
-        Invalid: `parameters/target-flag`.
+        UsageError: neither, or 2^256 and above.
     """
     try:
         target = int(text, 16) if text.startswith("0x") else get_target_of_flag(int(text))
     except ValueError:
-        raise NodeError(f"--target {text!r} is no number: give 1..1000 (thousandths) or 0x... itself") from None
+        raise UsageError(f"--target {text!r} is no number: give 1..1000 (thousandths) or 0x... itself") from None
+    except Invalid as error:
+        raise UsageError(f"--target {text!r}: {error}") from error
     if target > UINT256_MAX:
-        raise NodeError(f"--target {text!r} has more than 256 bits: give 1..1000 (thousandths) or 0x... itself")
+        raise UsageError(f"--target {text!r} has more than 256 bits: give 1..1000 (thousandths) or 0x... itself")
     return target
 
 
@@ -116,8 +117,8 @@ def check_network(network: Network) -> Network:
         Invalid: `parameters/...`, `lexicon/...`, `corpus/...`, `quiz/question-too-long`.
     """
     check_config(network.config)
-    check_questions(network.lexicon, network.config.model)
-    check_longest_question(network.config, network.lexicon)
+    check_questions(network.questions, network.config.model)
+    check_longest_question(network.config, network.questions)
     return network
 
 
@@ -133,7 +134,7 @@ def _with_model(network: Network, known: KnownModel, *, keep_corpus: bool = Fals
             f"the corpus of {network.name} is tokenised for its own model: leave --model out, or give --test-corpus too"
         )
     config = replace(network.config, model=known.manifest)
-    return replace(network, config=config, lexicon=known.lexicon, lexicon_name=known.lexicon_name)
+    return replace(network, config=config, questions=known.lexicon, questions_name=known.lexicon_name)
 
 
 def with_corpus(network: Network, folder: Path, model: str | None) -> Network:
@@ -149,7 +150,7 @@ def with_corpus(network: Network, folder: Path, model: str | None) -> Network:
     """
     manifest, corpus = load_corpus(folder, locate_model(model, network.config), network.config)
     config = replace(network.config, model=manifest)
-    return replace(network, config=config, lexicon=corpus, lexicon_name=folder.absolute().name)
+    return replace(network, config=config, questions=corpus, questions_name=folder.absolute().name)
 
 
 def format_network(network: Network) -> str:
@@ -159,7 +160,7 @@ def format_network(network: Network) -> str:
         if key != "model":
             lines.append(f"{key} = {_format_value(key, value)}")
     source = "corpus" if network.config.model.corpus else "lexicon"
-    lines += [f"{source} = {json.dumps(network.lexicon_name, ensure_ascii=False)}", "", "[model]"]
+    lines += [f"{source} = {json.dumps(network.questions_name, ensure_ascii=False)}", "", "[model]"]
     for key, value in asdict(network.config.model).items():
         lines.append(f"{key} = {_format_value(key, value)}")
     return "\n".join(lines) + "\n"
@@ -171,15 +172,15 @@ def write_network(network: Network, path: Path) -> None:
     Raises:
         NodeError: the folder cannot be written.
     """
-    lexicon_name = network.lexicon_name
+    questions_name = network.questions_name
     try:
-        if isinstance(network.lexicon, Corpus):
-            lexicon_name = f"{path.stem}.corpus.ssz"
-            path.with_name(lexicon_name).write_bytes(encode(network.lexicon))
-        elif lexicon_name not in PINNED_LEXICONS:
-            lexicon_name = f"{path.stem}.lexicon.json"
-            path.with_name(lexicon_name).write_text(format_lexicon(path.stem, network.lexicon), "utf-8")
-        path.write_text(format_network(replace(network, lexicon_name=lexicon_name)), "utf-8")
+        if isinstance(network.questions, Corpus):
+            questions_name = f"{path.stem}.corpus.ssz"
+            path.with_name(questions_name).write_bytes(encode(network.questions))
+        elif questions_name not in PINNED_LEXICONS:
+            questions_name = f"{path.stem}.lexicon.json"
+            path.with_name(questions_name).write_text(format_lexicon(path.stem, network.questions), "utf-8")
+        path.write_text(format_network(replace(network, questions_name=questions_name)), "utf-8")
     except OSError as error:
         raise NodeError(f"{path} cannot be written: {error.strerror}") from error
 

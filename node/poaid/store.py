@@ -136,8 +136,8 @@ class Store:
             "schema_version": str(SCHEMA_VERSION).encode(),
             "network_name": network.name.encode(),
             "config": encode(network.config),
-            **_encode_questions(network.lexicon, network.lexicon_name),
-            "lexicon_name": network.lexicon_name.encode(),
+            **_encode_questions(network.questions, network.questions_name),
+            "questions_name": network.questions_name.encode(),
             "model": model.encode(),
         }
         with _one_line(self.path), self._connection as transaction:
@@ -174,10 +174,10 @@ class Store:
         Raises:
             NodeError: the stored bytes are damaged.
         """
-        name, lexicon_name = self.read_text("network_name"), self.read_text("lexicon_name")
+        name, questions_name = self.read_text("network_name"), self.read_text("questions_name")
         try:
             config = decode(Config, self.read_meta("config"))
-            return check_network(Network(name, config, self._read_questions(config), lexicon_name))
+            return check_network(Network(name, config, self._read_questions(config), questions_name))
         except SpecError as error:
             raise NodeError(f"{self.path}: the stored network is damaged: {error}; restore a copy") from error
 

@@ -83,7 +83,7 @@ class _Replay:
             self.state = process_block(self.state, block)
         except SpecError as error:
             raise BlockError(height, error) from error
-        self.pending.append((block, block_hash, get_quiz(block.header.core, self.chain, config, self.judge.lexicon)))
+        self.pending.append((block, block_hash, get_quiz(block.header.core, self.chain, config, self.judge.questions)))
         self.chain.append(block.header)
         if len(self.pending) == BATCH_BLOCKS:
             self.flush()

@@ -64,7 +64,7 @@ def network() -> Network:
 
 @pytest.fixture(scope="package")
 def judge(network: Network) -> Judge:
-    return Judge(network.config, network.lexicon, Remembering(load_engine("mini", network.config, 1)))
+    return Judge(network.config, network.questions, Remembering(load_engine("mini", network.config, 1)))
 
 
 @pytest.fixture(scope="package")

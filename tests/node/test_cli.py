@@ -133,7 +133,7 @@ ERRORS = {
     ): f"error: [Errno {errno.ENAMETOOLONG}] File name",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "junk"): "error: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--model", "tinyllama"): "error: parameters/model-unpinned: ",
-    ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0"): "error: parameters/target-flag: ",
+    ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0"): "error: --target '0': parameters/target-flag: ",
     ("mine", "--blocks", 1, "--data-dir", "d", "--target", "easy"): "error: --target 'easy' is no number: give 1..1000",
     ("mine", "--blocks", 1, "--data-dir", "d", "--target", "0x1" + "0" * 64): "error: --target '0x1000",
     ("mine", "--blocks", 1, "--data-dir", "d", "--miner-address", "0x12"): "error: --miner-address '0x12' is no",
@@ -153,7 +153,8 @@ def test_errors_are_one_line(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "junk").write_bytes(b"no model, no folder")
     status, out, err = run(*arguments)
-    assert (status, out) == (1, ""), err
+    usage = message.startswith("error: --")
+    assert (status, out) == (2 if usage else 1, ""), err
     assert err.startswith(message)
     assert err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["junk"]

@@ -53,8 +53,8 @@ def test_it_is_another_network(network: Network, folder: Path) -> None:
     assert compute_network_id(network.config) != compute_network_id(plain.config)
     assert network.config.model.corpus
     assert network.config.model.gguf_sha256 == plain.config.model.gguf_sha256
-    assert isinstance(network.lexicon, Corpus)
-    assert len(network.lexicon.items) == 1000
+    assert isinstance(network.questions, Corpus)
+    assert len(network.questions.items) == 1000
     text = (folder / "one.txt").read_text("utf-8")
     (folder / "one.txt").write_text(text.replace("\t1\n", "\t7\n", 1), "utf-8")
     assert compute_network_id(get_network("minimal", corpus=folder).config) != compute_network_id(network.config)
@@ -84,7 +84,7 @@ def test_a_damaged_kept_corpus_is_made_anew(network: Network, folder: Path, tmp_
 def test_a_line_that_is_too_long_for_the_quiz_is_named(network: Network, folder: Path, tmp_path: Path) -> None:
     """Also by a start that finds the corpus kept, made for longer quizzes."""
     long = get_network("testnet", model="mini", corpus=folder)
-    assert isinstance(long.lexicon, Corpus)
+    assert isinstance(long.questions, Corpus)
     (folder / "z.txt").write_text(
         "one two three four five six seven eight nine ten " * 2 + "?\televen twelve\n", "utf-8"
     )
@@ -109,7 +109,8 @@ def test_a_network_file_carries_its_corpus(
     write_network(network, file)
     without_tokenizer()
     found = get_network(str(file))
-    assert (found.config, found.lexicon, found.lexicon_name) == (network.config, network.lexicon, "net.corpus.ssz")
+    assert (found.config, found.questions) == (network.config, network.questions)
+    assert found.questions_name == "net.corpus.ssz"
     assert get_network(str(file), model="mini").config == network.config
     with pytest.raises(NodeError, match="tokenised for its own model: leave --model out, or give --test-corpus too"):
         _with_other_model(file)
@@ -194,7 +195,7 @@ def test_mine_and_verify(
     status, out, _ = run(monkeypatch, capsys, "verify", "--data-dir", data, "--threads", 1)
     assert (status, out.startswith("2 blocks of network")) == (0, True)
     with Store.open(data) as store:
-        corpus = store.read_network().lexicon
+        corpus = store.read_network().questions
     assert isinstance(corpus, Corpus)
     changed = encode(Corpus(corpus.line_end, corpus.items[1:] + corpus.items[:1]))
     run_sql(data, "UPDATE meta SET value = ? WHERE key = 'corpus'", changed)

@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def test_blocks_have_one_trace_entry_and_are_valid(llama_network: Network, tmp_path: Path) -> None:
     engine = load_engine("mini", llama_network.config, None)
     assert isinstance(engine, LlamaEngine)
-    judge = Judge(llama_network.config, llama_network.lexicon, engine)
+    judge = Judge(llama_network.config, llama_network.questions, engine)
     with Store.create_or_open(tmp_path, llama_network, "mini") as store:
         chain = SoloChain(store, llama_network.config)
         for _ in range(3):
@@ -68,7 +68,7 @@ def test_blocks_have_one_trace_entry_and_are_valid(llama_network: Network, tmp_p
 @pytest.mark.llama
 def test_a_trace_of_the_other_profile_has_the_wrong_length(llama_network: Network) -> None:
     engine = load_engine("mini", llama_network.config, None)
-    judge = Judge(llama_network.config, llama_network.lexicon, engine)
+    judge = Judge(llama_network.config, llama_network.questions, engine)
     chain = [make_genesis_header(llama_network.config)]
     *_, attempts = mine_block(chain, {}, judge, MINER)
     block = attempts[-1].make_block()

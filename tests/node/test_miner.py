@@ -118,7 +118,7 @@ def test_attempts_are_what_the_specification_says(mined: MinedChain) -> None:
     assert [attempt.header.core for attempt in attempts] == [replace(template, nonce=2**63 + n) for n in range(5)]
     for attempt in attempts:
         header, quiz = attempt.header, attempt.quiz
-        assert quiz == generate_quiz(get_quiz_seed(header.core, ancestors, config), config, mined.judge.lexicon)
+        assert quiz == generate_quiz(get_quiz_seed(header.core, ancestors, config), config, mined.judge.questions)
         assert attempt.evaluation == mined.judge.engine.evaluate([quiz.tokens], [quiz.scored])[0]
         assert header.loss == sum(attempt.evaluation.nlls)
         assert header.trace_digest == compute_trace_digest(attempt.evaluation.trace)
@@ -208,7 +208,7 @@ def test_a_mined_block_passes_with_the_other_engine(
     config = replace(network.config, initial_target=2**255)
     ancestors = [make_genesis(config).header]
     *_, last = mine_block(ancestors, {}, replace(judge, config=config), MINER)
-    reference = Judge(config, network.lexicon, ReferenceEngine(read_gguf(mini_path)))
+    reference = Judge(config, network.questions, ReferenceEngine(read_gguf(mini_path)))
     after = check_block(last[-1].make_block(), ancestors, {}, reference, clock.now)
     assert after == {MINER: Account(balance=SUBSIDY)}
     quiz = last[-1].quiz

@@ -13,7 +13,7 @@ from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest, read_lexicon
 from poai_spec.notation import Invalid, SpecError
 from poai_spec.parameters import Config, ModelManifest, TokenRange, compute_network_id, read_manifest
-from poaid.errors import NodeError
+from poaid.errors import NodeError, UsageError
 from poaid.networks import (
     Network,
     check_network,
@@ -90,8 +90,8 @@ def test_the_largest_numbers_survive_a_file(network: Network, tmp_path: Path) ->
 
 def make_unpinned(network: Network) -> Network:
     """Return the network with a model that nobody has pinned: mini's pieces under other ids."""
-    assert isinstance(network.lexicon, Lexicon)
-    lexicon = Lexicon({piece: tuple(904 - token for token in ids) for piece, ids in network.lexicon.ids.items()})
+    assert isinstance(network.questions, Lexicon)
+    lexicon = Lexicon({piece: tuple(904 - token for token in ids) for piece, ids in network.questions.ids.items()})
     model = replace(
         network.config.model,
         gguf_sha256=b"\x01" * 32,
@@ -112,7 +112,7 @@ def test_the_lexicon_of_an_unpinned_model_lies_beside_the_file(network: Network,
     stem = Path(name).stem
     assert sorted(file.name for file in path.parent.iterdir()) == sorted([name, f"{stem}.lexicon.json"])
     found = get_network(str(path))
-    assert found == replace(unpinned, name=stem, lexicon_name=f"{stem}.lexicon.json")
+    assert found == replace(unpinned, name=stem, questions_name=f"{stem}.lexicon.json")
     (tmp_path / "a").rename(tmp_path / "moved")  # both files go together
     assert get_network(str(tmp_path / "moved" / name)) == found
 
@@ -360,7 +360,7 @@ def test_a_target_that_is_no_number(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "1001"])
 def test_a_target_outside_the_thousandths(text: str) -> None:
-    with pytest.raises(Invalid, match="parameters/target-flag"):
+    with pytest.raises(UsageError, match="parameters/target-flag"):
         parse_target(text)
 
 

@@ -166,7 +166,7 @@ def verify_folder(folder: Path, mined: MinedChain) -> bool:
         network = store.read_network()
         store.read_text("model")
         check_engine(mined.judge.engine, network.config)
-        verify_store(store, Judge(network.config, network.lexicon, mined.judge.engine), mined.now, ignore)
+        verify_store(store, Judge(network.config, network.questions, mined.judge.engine), mined.now, ignore)
         return store.read_height() == BLOCKS
 
 

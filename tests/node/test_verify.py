@@ -400,7 +400,7 @@ def judge_with_stored_network(store: Store, mined: MinedChain) -> None:
     """Do what `poaid verify` does, without loading the model again."""
     network = store.read_network()
     check_engine(mined.judge.engine, network.config)
-    verify_store(store, Judge(network.config, network.lexicon, mined.judge.engine), mined.now, ignore)
+    verify_store(store, Judge(network.config, network.questions, mined.judge.engine), mined.now, ignore)
 
 
 def test_every_changed_byte_of_the_config_is_found(mined: MinedChain, altered: AlteredStore) -> None:
@@ -441,7 +441,7 @@ def test_a_changed_config_is_another_network(mined: MinedChain, altered: Altered
             lambda data: data.replace(b'"' + PIECES[5].encode() + b'": [', b'"' + PIECES[5].encode() + b'": [7, '),
             "the stored network is damaged: lexicon/digest",
         ),
-        ("lexicon_name", lambda data: b"\xff", "'lexicon_name' is damaged"),
+        ("questions_name", lambda data: b"\xff", "'questions_name' is damaged"),
         ("network_name", lambda data: b"\xff", "'network_name' is damaged"),
     ],
 )

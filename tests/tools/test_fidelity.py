@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from poai_engine.array_engine import ArrayEngine
 from poai_engine.errors import ModelError
-from poai_engine.exact import ArrayEngine
 from poai_engine.gguf_file import read_gguf
 from poai_tools import fidelity
 from poai_tools.float_pass import FloatModel, compute_final_rows, score

@@ -97,10 +97,10 @@ def test_a_test_corpus(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     status, out, _ = run(*new, "--quiz-tokens", 64, "a.toml")
     network = get_network("a.toml")
     assert (status, out) == (0, f"a.toml: network {compute_network_id(network.config).hex()}\n")
-    assert isinstance(network.lexicon, Corpus)
-    assert len(network.lexicon.items) == 1001
+    assert isinstance(network.questions, Corpus)
+    assert len(network.questions.items) == 1001
     assert run("new", "--from", "a.toml", "--spacing", 2_000, "b.toml")[0] == 0
-    assert get_network("b.toml").lexicon == network.lexicon
+    assert get_network("b.toml").questions == network.questions
 
 
 def test_the_clock_limit_shrinks_with_the_period(run: Run) -> None:
@@ -131,7 +131,7 @@ def test_a_file_that_is_there_is_kept(run: Run, tmp_path: Path) -> None:
         (["show", "x" * 300], "error: no network 'xxx"),
         (["new", "--from", "none"], "error: no network 'none'"),
         (["new", "--model", "none"], "error: no model 'none'"),
-        (["new", "--target", "0"], "error: parameters/target-flag: "),
+        (["new", "--target", "0"], "error: --target '0': parameters/target-flag: "),
         (["new", "--target", "0x0"], "error: parameters/target: "),
         (["new", "--target", "0x1" + "0" * 64], "error: --target '0x1000"),
         (["new", "--spacing", "1", "--retarget-blocks", "1"], "error: parameters/period: "),
@@ -143,7 +143,7 @@ def test_a_file_that_is_there_is_kept(run: Run, tmp_path: Path) -> None:
 )
 def test_errors_are_one_line(run: Run, tmp_path: Path, arguments: list[str], message: str) -> None:
     status, out, err = run(*arguments)
-    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert (status, out, err.count("\n")) == (2 if message.startswith("error: --") else 1, "", 1)
     assert err.startswith(message)
     assert list(tmp_path.iterdir()) == []
 

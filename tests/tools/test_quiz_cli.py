@@ -40,7 +40,7 @@ def test_what_it_prints_is_the_quiz_of_the_seed(run: Run, mini_path: Path) -> No
     status, out, err = run("quiz", "--network", "minimal", "--model", "mini", "--seed", "1")
     assert (status, err) == (0, "")
     network = get_network("minimal")
-    quiz = generate_quiz(SEED, network.config, network.lexicon)
+    quiz = generate_quiz(SEED, network.config, network.questions)
     evaluation = ExactEngine(read_gguf(mini_path), 1).evaluate([quiz.tokens], [quiz.scored])[0]
     digest = compute_trace_digest(evaluation.trace)
     l_hat = compute_l_hat(SEED, evaluation.loss, digest)
@@ -96,7 +96,7 @@ def test_without_a_seed_each_quiz_is_another(run: Run) -> None:
 @pytest.mark.parametrize("seed", ["", "x", "-1", "1" * 65, "0x"])
 def test_a_seed_that_is_none(run: Run, seed: str) -> None:
     status, out, err = run("quiz", "--network", "minimal", "--seed", seed)
-    assert (status, out) == (1, "")
+    assert (status, out) == (2, "")
     assert err == f"error: --seed {seed!r}: give up to 64 hexadecimal digits\n"
     with pytest.raises(NodeError):
         quiz_cli.parse_seed(seed)
@@ -104,7 +104,7 @@ def test_a_seed_that_is_none(run: Run, seed: str) -> None:
 
 def test_a_token_that_looks_like_mark_up(mini_path: Path) -> None:
     network = get_network("minimal", str(mini_path))
-    quiz = generate_quiz(SEED, network.config, network.lexicon)
+    quiz = generate_quiz(SEED, network.config, network.questions)
     evaluation = ExactEngine(read_gguf(mini_path), 1).evaluate([quiz.tokens], [quiz.scored])[0]
     console = Console(width=100)
     for text in ("[/INST]", "[bold]", "[", "\\", "\n"):

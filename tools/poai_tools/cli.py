@@ -7,7 +7,7 @@ import typer
 from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
 from poai_tools import bench_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
-from poaid.errors import NodeError
+from poaid.errors import NodeError, get_exit_status
 
 app = typer.Typer(
     help="Tools of Proof of AI: the specification, its vectors, and models.",
@@ -28,4 +28,4 @@ def main() -> None:
         app(prog_name="poai")
     except (SpecError, ModelError, NodeError, OSError) as error:
         print(f"error: {make_line(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(get_exit_status(error))

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from poai_engine.errors import ModelError
 from poai_engine.array_engine import ArrayEngine, compute_nlls
+from poai_engine.errors import ModelError
 from poai_engine.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config

@@ -16,7 +16,7 @@ from poai_spec.engine import Evaluation
 from poai_spec.loss import compute_l_hat, compute_trace_digest
 from poai_spec.notation import Hash32
 from poai_spec.quiz import Quiz, generate_quiz, get_quiz_name
-from poaid.errors import NodeError
+from poaid.errors import UsageError
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, get_network
 
@@ -27,14 +27,14 @@ def parse_seed(text: str | None) -> Hash32:
     """Return the 32 bytes of `--seed`, shorter ones filled up with zeros on the left; random without one.
 
     Raises:
-        NodeError: no hexadecimal digits, or more than 64.
+        UsageError: no hexadecimal digits, or more than 64.
     """
     if text is None:
         return secrets.token_bytes(32)
     try:
         return int(text, 16).to_bytes(32, "big")
     except (ValueError, OverflowError):
-        raise NodeError(f"--seed {text!r}: give up to 64 hexadecimal digits") from None
+        raise UsageError(f"--seed {text!r}: give up to 64 hexadecimal digits") from None
 
 
 def show_quiz(
@@ -51,7 +51,7 @@ def show_quiz(
 ) -> None:
     """Show a quiz: questions, answers, tokens, the model's loss on each scored token, loss, digest and l_hat."""
     net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
-    quiz = generate_quiz(quiz_seed, net.config, net.lexicon)
+    quiz = generate_quiz(quiz_seed, net.config, net.questions)
     source = locate_model(model, net.config)
     with Console(stderr=True).status(f"loading the model {source}"):
         engine = load_engine(source, net.config, threads, gpu_layers, Console(stderr=True).print)

@@ -59,7 +59,7 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
     for model in models or choose_models():
         find_model(model, say)
         network = make_network(model)
-        judge = Judge(network.config, network.lexicon, load_engine(model, network.config, threads))
+        judge = Judge(network.config, network.questions, load_engine(model, network.config, threads))
         with (
             tempfile.TemporaryDirectory(prefix="poai-bench-") as folder,
             Store.create_or_open(Path(folder), network, model) as store,

@@ -99,7 +99,7 @@ def seal_block(core: HeaderCore, chain: Chain, judge: Judge, alteration: Alterat
     config = judge.config
     for nonce in count():
         core = replace(core, nonce=nonce)
-        quiz = get_quiz(core, chain, config, judge.lexicon)
+        quiz = get_quiz(core, chain, config, judge.questions)
         (evaluation,) = judge.engine.evaluate([quiz.tokens], [quiz.scored])
         trace = alteration.trace(evaluation.trace)
         header = Header(core, evaluation.loss + alteration.extra_loss, compute_trace_digest(trace))

@@ -92,7 +92,7 @@ def get_judge(config: Config, lexicon: str, model: str) -> Judge:
     """
     judge = Judge(config, get_lexicon(lexicon), get_engine(model))
     try:
-        check_questions(judge.lexicon, config.model)
+        check_questions(judge.questions, config.model)
         check_engine(judge.engine, config)
     except Invalid as error:
         raise KindError(f"config: {error}") from error
