@@ -1,11 +1,21 @@
-"""Model files that many tests need."""
+"""Model files that many tests need, and a place for their kept weights."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from poai_engine.model_store import get_model_path
 from poai_engine.synthesize import synthesize
+from poai_engine.weight_cache import CACHE_DIR_VARIABLE
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep weights in a folder of this run, which commands that tests start inherit: never in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_DIR_VARIABLE, str(tmp_path_factory.mktemp("weights")))
+        yield
 
 
 @pytest.fixture(scope="session")

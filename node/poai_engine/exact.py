@@ -62,7 +62,7 @@ class Chunk:
         self._inputs = np.empty(_round_up(rows) * self._widest, np.int16)
         self.exponents = np.empty(rows, np.int32)
         self.q, self.k, self.v = (np.empty((rows, width), np.int32) for width in (heads, kv, kv))
-        self.rotated = np.zeros((_round_up(rows), heads))
+        self.rotated = np.zeros((rows + TILE_ROWS, heads))  # a sequence's last tile may begin at any row
         self.keys, self.values = np.zeros((kv, rows + WIDE_PANEL)), np.zeros((rows + WIDE_PANEL, kv))
         self.gate, self.up = (np.empty((rows, a.ffn_width), np.int32) for _ in range(2))
 

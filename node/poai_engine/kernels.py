@@ -230,7 +230,7 @@ def attend_rows(q: Any, keys: Any, values: Any, starts: Any, first: int, scale: 
     integer is further from the next one than float64's spacing: its floor is not changed by rounding.
 
     Args:
-        q: float64, shape (>= R rounded up to TILE_ROWS, H * d), Q12.
+        q: float64, shape (>= R + TILE_ROWS - 1, H * d), Q12: tiles begin where sequences do.
         keys: float64, shape (KV * d, chunk rows + WIDE_PANEL), Q12: one row a component.
         values: float64, shape (chunk rows + 1, KV * d), Q16, and at least WIDE_PANEL values in the last row.
         starts: int32, shape (R,): the chunk row at which each row's sequence starts.

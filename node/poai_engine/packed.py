@@ -71,25 +71,41 @@ class PackedModel:
 
     def __init__(self, architecture: Architecture, arrays: Arrays) -> None:
         self.architecture = a = architecture
-        self.embedding, self.angles, self.root = arrays["embedding"], arrays["angles"], arrays["root"].tobytes()
+        self.embedding = get_checked(arrays, "embedding", (a.vocabulary_size, a.width), np.int16, np.int32)
+        self.angles = get_checked(arrays, "angles", (2, None, a.head_dim // 2), np.int32)
+        self.root = get_checked(arrays, "root", (32,), np.uint8).tobytes()
         tied = "output.weight" not in arrays
         shapes = get_tensor_shapes(a, tied=tied)
         self.head = "token_embd.weight" if tied else "output.weight"
-        self.gains = dict(zip((name for name in shapes if len(shapes[name]) == 1), arrays["gains"], strict=True))
+        gains = get_checked(arrays, "gains", (2 * a.layer_count + 1, a.width), np.int32)
+        self.gains = dict(zip((name for name in shapes if len(shapes[name]) == 1), gains, strict=True))
         names = [name for name in shapes if len(shapes[name]) == 2 and name != "token_embd.weight"]
         names += [self.head] if tied else []
         ends = list(accumulate(shapes[name][0] for name in names))
-        multipliers = np.split(arrays["multipliers"].astype(np.float64), ends[:-1])
+        multipliers = np.split(get_checked(arrays, "multipliers", (ends[-1],), np.int32).astype(np.float64), ends[:-1])
+        exponents = get_checked(arrays, "k", (len(names),), np.int32)
         self.matrices = {
             name: PackedMatrix(int(k), shapes[name][0], ours, arrays[name])
-            for name, k, ours in zip(names, arrays["k"], multipliers, strict=True)
+            for name, k, ours in zip(names, exponents, multipliers, strict=True)
         }
-        for name, matrix in self.matrices.items():
+        for name in self.matrices:
             outputs, inputs = shapes[name]
-            expected = -(-outputs // PANEL), -(-inputs // 2), PANEL, 2
-            if matrix.q.shape != expected or len(matrix.multipliers) != outputs or matrix.q.dtype != np.int8:
-                raise ValueError(f"{name} has another shape")
+            get_checked(arrays, name, (-(-outputs // PANEL), -(-inputs // 2), PANEL, 2), np.int8)
         self.attention_scale = compute_attention_scale(a.head_dim)
+
+
+def get_checked(arrays: Arrays, name: str, shape: tuple[int | None, ...], *kinds: type) -> NDArray[Any]:
+    """Return an array; compiled code reads it without looking at its bounds, so shape and type are checked here.
+
+    Raises:
+        KeyError: it is not there.
+        ValueError: another shape, where None stands for any length, or type.
+    """
+    array = arrays[name]
+    pairs = zip(array.shape, shape, strict=False)
+    if array.dtype not in kinds or array.ndim != len(shape) or any(n not in (length, None) for length, n in pairs):
+        raise ValueError(f"{name} has shape {array.shape} of {array.dtype}")
+    return array
 
 
 def pack_weights(q: NDArray[np.int8]) -> NDArray[np.int8]:

@@ -62,9 +62,9 @@ def open_packed_model(path: Path, digest: Hash32 | None = None, say: Say = lambd
     kept = get_cache_dir() / f"{found.hex()}.{CACHE_VERSION}.npz"
     try:
         return _map(kept)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
-    except (OSError, ValueError, KeyError, struct.error, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, struct.error, zipfile.BadZipFile, NotImplementedError) as error:
         say(f"{kept} is damaged ({error}): it is made anew")
     gguf = read_gguf(path)
     a = read_architecture(gguf)
@@ -107,7 +107,7 @@ def _map(kept: Path) -> PackedModel:
 
     Raises:
         OSError: it is not there or cannot be read.
-        ValueError, KeyError, struct.error, zipfile.BadZipFile: it is damaged.
+        ValueError, KeyError, struct.error, zipfile.BadZipFile, NotImplementedError: it is damaged.
     """
     with kept.open("rb") as file, zipfile.ZipFile(file) as archive:
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -125,6 +125,8 @@ def _get_array(view: memoryview, info: zipfile.ZipInfo) -> NDArray[Any]:
         raise ValueError(f"{info.filename} does not have its checksum")
     head = io.BytesIO(data[: min(len(data), 1 << 12)])
     npy.read_magic(head)
-    shape, _, kind = npy.read_array_header_1_0(head)
+    shape, by_columns, kind = npy.read_array_header_1_0(head)
+    if by_columns:
+        raise ValueError(f"{info.filename} is in column order")
     array = np.frombuffer(data, kind, offset=head.tell()).reshape(shape)
     return array if array.flags.aligned or array.nbytes > 1 << 20 else array.copy()
