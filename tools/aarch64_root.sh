@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make DIR a folder with an aarch64 Python and the libraries that the exact engine needs, for
+# Make DIR a folder with an aarch64 Python and the libraries that the engines need, for
 #     poai bench determinism --aarch64-root DIR
 # on a Debian of another architecture with qemu-user-static. Needs no root and leaves the system as it is.
 set -eu
@@ -21,7 +21,7 @@ site=usr/lib/python3/dist-packages
 mkdir -p $site
 number=$(echo "$python" | sed 's/python//')
 # Wheels for every platform tag that this glibc takes; gguf's own dependencies are pure Python but for yaml.
-for project in numpy numba llvmlite pycryptodome pyyaml gguf threadpoolctl tqdm platformdirs; do
+for project in numpy numba llvmlite array-api-compat pycryptodome pyyaml gguf threadpoolctl tqdm platformdirs; do
   pin=$(grep -i "^$project==" "$constraints" || echo "$project")
   python3 -m pip --disable-pip-version-check download -q --no-deps --only-binary=:all: --python-version "$number" \
     --platform manylinux2014_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux_2_27_aarch64 \

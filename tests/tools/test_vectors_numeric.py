@@ -1,16 +1,13 @@
-"""The numeric suites: poai-nano, the two probes, the spot check, committed results; and the determinism matrix."""
+"""The numeric suites: poai-nano, the two probes, the spot check, committed results."""
 
 import json
 import re
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from poai_engine.errors import ModelError
 from poai_engine.exact_model import compute_exact_root, load_exact_model
@@ -20,8 +17,6 @@ from poai_spec.inference import run_model
 from poai_spec.loss import compute_layer_entry
 from poai_spec.notation import Invalid
 from poai_spec.parameters import read_manifest
-from poai_tools import determinism
-from poai_tools.cli import app
 from poai_tools.pages import find_codes_in_table
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.kinds import KindError
@@ -216,87 +211,3 @@ def test_smollm2_by_the_exact_engine_and_the_spot_check(
     assert cases
     for case in cases:
         assert call(FUNCTIONS[suite, function], case["input"]).output == case["output"]
-
-
-# The determinism matrix.
-
-
-def test_the_matrix_of_mini_has_one_digest(tmp_path: Path) -> None:
-    out = tmp_path / "result.json"
-    found = CliRunner().invoke(app, ["bench", "determinism", "--quick", "--threads", "2", "--json", str(out)])
-    assert found.exit_code == 0, found.output
-    result = json.loads(out.read_text("utf-8"))
-    exact = [row for row in result["rows"] if row["engine"] == "exact"]
-    assert {(row["threads"], row["batch"]) for row in exact} == {(1, 1), (1, 16), (2, 1), (2, 16)}
-    assert [row["engine"] for row in result["rows"]].count("reference") == 1
-    assert len(result["digests"]) == 1
-    assert result["digests"][0] in found.stdout
-    assert "not covered: aarch64" in found.stdout
-
-
-def make_row(digest: str) -> determinism.Row:
-    return determinism.Row("array", "x86_64", "Haswell", "fresh", 1, 1, digest, 0.0)
-
-
-def test_a_difference_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_here(*_: Any, **__: Any) -> list[determinism.Row]:
-        return [make_row("aa"), make_row("bb")]
-
-    monkeypatch.setattr(determinism, "run_here", run_here)
-    monkeypatch.setattr(determinism, "run_reference", lambda *_: make_row("aa"))
-    found = CliRunner().invoke(app, ["bench", "determinism", "--quick"])
-    assert found.exit_code == 1
-    assert "error: 2 different digests" in found.stderr
-    assert "one digest" not in found.stdout
-
-
-REQUEST = {"engine": "array", "cache": "unused", "tokens": [[1]], "scored": [[]], "rows": [[1, 1, False]]}
-
-
-def as_worker(code: str) -> Sequence[str]:
-    """Return a command whose Python runs `code` instead of the worker."""
-    return [sys.executable, "-c", code]
-
-
-def test_a_kernel_that_the_processor_cannot_run_makes_no_row() -> None:
-    code = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
-    assert determinism.run_worker(as_worker(code), REQUEST, {"OPENBLAS_CORETYPE": "Haswell"}) == []
-
-
-def test_a_worker_that_fails_is_one_line() -> None:
-    with pytest.raises(ModelError, match=r"^array, Zen: ValueError: broken$"):
-        determinism.run_worker(as_worker("raise ValueError('broken')"), REQUEST, {"OPENBLAS_CORETYPE": "Zen"})
-
-
-def test_each_kernel_that_took_effect_has_its_rows_once() -> None:
-    """A name that falls back to another kernel, or that the processor cannot run, gives none."""
-    code = (
-        "import json, os, signal\n"
-        "name = os.environ.get('OPENBLAS_CORETYPE', 'Default')\n"
-        "if name == 'Broken': os.kill(os.getpid(), signal.SIGILL)\n"
-        "kernel = {'Other': 'Other'}.get(name, 'Default')\n"
-        "print(json.dumps({'engine': 'array', 'machine': 'm', 'kernel': kernel, 'weights': 'fresh', 'threads': 1,"
-        " 'batch': 1, 'digest': name, 'seconds': 0}))"
-    )
-    said: list[str] = []
-    kernels = ("Unknown", "Broken", "Other", "Other")
-    rows = list(determinism.run_kernels(as_worker(code), REQUEST, kernels, said.append))
-    assert [(row.kernel, row.digest) for row in rows] == [("Default", "Default"), ("Other", "Other")]
-    assert said == [
-        "array engine, default kernel",
-        "Broken: this processor cannot run it",
-        "array engine, kernel Other",
-    ]
-
-
-def test_a_folder_without_an_aarch64_python_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(ModelError, match="install Debian's package qemu-user-static"):
-        determinism.find_aarch64_python(tmp_path)
-    monkeypatch.setattr("shutil.which", lambda name: name)
-    with pytest.raises(ModelError, match=r"make it with tools/aarch64_root\.sh"):
-        determinism.find_aarch64_python(tmp_path)
-    python = tmp_path / "usr" / "bin" / "python3.11"
-    python.parent.mkdir(parents=True)
-    python.touch()
-    assert determinism.find_aarch64_python(tmp_path)[-1] == str(python)
