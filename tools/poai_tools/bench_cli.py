@@ -93,9 +93,7 @@ def fidelity_command(
 @app.command("determinism")
 def determinism_command(
     model: Model = "mini",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="1 to this number of BLAS threads.  [default: all]")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="1 to this number of threads.  [default: all]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few rows and short sequences.")] = False,
     aarch64_root: Annotated[
         Path | None,
@@ -105,7 +103,7 @@ def determinism_command(
     ] = None,
     file: Json = None,
 ) -> None:
-    """Run a model over threads, BLAS kernels, batch sizes and engines; exit 1 unless all bits are equal."""
+    """Run a model over instruction sets, threads, batch sizes and engines; exit 1 unless all bits are equal."""
     count = threads or os.cpu_count() or 1
     result = determinism.run(resolve_model(model), count, quick=quick, aarch64_root=aarch64_root, say=say)
     determinism.print_report(result)
