@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from poai_engine.array_engine import open_torch_engine
 from poai_engine.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.errors import ModelError
 from poai_engine.exact import open_engine
@@ -196,7 +197,7 @@ def load_engine(
         name_or_path: a pinned model's name or a path.
         config: the network.
         threads: CPU threads; None for one a processor, or 1 in the profile llama.cpp.
-        gpu_layers: transformer blocks that llama.cpp runs on a GPU.
+        gpu_layers: transformer blocks that llama.cpp runs on a GPU; in the profile w8a12 all run there unless it is 0.
         say: takes lines about what takes long at the first start.
 
     Raises:
@@ -214,9 +215,11 @@ def load_engine(
 
 
 def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
+    digest = config.model.gguf_sha256
     if gpu_layers > 0:
-        raise ModelError("this network's profile, w8a12, runs on the CPU only: leave --gpu-layers out")
-    engine = open_engine(path, threads, config.model.gguf_sha256, say)
+        on_gpu = open_torch_engine(path, "cuda", digest, say)
+        return on_gpu, on_gpu.architecture.vocabulary_size
+    engine = open_engine(path, threads, digest, say)
     return engine, engine.architecture.vocabulary_size
 
 

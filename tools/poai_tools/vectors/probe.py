@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from poai_engine.decode import Ints
 from poai_engine.array_engine import ArrayEngine, quantise_rows
+from poai_engine.devices import Array
 from poai_spec.engine import Evaluation
 from poai_spec.inference import ACTIVATION_Q
 from poai_tools.vectors.steps import Step
@@ -39,17 +38,17 @@ class ProbedEngine(ArrayEngine):
             steps.append(Step(last, "logits", []))
         return [*steps, Step(last, "nlls", [evaluation.nlls])], evaluation
 
-    def _keep(self, name: str, rows: Sequence[Ints] | Ints) -> None:
+    def _keep(self, name: str, rows: Sequence[Array] | Array) -> None:
         if self._steps is not None:
             self._steps.append(Step(self._layer, name, rows))
 
-    def _block(self, n: int, x: Ints) -> Ints:
+    def _block(self, n: int, x: Array) -> Array:
         rows = super()._block(n, x)
         self._keep("residual", rows[0])
         self._layer += 1
         return rows
 
-    def _norm(self, name: str, x: Ints) -> Ints:
+    def _norm(self, name: str, x: Array) -> Array:
         h = super()._norm(name, x)
         part = name.removesuffix(".weight").rpartition(".")[2]
         if part == "ffn_norm":
@@ -57,7 +56,7 @@ class ProbedEngine(ArrayEngine):
         self._keep(part, h)
         return h
 
-    def _linear(self, name: str, quantised: tuple[Ints, NDArray[np.float32]], q_out: int = ACTIVATION_Q) -> Ints:
+    def _linear(self, name: str, quantised: tuple[Array, Array], q_out: int = ACTIVATION_Q) -> Array:
         y = super()._linear(name, quantised, q_out)
         part = name.removesuffix(".weight").rpartition(".")[2]
         if name == self.model.head:
@@ -66,20 +65,20 @@ class ProbedEngine(ArrayEngine):
             self._keep(_LINEAR[part], y)
         return y
 
-    def _attend(self, q: Ints, k: Ints, v: Ints, batch: int, length: int) -> Ints:
+    def _attend(self, q: Array, k: Array, v: Array, batch: int, length: int) -> Array:
         for name, rows in (("q", q), ("k", k), ("v", v)):
             self._keep(name, rows)
         o = super()._attend(q, k, v, batch, length)
         self._keep("attn", o)
         return o
 
-    def _scores(self, q: Ints, k: Ints, batch: int, length: int) -> Ints:
+    def _scores(self, q: Array, k: Array, batch: int, length: int) -> Array:
         scores = super()._scores(q, k, batch, length)
         heads = scores[0].reshape(-1, length, length)
         self._keep("scores", [heads[h, t, : t + 1] for t in range(length) for h in range(len(heads))])
         return scores
 
-    def _swiglu(self, g: Ints, u: Ints) -> Ints:
+    def _swiglu(self, g: Array, u: Array) -> Array:
         act = super()._swiglu(g, u)
         self._keep("act", act)
         return act
