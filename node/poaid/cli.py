@@ -46,7 +46,13 @@ Threads = Annotated[
     typer.Option("--threads", min=1, help="CPU threads for the model.  [default: all; profile llama.cpp: 1]"),
 ]
 GpuLayers = Annotated[
-    int, typer.Option("--gpu-layers", min=0, help="Blocks that run on a GPU (profile llama.cpp): equal on all nodes.")
+    int,
+    typer.Option(
+        "--gpu-layers",
+        min=0,
+        help="Run on a GPU. Profile w8a12: any number but 0, the whole pass; needs the extra gpu. "
+        "Profile llama.cpp: so many blocks, equal on all nodes.",
+    ),
 ]
 Corpus = Annotated[
     Path | None,
