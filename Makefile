@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 TESTS ?= tests
+TORCH ?= torch
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -13,7 +14,7 @@ REQUIRES := pyproject.toml constraints.txt
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check vectors mutants spec model constraints clean
+.PHONY: help venv test check vectors mutants spec model gpu constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
 
 model: $(VENV)/.dev ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
 	$(BIN)/poai model fetch smollm2
+
+gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='torch==2.13.0+cpu'
+	@echo "installing $(TORCH)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[gpu]' '$(TORCH)'
 
 constraints: $(VENV)/.dev ## resolve the newest versions of all dependencies into constraints.txt
 	@mkdir -p build
