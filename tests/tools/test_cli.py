@@ -49,9 +49,9 @@ def test_the_installed_script(mini_path: Path) -> None:
         return done.returncode, done.stdout, done.stderr
 
     status, out, err = execute("quiz", "--network", "minimal", "--model", "mini", "--seed", "1")
-    assert (status, err) == (0, "")
+    assert (status, "error" in err) == (0, False)  # a first start says what takes long
     assert "l_hat          0x" in out
-    assert execute("quiz", "--network", "minimal", "--model", "mini", "--seed", "1") == (status, out, err)
+    assert execute("quiz", "--network", "minimal", "--model", "mini", "--seed", "1") == (0, out, "")
     status, out, err = execute("quiz", "--network", "none")
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("error: no network 'none' (No such file or directory): give a file or one of mainnet")

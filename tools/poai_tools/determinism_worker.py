@@ -54,7 +54,7 @@ def get_blas() -> str:
     """Return the kernel that the BLAS library has chosen, or the library's name where it has no such choice."""
     blas = [library for library in threadpool_info() if library["user_api"] == "blas"]
     name = str(blas[0].get("architecture") or blas[0]["internal_api"]) if blas else "none"
-    return name if products_are_exact() else f"{name}, int64"
+    return name if products_are_exact() else f"{name}, float64"
 
 
 def open_exact(path: Path, threads: int, *, fresh: bool) -> tuple[ExactEngine, str]:
