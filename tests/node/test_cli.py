@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,9 +211,15 @@ def test_the_logs_are_json_where_nobody_looks(tmp_path: Path, run: Run) -> None:
     assert all(event["level"] == "info" for event in events)
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to the jobs that it starts in the background: they would ignore Ctrl-C for good."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_keeps_what_was_logged(tmp_path: Path) -> None:
     command = [COMMAND, "mine", *MINIMAL, "--blocks", "100000", "--data-dir", str(tmp_path)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, preexec_fn=heed_interrupts, **pipes) as process:  # noqa: PLW1509  no threads here
         assert process.stderr is not None
         lines = []
         for line in process.stderr:

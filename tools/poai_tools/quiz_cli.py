@@ -44,7 +44,9 @@ def show_quiz(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads.  [default: all; profile llama.cpp: 1]")
     ] = None,
-    gpu_layers: Annotated[int, typer.Option(min=0, help="Not 0: run on a GPU; in the profile llama.cpp so many blocks.")] = 0,
+    gpu_layers: Annotated[
+        int, typer.Option(min=0, help="Not 0: run on a GPU; in the profile llama.cpp so many blocks.")
+    ] = 0,
     test_corpus: Annotated[
         Path | None, typer.Option(help="Folder of *.txt files, a line question<TAB>answer each: the quizzes' source.")
     ] = None,
