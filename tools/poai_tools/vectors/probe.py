@@ -1,23 +1,38 @@
 """The array engine with a probe: the same pass, every intermediate value kept, to be compared with `steps`."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
 from poai_engine.array_engine import ArrayEngine, quantise_rows
 from poai_engine.devices import Array
+from poai_engine.exact import ExactEngine
 from poai_spec.engine import Evaluation
 from poai_spec.inference import ACTIVATION_Q
+from poai_spec.weights import GgufFile
 from poai_tools.vectors.steps import Step
 
 _LINEAR = {"ffn_gate": "gate", "ffn_up": "up"}
 
 
 class ProbedEngine(ArrayEngine):
-    """An array engine that can show its intermediate values; an ordinary one while `observe` does not run."""
+    """Both fast engines: the array engine while `observe` shows its intermediate values, the exact one otherwise."""
 
     _steps: list[Step] | None = None
     _layer = 0
+
+    def __init__(self, gguf: GgufFile) -> None:
+        super().__init__(gguf)
+        self._gguf = gguf
+
+    @cached_property
+    def _exact(self) -> ExactEngine:
+        return ExactEngine(self._gguf)
+
+    def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
+        """Run a batch; see `poai_spec.engine.Engine`."""
+        return self._exact.evaluate(tokens, scored) if self._steps is None else super().evaluate(tokens, scored)
 
     def observe(self, tokens: Sequence[int], scored: Sequence[int]) -> tuple[list[Step], Evaluation]:
         """Run one sequence; return its steps, in the order of `run_spec_steps`, and the evaluation."""
