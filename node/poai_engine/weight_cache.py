@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -29,6 +30,9 @@ from poai_spec.weights import Float32
 
 KEPT_POSITIONS = 128
 """Positions whose angles are kept: those of any preset's quiz. To make them takes 0.1 s for 64."""
+
+ABANDONED_SECONDS = 86_400
+"""Age at which nobody writes to a `.part` file any more; a conversion takes minutes."""
 
 CACHE_DIR_VARIABLE = "POAI_CACHE_DIR"
 CACHE_VERSION = f"w8a12-1.{PANEL}.2"
@@ -97,9 +101,17 @@ def _write(kept: Path, a: Architecture, tensors: Any) -> None:
         Path(name).replace(kept)
     finally:
         Path(name).unlink(missing_ok=True)
+    _tidy(kept)
+
+
+def _tidy(kept: Path) -> None:
+    """Remove other versions of a kept model, and what a process that was killed has left half written."""
     for old in kept.parent.glob(f"{kept.name.partition('.')[0]}.*.npz"):
         if old != kept:
             old.unlink(missing_ok=True)
+    for part in kept.parent.glob("*.part"):
+        if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+            part.unlink(missing_ok=True)
 
 
 def _map(kept: Path) -> PackedModel:

@@ -5,6 +5,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -254,6 +255,15 @@ def test_an_interrupted_conversion_leaves_nothing(
         open_packed_model(mini_path, say=interrupt)
     assert list(cache.iterdir()) == []
     assert open_and_run(mini_path)[1] == expected
+
+
+def test_what_a_killed_process_left_is_removed(mini_path: Path, cache: Path) -> None:
+    cache.mkdir()
+    for name, age in (("old.part", 90_000), ("new.part", 0)):
+        (cache / name).write_bytes(b"half")
+        os.utime(cache / name, (time.time() - age,) * 2)
+    open_packed_model(mini_path)
+    assert [file.name for file in cache.glob("*.part")] == ["new.part"]
 
 
 def test_other_versions_of_a_model_are_removed(mini_path: Path, cache: Path) -> None:
