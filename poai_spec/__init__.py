@@ -3,7 +3,7 @@
 # The rules of PoAI, as pages to read and as a package to run. Each page is markdown with Python. The code blocks together
 # are the package `poai_spec`: `poai spec compile` turns every page into the module of the same name and the same line
 # numbers, so a traceback, a debugger or a coverage report points into the page. The package is slow and plain on purpose:
-# Python integers, no floating point, no caches. Faster implementations are compared with it, bit for bit.
+# Python integers, no floating point, no state. Faster implementations are compared with it, bit for bit.
 
 # The code is normative. Where prose and code disagree, the code decides and the prose is a defect to report. A rule that is
 # broken raises an error whose code, such as `difficulty/target`, begins with a page's name; `poai spec where CODE` prints the

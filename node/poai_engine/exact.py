@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,8 @@ class Chunk:
     def __init__(self, model: PackedModel, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> None:
         self.tokens, self.scored = tokens, scored
         lengths = np.asarray([len(ids) for ids in tokens])
+        if lengths.min() < 1 or any(not 1 <= t < len(ids) for ids, ts in zip(tokens, scored, strict=True) for t in ts):
+            raise ValueError("a sequence without tokens, or a scored position outside 1 .. T - 1")
         ends = np.cumsum(lengths)
         self.ends: list[int] = ends.tolist()
         self.starts = np.repeat(ends - lengths, lengths).astype(np.int32)
@@ -95,12 +98,12 @@ class ExactEngine:
         self.architecture = self.model.architecture
         self.layer_count = self.architecture.layer_count
         self.integer_model_root = self.model.root
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or count_processors()
         self._pool = ThreadPoolExecutor(self.threads, "poai-engine")
         numerator, denominator = self.architecture.epsilon.as_ratio()
         self._epsilons = np.asarray([div_round(numerator << (28 - 2 * s), denominator) for s in range(-8, 9)])
         self._angles = self.model.angles
-        check_products()
+        self._growing = Lock()
 
     def warm_up(self, say: Say = lambda _: None) -> None:
         """Run two tokens, so that everything is compiled and every weight is in memory; say so if it takes long."""
@@ -156,7 +159,7 @@ class ExactEngine:
     # Threads.
 
     def _cut(self, lengths: Sequence[int]) -> list[tuple[int, int]]:
-        """Cut a batch into runs of sequences: at least one a thread where there are as many, none of too many rows."""
+        """Cut a batch into runs of sequences: about one a thread at least, none of too many rows."""
         limit = min(CHUNK_ROWS, -(-sum(lengths) // self.threads))
         bounds, rows = [0], 0
         for n, length in enumerate(lengths):
@@ -187,9 +190,11 @@ class ExactEngine:
         return Chunk(self.model, [tokens], [scored])
 
     def _prepare(self, length: int) -> None:
-        """Make the angles, Q15, of as many positions."""
-        if self._angles.shape[1] < length:
-            self._angles = make_angles(self.architecture, length)
+        """Check the products once, and make the angles, Q15, of as many positions."""
+        check_products()
+        with self._growing:  # compiled code checks no bounds: the table never gets shorter
+            if self._angles.shape[1] < length:
+                self._angles = make_angles(self.architecture, length)
 
     def _run(self, chunk: Chunk, threads: int) -> list[Evaluation]:
         traces: list[list[Hash32]] = [[] for _ in chunk.tokens]
@@ -310,7 +315,7 @@ class ExactEngine:
 def open_engine(
     path: Path, threads: int | None = None, digest: Hash32 | None = None, say: Say = lambda _: None
 ) -> ExactEngine:
-    """Return an engine with a model file's kept weights, ready to run.
+    """Return an engine with a model file's kept weights. Compiled code is fetched or made by its first run.
 
     Args:
         path: a GGUF file.
@@ -322,12 +327,12 @@ def open_engine(
         ModelError: the file cannot be read, is damaged, or is another one.
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
-    with ThreadPoolExecutor(1) as pool:
-        model = pool.submit(open_packed_model, path, digest, say)  # hashing and checksums run beside ...
-        check_products()  # ... the loading of compiled code
-        engine = ExactEngine(model.result(), threads)
-    engine.warm_up(say)
-    return engine
+    return ExactEngine(open_packed_model(path, digest, say), threads)
+
+
+def count_processors() -> int:
+    """Return the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

@@ -19,6 +19,9 @@ from poai_engine.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL, multiply_til
 from poai_spec.fixed_point import LOG2E, make_exp2_table
 from poai_spec.inference import ACTIVATION_BITS, ROTATED_LIMIT
 
+TILE_SHA256 = "877cc578da3007c129cc1e79bfa7f5ba417987c379eb90f73c96130b767345e0"
+"""Of `tile.py`, held by a test: whoever changes that file changes this one, and no kept code reads another layout."""
+
 _TABLE = np.asarray(make_exp2_table(), np.int32)
 _STEPS = _TABLE[:-1] - _TABLE[1:]
 _INT32_MAX = float(2**31 - 1)
@@ -28,15 +31,15 @@ _INT32_MIN = -float(2**31)
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that holds no lock while it runs; the code is kept on disk for the next start.
 
-    Numba makes it anew when this file changes, not when `tile` or the specification does: remove `__pycache__` then.
+    Numba makes it anew when this file changes, and knows of no other: hence `TILE_SHA256`.
     """
     return njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
 
 
 def are_kept() -> bool:
     """Tell whether an earlier start has compiled these functions."""
-    kept = Path(multiply._cache.cache_path)  # type: ignore[attr-defined]
-    return any(kept.glob("kernels.multiply-*.nbi"))
+    kept = multiply._cache  # type: ignore[attr-defined]
+    return (Path(kept.cache_path) / f"{kept._impl.filename_base}.nbi").exists()
 
 
 @compiled
@@ -157,7 +160,7 @@ def multiply(a: Any, e: Any, q: Any, multipliers: Any, shift: int, limit: int, a
         a: int16, shape (>= R rounded up to TILE_ROWS, K).
         e: int32, shape (R,).
         q: int8, shape (P, K / 2, PANEL, 2), the packed weights.
-        multipliers: float64, shape (P * PANEL,), integers.
+        multipliers: float64, shape (O,), integers.
         shift: right shift of a row whose exponent is 0.
         limit: bits of the result without sign.
         add: add to what is in `out` and saturate to int32, instead of replacing it.
@@ -232,7 +235,7 @@ def attend_rows(q: Any, keys: Any, values: Any, starts: Any, first: int, scale: 
     Args:
         q: float64, shape (>= R + TILE_ROWS - 1, H * d), Q12: tiles begin where sequences do.
         keys: float64, shape (KV * d, chunk rows + WIDE_PANEL), Q12: one row a component.
-        values: float64, shape (chunk rows + 1, KV * d), Q16, and at least WIDE_PANEL values in the last row.
+        values: float64, shape (chunk rows + WIDE_PANEL, KV * d), Q16; rows behind the last are read, not used.
         starts: int32, shape (R,): the chunk row at which each row's sequence starts.
         first: the chunk row of q's first row.
         scale: the model's attention scale, Q24.

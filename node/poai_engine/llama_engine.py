@@ -6,6 +6,7 @@ ends the process on some malformed files: hand it only files that `poai_engine.g
 """
 
 import ctypes
+import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -161,7 +162,7 @@ class LlamaEngine:
         params.use_extra_bufts = settings.repack
         params.load_mode = library.LLAMA_LOAD_MODE_MMAP if settings.memory_map else library.LLAMA_LOAD_MODE_NONE
         params.check_tensors = False
-        model = library.llama_model_load_from_file(str(path).encode(), params)
+        model = library.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
             raise ModelError(f"llama.cpp cannot load {path.name}: use a file that it supports")
         self._free_model = finalize(self, library.llama_model_free, model)  # also at the program's end
@@ -218,7 +219,9 @@ class LlamaEngine:
             library.llama_batch_free(batch)
         if status != 0:
             raise ModelError(f"llama.cpp failed on {length} tokens (status {status}): give it more memory")
-        return [np.stack([self._read_row(length * n + t) for t in wanted]) for n, wanted in enumerate(positions)]
+        none = np.empty((0, self.vocabulary_size), np.float32)
+        found = [[self._read_row(length * n + t) for t in wanted] for n, wanted in enumerate(positions)]
+        return [np.stack(rows) if rows else none for rows in found]
 
     def _read_row(self, index: int) -> NDArray[np.float32]:
         row = self._library.llama_get_logits_ith(self._context, index)

@@ -12,6 +12,7 @@ import tempfile
 import time
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from poai_spec.weights import Float32
 KEPT_POSITIONS = 128
 """Positions whose angles are kept: those of any preset's quiz. To make them takes 0.1 s for 64."""
 
+PART_PREFIX = "poai-"
 ABANDONED_SECONDS = 86_400
 """Age at which nobody writes to a `.part` file any more; a conversion takes minutes."""
 
@@ -68,6 +70,8 @@ def open_packed_model(path: Path, digest: Hash32 | None = None, say: Say = lambd
         return _map(kept)
     except (FileNotFoundError, NotADirectoryError):
         pass
+    except PermissionError as error:
+        say(f"{kept} cannot be read ({error.strerror}): it is made anew")
     except (OSError, ValueError, KeyError, struct.error, zipfile.BadZipFile, NotImplementedError) as error:
         say(f"{kept} is damaged ({error}): it is made anew")
     gguf = read_gguf(path)
@@ -89,7 +93,7 @@ def _describe(a: Architecture) -> NDArray[np.int64]:
 def _write(kept: Path, a: Architecture, tensors: Any) -> None:
     """Write an archive under another name, and give it its own once it is whole and on disk."""
     kept.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=kept.parent, suffix=".part")
+    handle, name = tempfile.mkstemp(".part", PART_PREFIX, kept.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             with zipfile.ZipFile(file, "w") as archive:
@@ -97,6 +101,7 @@ def _write(kept: Path, a: Architecture, tensors: Any) -> None:
                     with archive.open(member + ".npy", "w", force_zip64=True) as out:
                         npy.write_array(out, np.ascontiguousarray(array), allow_pickle=False)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would keep other users of the folder out
             os.fsync(file.fileno())
         Path(name).replace(kept)
     finally:
@@ -109,9 +114,10 @@ def _tidy(kept: Path) -> None:
     for old in kept.parent.glob(f"{kept.name.partition('.')[0]}.*.npz"):
         if old != kept:
             old.unlink(missing_ok=True)
-    for part in kept.parent.glob("*.part"):
-        if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
-            part.unlink(missing_ok=True)
+    for part in kept.parent.glob(f"{PART_PREFIX}*.part"):
+        with suppress(FileNotFoundError):  # another process has just finished it
+            if part.stat().st_mtime < time.time() - ABANDONED_SECONDS:
+                part.unlink()
 
 
 def _map(kept: Path) -> PackedModel:

@@ -8,6 +8,7 @@ from typing import Annotated
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from poai_engine.errors import ModelError, make_line
@@ -119,7 +120,7 @@ def mine(
 
 
 def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
-    with Console(stderr=True).status(f"loading the model {source}"):
+    with Console(stderr=True).status(f"loading the model {escape(source)}"):
         return load_engine(source, config, threads, gpu_layers, log.info)
 
 

@@ -83,8 +83,9 @@ def _get_computed(path: Path, digest: Hash32) -> KnownModel:
         folder / f"{digest.hex()}.lexicon.json",
     )
     try:
-        known = decode(ModelManifest, manifest_file.read_bytes()), parse_lexicon(lexicon_file.read_bytes())
-        return KnownModel(*known, digest.hex())
+        kept, pieces = decode(ModelManifest, manifest_file.read_bytes()), parse_lexicon(lexicon_file.read_bytes())
+        if (kept.gguf_sha256, kept.questions_digest) == (digest, compute_lexicon_digest(pieces)):
+            return KnownModel(kept, pieces, digest.hex())
     except (OSError, SpecError):
         pass  # not there, or damaged: made anew
     vocabulary, model, lexicon = read_vocabulary(path), open_packed_model(path, digest), make_lexicon(path)
@@ -220,6 +221,7 @@ def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int
         on_gpu = open_torch_engine(path, "cuda", digest, say)
         return on_gpu, on_gpu.architecture.vocabulary_size
     engine = open_engine(path, threads, digest, say)
+    engine.warm_up(say)
     return engine, engine.architecture.vocabulary_size
 
 

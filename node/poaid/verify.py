@@ -40,7 +40,7 @@ def verify_store(store: Store, judge: Judge, now: Milliseconds, report: Callable
 
     Args:
         store: the data directory.
-        judge: its network, lexicon and model.
+        judge: its network, questions and model.
         now: the local clock, ms since 1970.
         report: called with the height of each block that passed.
 

@@ -4,7 +4,9 @@ Sizes and the kind of input come from Hypothesis; the values from a seed, as a r
 states a bound (`specs/inference.md`, "Bounds") a case lies at it.
 """
 
+from hashlib import sha256
 from math import isqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from poai_engine import kernels
+from poai_engine import kernels, tile
 from poai_engine.exact import compute_nlls
 from poai_engine.packed import make_angles, pack_weights
 from poai_engine.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL
@@ -305,3 +307,8 @@ def test_the_bench_of_equality_fails_at_a_difference(monkeypatch: pytest.MonkeyP
     found = CliRunner().invoke(app, ["bench", "equality", "--cases", "50"])
     assert found.exit_code == 1
     assert found.stderr == "case 0: the exact engine and the page differ in: residual\n"
+
+
+def test_the_tile_that_kept_code_was_compiled_with() -> None:
+    """Numba keeps code by the time stamp of kernels.py alone: after a change of tile.py write its digest there."""
+    assert sha256(Path(str(tile.__file__)).read_bytes()).hexdigest() == kernels.TILE_SHA256

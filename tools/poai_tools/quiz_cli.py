@@ -1,11 +1,13 @@
 """`poai quiz`: show a quiz, and what the model makes of it."""
 
 import secrets
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -55,8 +57,8 @@ def show_quiz(
     net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
     quiz = generate_quiz(quiz_seed, net.config, net.questions)
     source = locate_model(model, net.config)
-    with Console(stderr=True).status(f"loading the model {source}"):
-        engine = load_engine(source, net.config, threads, gpu_layers, Console(stderr=True).print)
+    with Console(stderr=True).status(f"loading the model {escape(source)}"):
+        engine = load_engine(source, net.config, threads, gpu_layers, lambda line: print(line, file=sys.stderr))
     evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
     vocabulary = read_vocabulary(resolve_model(source))
     texts = [text.decode("utf-8", "replace") for text in vocabulary.tokens]

@@ -29,7 +29,7 @@ STORED = {  # name in vectors -> name in the model store
 LEXICONS = ("mini", "smollm2-135m", "tinyllama-shape", "tinyllama-1.1b")
 """The lexicons of `specs/manifests`; vectors name them in the field `lexicon`."""
 SMALL_WIDTH = 256
-"""Below this embedding length products are so small that a second BLAS thread costs more than it saves."""
+"""Below this embedding length products are so small that a second thread costs more than it saves."""
 
 
 def _make_exact(gguf: GgufFile) -> Engine:

@@ -1,6 +1,6 @@
 """The models that vectors name, and which engine computes them.
 
-nano and mini are small enough for the specification itself. The larger ones are run by the exact engine; the
+nano and mini are small enough for the specification itself. The larger ones are run by the array engine; the
 specification recomputes a sample of every step (`spot_check`).
 """
 
@@ -86,7 +86,7 @@ def get_path(name: str) -> Path:
 
 
 def is_large(name: str) -> bool:
-    """Tell whether a model is run by the exact engine and spot-checked."""
+    """Tell whether a model is run by the array engine and spot-checked."""
     return name in LARGE
 
 
@@ -112,7 +112,7 @@ def _get_large(name: str) -> ProbedEngine:
 
 
 def get_exact(name: str) -> ProbedEngine:
-    """Return the exact engine with a model; of the large ones only the last is kept."""
+    """Return the fast engines with a model; of the large ones only the last is kept."""
     return _get_large(name) if is_large(name) else _get_small(name)
 
 

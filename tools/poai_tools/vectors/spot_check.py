@@ -1,6 +1,6 @@
 """Where a whole pass in Python integers would take hours: the specification recomputes a sample of it.
 
-The exact engine gives every step of a pass. For each step 64 outputs, drawn by the DRBG, are computed anew by the
+The array engine gives every step of a pass. For each step 64 outputs, drawn by the DRBG, are computed anew by the
 functions of the page `inference` from the engine's values of the step before; so an error anywhere in the engine is
 found with the probability that it touches one of them, and none can hide behind an earlier one. The weights are
 sampled in the same way: rows of every tensor are decoded and quantised anew from the bytes of the file.
@@ -44,7 +44,7 @@ At = tuple[int, int]
 
 
 class SpotCheckError(Exception):
-    """The exact engine and the specification differ; the message says where."""
+    """The array engine and the specification differ; the message says where."""
 
 
 def check_steps(model: ExactModel, tokens: Sequence[int], scored: Sequence[int], steps: Sequence[Step],
@@ -67,7 +67,7 @@ def check_steps(model: ExactModel, tokens: Sequence[int], scored: Sequence[int],
 
 def _compare(where: str, spec: object, engine: object) -> None:
     if spec != engine:
-        raise SpotCheckError(f"{where}: the specification gives {spec}, the exact engine {engine}")
+        raise SpotCheckError(f"{where}: the specification gives {spec}, the array engine {engine}")
 
 
 class _Checker:
