@@ -1,6 +1,7 @@
 """A chain of eight blocks with an epoch change and retargets every two, mined once for all tests of the node."""
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from poai_spec.containers import Block, Header
 from poai_spec.encoding import decode
 from poai_spec.notation import Milliseconds
 from poai_spec.state import State
+from poaid import cli
 from poaid.models import load_engine
 from poaid.networks import Network
 from poaid.store import Store
-from tests.node.support import BLOCKS, PACES, FakeClock, Remembering, make_quick_network, mine
+from tests.node.support import BLOCKS, PACES, FakeClock, Remembering, Run, make_quick_network, mine
 
 
 @dataclass(frozen=True)
@@ -87,3 +89,18 @@ def copy_of(mined: MinedChain, tmp_path: Path) -> Callable[[], Path]:
         return Path(shutil.copytree(mined.folder, tmp_path / f"copy-{next(count)}"))
 
     return copy
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `poaid` in this process: exit status, standard output, standard error."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["poaid", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call

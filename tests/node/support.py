@@ -1,7 +1,7 @@
 """A fake clock, a network whose rules all act within a few blocks, and a miner on both."""
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +15,9 @@ from poaid import miner
 from poaid.chain import SoloChain
 from poaid.networks import Network, check_network, get_network
 from poaid.store import FILE_NAME, Store
+
+Run = Callable[..., tuple[int, str, str]]
+"""What the fixture `run` gives: the arguments of `poaid` to exit status, standard output and standard error."""
 
 MINER: Address = bytes.fromhex("22" * 20)
 BLOCKS = 8

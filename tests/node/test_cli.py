@@ -12,31 +12,14 @@ from typing import Any
 
 import pytest
 
-from poaid import cli
 from poaid.cli import format_poai, parse_address
 from poaid.errors import NodeError
 from poaid.store import FILE_NAME, Store
 from tests.node.conftest import MinedChain
-from tests.node.support import change, run_sql
+from tests.node.support import Run, change, run_sql
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 MINIMAL = ("--network", "minimal", "--model", "mini", "--target", "1000")
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `poaid` in this process: exit status, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["poaid", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def execute(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -14,11 +14,11 @@ from poai_spec.corpus import Corpus
 from poai_spec.encoding import encode
 from poai_spec.notation import Invalid
 from poai_spec.parameters import compute_network_id
-from poaid import cli, models
+from poaid import models
 from poaid.errors import NodeError
 from poaid.networks import Network, get_network, write_network
 from poaid.store import Store
-from tests.node.support import run_sql
+from tests.node.support import Run, run_sql
 from tests.support_corpus import write_corpus
 
 pytestmark = pytest.mark.llama
@@ -168,48 +168,32 @@ def test_a_network_file_that_does_not_fit_its_corpus(
     assert caught.value.code == code
 
 
-def run(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr(sys, "argv", ["poaid", *map(str, arguments)])
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(caught.value.code or 0), captured.out, captured.err
-
-
-def test_mine_and_verify(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    without_tokenizer: Callable[[], None],
-) -> None:  # fmt: skip
+def test_mine_and_verify(folder: Path, tmp_path: Path, run: Run, without_tokenizer: Callable[[], None]) -> None:
     """Verifying needs neither the folder nor llama.cpp; a changed corpus in the store is seen."""
     data = tmp_path / "data"
     options = ("--network", "minimal", "--target", "1000", "--threads", 1, "--data-dir", data)
-    assert run(monkeypatch, capsys, "mine", *options, "--test-corpus", folder, "--blocks", 2)[0] == 0
-    status, _, err = run(monkeypatch, capsys, "mine", *options, "--blocks", 1)
+    assert run("mine", *options, "--test-corpus", folder, "--blocks", 2)[0] == 0
+    status, _, err = run("mine", *options, "--blocks", 1)
     assert status == 1
     assert "--test-corpus" in err
     shutil.rmtree(folder)
     without_tokenizer()
-    status, out, _ = run(monkeypatch, capsys, "verify", "--data-dir", data, "--threads", 1)
+    status, out, _ = run("verify", "--data-dir", data, "--threads", 1)
     assert (status, out.startswith("2 blocks of network")) == (0, True)
     with Store.open(data) as store:
         corpus = store.read_network().questions
     assert isinstance(corpus, Corpus)
     changed = encode(Corpus(corpus.line_end, corpus.items[1:] + corpus.items[:1]))
     run_sql(data, "UPDATE meta SET value = ? WHERE key = 'corpus'", changed)
-    status, _, err = run(monkeypatch, capsys, "verify", "--data-dir", data)
+    status, _, err = run("verify", "--data-dir", data)
     assert status == 1
     assert "the stored network is damaged: corpus/order" in err
 
 
-def test_bad_lines_leave_nothing_behind(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_lines_leave_nothing_behind(folder: Path, tmp_path: Path, run: Run) -> None:
     (folder / "bad.txt").write_bytes(b"no tab\n\xff\tx\n")
     options = ("--network", "minimal", "--data-dir", tmp_path / "data", "--blocks", 1, "--test-corpus", folder)
-    status, _, err = run(monkeypatch, capsys, "mine", *options)
+    status, _, err = run("mine", *options)
     lines = "bad.txt:1: no tab between question and answer; bad.txt:2: not UTF-8"
     assert (status, err) == (1, f"error: 2 bad lines, mend or remove them: {lines}\n")
     assert not (tmp_path / "data").exists()

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,37 +15,21 @@ from poai_spec.header import make_genesis_header
 from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Invalid
 from poai_spec.work import check_trace
-from poaid import cli
 from poaid.chain import SoloChain
 from poaid.miner import get_time, mine_block
 from poaid.models import load_engine
 from poaid.networks import Network, check_network, get_network, write_network
 from poaid.store import Store
 from poaid.verify import verify_store
+from tests.node.support import Run
 
 MINER = bytes.fromhex("33" * 20)
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def llama_network() -> Network:
     network = get_network("minimal", target=2**255)
     return check_network(replace(network, config=replace(network.config, profile=b"llama.cpp")))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `poaid` in this process: exit status, standard output, standard error."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["poaid", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(caught.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.mark.llama
