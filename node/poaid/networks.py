@@ -45,6 +45,10 @@ HEX_INTEGERS = ("max_target", "initial_target")
 LONG_INTEGERS = ("epoch_blocks", "retarget_blocks", "spacing", "max_future", "genesis_timestamp")
 
 
+SIDE_FILES = LEXICON_SUFFIX, CORPUS_SUFFIX = (".lexicon.json", ".corpus.ssz")
+"""What `write_network` may put beside NAME.toml: files whose names go on so after NAME."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A network that a node can join.
@@ -175,10 +179,10 @@ def write_network(network: Network, path: Path) -> None:
     questions_name = network.questions_name
     try:
         if isinstance(network.questions, Corpus):
-            questions_name = f"{path.stem}.corpus.ssz"
+            questions_name = path.stem + CORPUS_SUFFIX
             path.with_name(questions_name).write_bytes(encode(network.questions))
         elif questions_name not in PINNED_LEXICONS:
-            questions_name = f"{path.stem}.lexicon.json"
+            questions_name = path.stem + LEXICON_SUFFIX
             path.with_name(questions_name).write_text(format_lexicon(path.stem, network.questions), "utf-8")
         path.write_text(format_network(replace(network, questions_name=questions_name)), "utf-8")
     except OSError as error:

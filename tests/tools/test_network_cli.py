@@ -113,12 +113,13 @@ def test_the_clock_limit_shrinks_with_the_period(run: Run) -> None:
     assert err.startswith("error: parameters/max-future: ")
 
 
-def test_a_file_that_is_there_is_kept(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "a.toml").write_text("mine", "utf-8")
+@pytest.mark.parametrize("name", ["a.toml", "a.lexicon.json", "a.corpus.ssz"])
+def test_a_file_that_is_there_is_kept(run: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine", "utf-8")
     status, out, err = run("new", "a.toml")
     assert (status, out) == (1, "")
-    assert err == "error: a.toml exists: give another name, or --force to overwrite it\n"
-    assert (tmp_path / "a.toml").read_text("utf-8") == "mine"
+    assert err == f"error: {name} exists: give another name, or --force to overwrite it\n"
+    assert (tmp_path / name).read_text("utf-8") == "mine"
     assert run("new", "a.toml", "--force")[0] == 0
     assert read_network(tmp_path / "a.toml").config == get_network("testnet").config
 

@@ -9,7 +9,15 @@ import typer
 
 from poai_spec.parameters import MAX_FUTURE_SHARE, MAX_QUIZ_TOKENS, Config, compute_network_id
 from poaid.errors import NodeError
-from poaid.networks import check_network, format_network, get_network, parse_target, with_corpus, write_network
+from poaid.networks import (
+    SIDE_FILES,
+    check_network,
+    format_network,
+    get_network,
+    parse_target,
+    with_corpus,
+    write_network,
+)
 
 app = typer.Typer(help="Make and show networks.", no_args_is_help=True)
 
@@ -59,8 +67,9 @@ def new(
 
     Without --max-future the clock limit shrinks with the period, to the tenth that the time-warp bound allows.
     """
-    if output.exists() and not force:
-        raise NodeError(f"{output} exists: give another name, or --force to overwrite it")
+    written = [output, *(output.with_name(output.stem + suffix) for suffix in SIDE_FILES)]
+    if not force and (there := next(filter(Path.exists, written), None)):
+        raise NodeError(f"{there} exists: give another name, or --force to overwrite it")
     network = get_network(base, model, parse_target(target) if target is not None else None)
     changes: dict[str, Any] = {
         "profile": profile.value.encode() if profile is not None else None,
