@@ -224,24 +224,11 @@ class ExactEngine:
 
     def _finish_layer(self, blk: str, chunk: Chunk, rows: slice) -> None:
         """Run attention and the feed-forward part on some rows."""
-        matrices, a, e, x, out = (
-            self.model.matrices,
-            self.architecture,
-            chunk.exponents[rows],
-            chunk.x[rows],
-            chunk.q[rows],
-        )
-        scale = self.model.attention_scale
-        kernels.attend_rows(
-            chunk.rotated[rows.start :],
-            chunk.keys,
-            chunk.values,
-            chunk.starts[rows],
-            rows.start,
-            scale,
-            a.head_dim,
-            out,
-        )
+        matrices, e, x = self.model.matrices, chunk.exponents[rows], chunk.x[rows]
+        out = chunk.q[rows]  # the queries themselves are in `rotated` by now
+        queries, first = chunk.rotated[rows.start :], rows.start
+        scale, d = self.model.attention_scale, self.architecture.head_dim
+        kernels.attend_rows(queries, chunk.keys, chunk.values, chunk.starts[rows], first, scale, d, out)
         inputs = chunk.get_inputs(rows, matrices[blk + "attn_output.weight"])
         kernels.quantise_rows(out, inputs, e)
         self._multiply(blk + "attn_output.weight", inputs, e, x, add=True)

@@ -309,3 +309,15 @@ def sha256_file(path: Path) -> bytes:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}): give the path of a GGUF file") from error
+
+
+def check_digest(path: Path, wanted: bytes | None) -> bytes:
+    """Return the SHA-256 digest of a file, which has to be the one of the network's model; None takes any file.
+
+    Raises:
+        ModelError: the file cannot be read, or is another one.
+    """
+    found = sha256_file(path)
+    if wanted is not None and found != wanted:
+        raise ModelError(f"{path} is not this network's model (SHA-256 {wanted.hex()}): give another")
+    return found

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from poai_engine.decode import Ints
 from poai_engine.errors import ModelError
 from poai_engine.exact import compute_nlls
-from poai_engine.gguf_file import read_gguf, read_vocabulary, sha256_file
+from poai_engine.gguf_file import check_digest, read_gguf, read_vocabulary
 from poai_engine.llama_log import silence
 from poai_spec.engine import Evaluation
 from poai_spec.llama_profile import LLAMA_PROFILE, LLAMA_VERSION, compute_logits_entry, round_logit
@@ -143,8 +143,7 @@ class LlamaEngine:
             raise ModelError(
                 "this build of llama.cpp has no GPU: leave --gpu-layers out, or build llama-cpp-python for your GPU"
             )
-        if sha256_file(path) != manifest.gguf_sha256:
-            raise ModelError(f"{path} is not this network's model (SHA-256 {manifest.gguf_sha256.hex()}): give another")
+        check_digest(path, manifest.gguf_sha256)
         read_gguf(path), read_vocabulary(path)  # llama.cpp ends the process on what these refuse
         self.integer_model_root: Hash32 = manifest.integer_model_root
         self._context: Any = None

@@ -21,8 +21,7 @@ import platformdirs
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from poai_engine.errors import ModelError
-from poai_engine.gguf_file import read_gguf, sha256_file
+from poai_engine.gguf_file import check_digest, read_gguf
 from poai_engine.packed import PackedModel, Say, pack_model, pack_tensors
 from poai_engine.tile import PANEL
 from poai_spec.integer_model import Architecture, read_architecture
@@ -62,10 +61,7 @@ def open_packed_model(path: Path, digest: Hash32 | None = None, say: Say = lambd
         ModelError: the file cannot be read, is damaged, or is another one.
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
-    found = sha256_file(path)
-    if digest is not None and found != digest:
-        raise ModelError(f"{path} is not this network's model (SHA-256 {digest.hex()}): give another")
-    kept = get_cache_dir() / f"{found.hex()}.{CACHE_VERSION}.npz"
+    kept = get_cache_dir() / f"{check_digest(path, digest).hex()}.{CACHE_VERSION}.npz"
     try:
         return _map(kept)
     except (FileNotFoundError, NotADirectoryError):

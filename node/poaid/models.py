@@ -13,7 +13,7 @@ from poai_engine.array_engine import open_torch_engine
 from poai_engine.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.errors import ModelError
 from poai_engine.exact import open_engine
-from poai_engine.gguf_file import get_salt_ranges, read_vocabulary, sha256_file
+from poai_engine.gguf_file import check_digest, get_salt_ranges, read_vocabulary, sha256_file
 from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings
 from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
@@ -143,7 +143,7 @@ def load_corpus(folder: Path, name_or_path: str, config: Config) -> tuple[ModelM
     corpus = _read_corpus(file, config.model)
     if corpus is None or compute_longest_item(corpus) > room:  # made anew, to name the lines that are too long
         path = resolve_model(name_or_path)
-        _check_file(path, config)
+        check_digest(path, config.model.gguf_sha256)
         read_vocabulary(path)  # llama.cpp ends the process on what this refuses
         corpus = make_corpus(lines, open_tokenizer(path), room)
         _keep(file, compute_corpus_digest(corpus) + encode(corpus))
@@ -181,12 +181,6 @@ def _keep(file: Path, data: bytes) -> None:
     except OSError as error:
         message = f"{file.parent}: {error.strerror}; set POAI_MODEL_DIR to a folder that can be written"
         raise NodeError(message) from error
-
-
-def _check_file(path: Path, config: Config) -> None:
-    """Refuse a file that is not the network's model."""
-    if sha256_file(path) != config.model.gguf_sha256:
-        raise ModelError(f"{path} is not this network's model (SHA-256 {config.model.gguf_sha256.hex()}): give another")
 
 
 def load_engine(

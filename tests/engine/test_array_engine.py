@@ -47,7 +47,7 @@ from poai_spec.engine import Evaluation
 from poai_spec.notation import Invalid
 from poai_spec.weights import GgufFile
 from tests.engine.test_kernels import BATCH, DIGEST, TRACE, make_quiz
-from tests.engine.tiny_models import tiny_models
+from tests.engine.tiny_models import batches, tiny_models
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 quick = settings(deadline=None)  # torch's first calls are slow
@@ -232,12 +232,7 @@ def test_every_layer_of_random_models(device: Device, gguf: GgufFile, packed: bo
 @given(tiny_models(), st.data())
 @settings(relaxed, max_examples=25)
 def test_evaluations_alone_in_batches_and_stepwise(device: Device, gguf: GgufFile, data: st.DataObject) -> None:
-    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
-    length = data.draw(st.integers(2, 6))
-    ids = st.lists(st.integers(0, vocabulary - 1), min_size=length, max_size=length)
-    positions = st.sets(st.integers(1, length - 1), min_size=1).map(sorted)
-    tokens = data.draw(st.lists(ids, min_size=1, max_size=5))
-    scored = [data.draw(positions) for _ in tokens]
+    tokens, scored = data.draw(batches(gguf))
     spec, ours = ReferenceEngine(gguf), ArrayEngine(gguf, 1, device=device)
     expected = spec.evaluate(tokens, scored)
     assert ours.evaluate(tokens, scored) == expected

@@ -15,7 +15,7 @@ from poai_spec.engine import Evaluation
 from poai_spec.integer_model import quantise_matrix
 from poai_spec.notation import Invalid
 from poai_spec.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor, decode_tensor
-from tests.engine.tiny_models import float32, random_tensor, tiny_models
+from tests.engine.tiny_models import batches, float32, random_tensor, tiny_models
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
@@ -97,12 +97,7 @@ def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> No
 @given(tiny_models(), st.data())
 @settings(relaxed, max_examples=60)
 def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
-    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
-    length = data.draw(st.integers(2, 6))
-    ids = st.lists(st.integers(0, vocabulary - 1), min_size=length, max_size=length)
-    positions = st.sets(st.integers(1, length - 1), min_size=1).map(sorted)
-    tokens = data.draw(st.lists(ids, min_size=1, max_size=5))
-    scored = [data.draw(positions) for _ in tokens]
+    tokens, scored = data.draw(batches(gguf))
     spec, exact = ReferenceEngine(gguf), ExactEngine(gguf, data.draw(st.integers(1, 3)))
     expected = spec.evaluate(tokens, scored)
     assert exact.evaluate(tokens, scored) == ArrayEngine(gguf, 1).evaluate(tokens, scored) == expected

@@ -106,3 +106,14 @@ def tiny_models(draw: st.DrawFn) -> GgufFile:
         "llama.rope.freq_base": float32(draw(st.sampled_from([1.0, 10000.0, 500000.0]))),
     }
     return GgufFile(metadata, tensors)
+
+
+@st.composite
+def batches(draw: st.DrawFn, gguf: GgufFile) -> tuple[list[list[int]], list[list[int]]]:
+    """Draw tokens and scored positions of up to 5 sequences of equal length for a model."""
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    length = draw(st.integers(2, 6))
+    ids = st.lists(st.integers(0, vocabulary - 1), min_size=length, max_size=length)
+    positions = st.sets(st.integers(1, length - 1), min_size=1).map(sorted)
+    tokens = draw(st.lists(ids, min_size=1, max_size=5))
+    return tokens, [draw(positions) for _ in tokens]

@@ -4,7 +4,6 @@ Times are taken here, around the batch and nothing else: not around the messages
 its batch and scoring its logits. What both engines find is handed back, so that the bench sees that they did the same.
 """
 
-import ctypes
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -16,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from poai_engine.errors import ModelError
 from poai_engine.exact import open_engine
+from poai_engine.llama_log import silence
 from poai_tools.measure import get_peak_memory, serve
 
 Quizzes = Sequence[Sequence[int]]
@@ -156,17 +156,9 @@ def load_llama_library() -> Any:
         from llama_cpp import llama_cpp as library  # noqa: PLC0415  the extra is optional
     except ImportError as error:
         raise ModelError(NEED_LLAMA) from error
-    library.llama_log_set(_ignore_log(library), ctypes.c_void_p(0))
+    silence()
     library.llama_backend_init()
     return library
-
-
-_kept: list[Any] = []  # a callback that C holds must outlive the call
-
-
-def _ignore_log(library: Any) -> Any:
-    _kept.append(library.llama_log_callback(lambda *_: None))
-    return _kept[-1]
 
 
 class Session:

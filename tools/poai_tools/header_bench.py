@@ -21,7 +21,7 @@ from poai_spec.loss import compute_l_hat, is_below_target
 from poai_spec.notation import Invalid, keccak256
 from poai_spec.parameters import PROTOCOL_VERSION, Config, get_preset
 from poai_spec.work import get_quiz_seed
-from poai_tools.measure import Spread, describe_machine
+from poai_tools.measure import Spread, describe_machine, make_rate_table
 from poaid.header_check import check_encoded_header, decode_header, encode_header
 
 HEADERS, QUICK_HEADERS = 2_000, 300
@@ -122,8 +122,4 @@ def run(headers: int = HEADERS, rounds: int = ROUNDS) -> dict[str, Any]:
 
 def make_tables(result: dict[str, Any]) -> list[Table]:
     """Return what `run` found as a table."""
-    table = Table("what", "a second, one core", "lowest", "highest")
-    for row in result["results"]:
-        rates = row["per_second"], row["spread"]["low"], row["spread"]["high"]
-        table.add_row(row["what"], *(f"{rate:,.0f}" for rate in rates))
-    return [table]
+    return [make_rate_table("what", result["results"])]

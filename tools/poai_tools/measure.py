@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
+from rich.table import Table
+
 from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
 
@@ -22,6 +24,15 @@ BUSY = 0.5
 """Load average from which on a machine is not quiet."""
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 """Taken out of a worker's environment: every engine gets its number of threads as an argument."""
+
+
+def make_rate_table(what: str, results: Iterable[dict[str, Any]]) -> Table:
+    """Return rates with their spread as a table whose first column is `what`."""
+    table = Table(what, "a second, one core", "lowest", "highest")
+    for row in results:
+        rates = row["per_second"], row["spread"]["low"], row["spread"]["high"]
+        table.add_row(row["what"], *(f"{rate:,.{0 if rate > 100 else 2}f}" for rate in rates))
+    return table
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from poai_spec.parameters import get_preset
 from poai_spec.quiz import generate_quiz
 from poai_spec.state import Account, State, compute_state_root
 from poai_tools.header_bench import make_chain
-from poai_tools.measure import Say, Spread, describe_machine
+from poai_tools.measure import Say, Spread, describe_machine, make_rate_table
 
 SECONDS, QUICK_SECONDS = 0.5, 0.05
 """How long a function is called for one measurement; at least once."""
@@ -89,8 +89,4 @@ def _measure(work: Callable[[], object], seconds: float) -> float:
 
 def make_tables(result: dict[str, Any]) -> list[Table]:
     """Return what `run` found as a table."""
-    table = Table("page and function", "a second, one core", "lowest", "highest")
-    for row in result["results"]:
-        rates = row["per_second"], row["spread"]["low"], row["spread"]["high"]
-        table.add_row(row["what"], *(f"{rate:,.{0 if rate > 100 else 2}f}" for rate in rates))
-    return [table]
+    return [make_rate_table("page and function", result["results"])]

@@ -4,8 +4,9 @@ Bytes are lowercase hexadecimal after `0x`; integers that can pass 2^53 are deci
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 SAFE_INTEGER = 2**53 - 1
@@ -24,6 +25,15 @@ def require(condition: bool, message: str) -> None:
     """
     if not condition:
         raise KindError(message)
+
+
+def find_fault(tokens: Sequence[int], scored: Sequence[int], vocabulary_size: int) -> str | None:
+    """Return why a sequence and its scored positions are outside the domain of a pass, or None."""
+    if max(tokens) >= vocabulary_size or len(tokens) > 2048:
+        return "a token is not in the vocabulary, or too many"
+    if any(x >= y for x, y in pairwise(scored)) or not all(1 <= t < len(tokens) for t in scored):
+        return "scored is not ascending in 1 .. T - 1"
+    return None
 
 
 class Kind(Protocol):

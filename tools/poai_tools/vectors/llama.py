@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import pairwise
 
 from poai_engine.errors import ModelError
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings, get_fingerprint
 from poai_engine.model_store import resolve_model
 from poai_spec.engine import Evaluation
-from poai_tools.vectors.kinds import TEXT, Record, require
+from poai_tools.vectors.engines import STORED
+from poai_tools.vectors.kinds import TEXT, KindError, Record, find_fault
 from poai_tools.vectors.network import get_manifest
 
 MODELS = ("mini", "smollm2-135m")
-STORED = {"mini": "mini", "smollm2-135m": "smollm2"}
 MADE_ON = {
     "library": "llama-cpp-python 0.3.36",
     "machine": "x86_64",
@@ -58,11 +57,8 @@ def run(model: str, tokens: Sequence[int], scored: Sequence[int], fingerprint: M
         KindError: not a sequence that the model can run.
         ModelError: the model or llama.cpp is not at hand, or the fingerprint is another machine's.
     """
-    manifest = get_manifest(model)
-    fits = max(tokens) < manifest.vocabulary_size and len(tokens) <= 2048
-    require(fits, "a token is not in the vocabulary, or too many")
-    ascending = all(x < y for x, y in pairwise(scored))
-    require(ascending and all(1 <= t < len(tokens) for t in scored), "scored is not ascending in 1 .. T - 1")
+    if fault := find_fault(tokens, scored, get_manifest(model).vocabulary_size):
+        raise KindError(fault)
     if reason := find_difference(fingerprint):
         raise ModelError(reason)
     (evaluation,) = _get_engine(model).evaluate([tokens], [scored])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 from poai_engine.reference import ReferenceEngine
@@ -39,6 +38,7 @@ from poai_tools.vectors.kinds import (
     KindError,
     Record,
     Text,
+    find_fault,
 )
 from poai_tools.vectors.network import get_manifest
 from poai_tools.vectors.registry import Function, register
@@ -205,10 +205,8 @@ def _compute_nll(logits: tuple[int, ...], target: int) -> int:
 
 
 def _check_pass(engine: models.AnyEngine, tokens: Sequence[int], scored: Sequence[int]) -> None:
-    a = engine.model.architecture
-    _require(max(tokens) < a.vocabulary_size and len(tokens) <= 2048, "a token is not in the vocabulary, or too many")
-    ascending = all(x < y for x, y in pairwise(scored))
-    _require(ascending and all(1 <= t < len(tokens) for t in scored), "scored is not ascending in 1 .. T - 1")
+    fault = find_fault(tokens, scored, engine.model.architecture.vocabulary_size)
+    _require(fault is None, str(fault))
 
 
 def _run(model: str, tokens: Sequence[int], scored: Sequence[int]) -> dict[str, Any]:
