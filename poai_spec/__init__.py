@@ -49,6 +49,7 @@ __version__ = "0.1.0"
 # | 24 | [header](header.md) | genesis, and the rules for a header | normative |
 # | 25 | [block](block.md) | every check of a block, in one total order | normative |
 # | 26 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
-# | 27 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 27 | [networking](networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
+# | 28 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

@@ -1,61 +1,209 @@
-"""A chain without forks, as one miner builds it: the headers in memory, blocks and accounts in the store."""
+"""The chain: the tree of headers, the accounts, and the store, kept in step.
 
-from collections.abc import Mapping
+A block passes in two halves, because the forward pass between them runs in another thread: `check_block` applies every
+rule but the replay, in the order of the page `block`, and `accept` makes what passed count. Both run on one thread. The
+consequences of a verdict are those of `receive_block` on the page `fork-choice`.
+"""
 
-from poai_spec.block import Judge, check_contents, make_genesis, process_block
-from poai_spec.containers import Block, Header, compute_block_hash
-from poai_spec.encoding import decode
-from poai_spec.header import check_header_alone, check_header_in_chain
-from poai_spec.notation import Address, Milliseconds, SpecError
+from dataclasses import dataclass
+
+from poai_spec.block import Judge, check_contents
+from poai_spec.containers import Block
+from poai_spec.encoding import encode
+from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError
 from poai_spec.parameters import Config
-from poai_spec.state import Account, State, compute_state_root
+from poai_spec.quiz import Quiz
+from poai_spec.state import State
+from poai_spec.work import get_quiz
+from poaid.accounts import Accounts
 from poaid.errors import NodeError
-from poaid.store import Store
+from poaid.header_check import HEADER_BYTES
+from poaid.store import Changes, Store, StoredBlock
+from poaid.tree import BlockTree, Branch, Entry, find_fork
+
+NOBODY = b""
+"""The peer identity of the node itself."""
 
 
-class SoloChain:
-    """The stored chain, ready to grow.
+@dataclass(frozen=True)
+class Checked:
+    """A block that passed every rule but the replay.
 
     Attributes:
-        headers: genesis first.
-        state: the accounts after the last block.
+        entry: its place in the tree.
+        block: the block.
+        data: its encoding.
+        quiz: what the model has to read.
+        changes: what it does to the accounts.
     """
 
-    def __init__(self, store: Store, config: Config) -> None:
+    entry: Entry
+    block: Block
+    data: bytes
+    quiz: Quiz
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class HeadChange:
+    """The chain has another last block.
+
+    Attributes:
+        old: the last block before.
+        new: the last block now.
+        fork: the last block that both chains have.
+    """
+
+    old: Entry
+    new: Entry
+    fork: Entry
+
+    @property
+    def depth(self) -> int:
+        """How many blocks left the chain: 0 when it only grew."""
+        return self.old.height - self.fork.height
+
+
+class Chain:
+    """All that a node knows of its network's blocks; ready to grow.
+
+    Attributes:
+        tree: the headers and the fork choice.
+        assumed: blocks that were not replayed, by `--assume-valid`.
+    """
+
+    def __init__(self, store: Store, config: Config, now: Milliseconds) -> None:
         """Load the headers and accounts; nothing is replayed (that is `poaid verify`).
 
         Raises:
             NodeError: a stored block is damaged or out of place, or the accounts are not the last block's.
         """
         self._store = store
-        self.headers: list[Header] = [make_genesis(config).header]
-        for height, _, data in store.read_blocks():
-            try:
-                header = decode(Block, data).header
-            except SpecError as error:
-                raise NodeError(f"block {height} in {store.path} is damaged ({error}): run `poaid verify`") from error
-            if height != len(self.headers) or header.core.parent_hash != compute_block_hash(self.headers[-1]):
-                raise NodeError(f"block {height} in {store.path} is out of place: run `poaid verify`")
-            self.headers.append(header)
-        self.state: State = store.read_state()
-        if compute_state_root(self.state) != self.headers[-1].core.state_root:
+        self.tree = BlockTree(config, now)
+        self.assumed: dict[Hash32, Height] = {}
+        for stored in store.read_headers():
+            entry = self.tree.add_stored(stored.data)
+            if entry.hash != stored.block_hash:
+                raise NodeError(f"block {entry.height} in {store.path} is damaged: run `poaid verify`")
+            self.tree.mark_replayed(entry)
+            if stored.assumed:
+                self.assumed[entry.hash] = entry.height
+        if (store.read_head() or self.tree.genesis.hash) != self.head.hash:
+            raise NodeError(f"{store.path}: the stored chain does not end at its heaviest block: run `poaid verify`")
+        self._accounts = Accounts(store.read_state(), self.head, store.read_changes)
+        if self._accounts.root != self.head.header.core.state_root:
             raise NodeError(f"the accounts in {store.path} are not the last block's: run `poaid verify`")
 
-    def append(self, block: Block, judge: Judge, now: Milliseconds) -> None:
+    @property
+    def head(self) -> Entry:
+        """The last block of the chain."""
+        return self.tree.head
+
+    @property
+    def headers(self) -> Branch:
+        """The chain's headers, genesis first."""
+        return Branch(self.head)
+
+    @property
+    def state(self) -> State:
+        """The accounts after the head."""
+        self._accounts.move_to(self.head)
+        return self._accounts.state
+
+    def get_block_data(self, entry: Entry) -> bytes | None:
+        """Return a replayed block's encoding; None for genesis, and for what is pruned or waits."""
+        return self._store.read_block(entry.hash)
+
+    def has_body(self, entry: Entry) -> bool:
+        """Tell whether a block is stored whole; genesis needs no storing."""
+        return entry is self.tree.genesis or self._store.has_body(entry.hash)
+
+    def get_bodies_from(self) -> Height:
+        """Return the lowest height from which every block of the chain is stored whole; 1 unless pruned."""
+        return self._store.read_bodies_from()
+
+    def check_block(self, block: Block, data: bytes, peer: bytes, judge: Judge) -> Checked | None:
+        """Apply every rule but the replay; return None for a block that was replayed before.
+
+        Args:
+            block: decoded from `data`.
+            data: its encoding.
+            peer: who sent it.
+            judge: the network's.
+
+        Raises:
+            SpecError: the first rule that it breaks; what follows for the tree has been done.
+        """
+        entry = self.tree.receive_header(data[:HEADER_BYTES], peer)
+        if entry is None:
+            raise NotYet("fork-choice/unknown-parent", f"{block.header.core.parent_hash.hex()} is not known here")
+        try:
+            check_contents(block, judge.config)
+            if entry.replayed:
+                return None
+            changes = self._compute_changes(entry)
+        except Invalid:
+            self.tree.mark_invalid(entry.hash)
+            raise
+        self.tree.check_heavy_enough(entry)
+        return Checked(entry, block, data, get_entry_quiz(entry, judge), changes)
+
+    def accept(self, checked: Checked, *, assumed: bool = False) -> HeadChange | None:
+        """Count a block whose replay was true, and store it with all that it changes.
+
+        Returns:
+            How the head changed; None if it stayed, or the block was counted or dropped from the tree in the meantime.
+
+        Raises:
+            NodeError: the database cannot be written; nothing of the block is in it.
+        """
+        entry, old = checked.entry, self.head
+        if entry.replayed or self.tree.entries.get(entry.hash) is not entry:
+            return None
+        self._accounts.remember(entry.hash, checked.changes)
+        self.tree.mark_replayed(entry)
+        if assumed:
+            self.assumed[entry.hash] = entry.height
+        stored = StoredBlock(entry.hash, entry.height, checked.data, checked.changes, assumed)
+        if self.head is old:
+            self._store.commit([stored], old.height, (), {})
+            return None
+        self._accounts.move_to(old)
+        accounts = self._accounts.move_to(self.head)
+        change = HeadChange(old, self.head, find_fork(old, self.head))
+        path = [self.head.get_ancestor(height).hash for height in range(change.fork.height + 1, self.head.height + 1)]
+        self._store.commit([stored], change.fork.height, path, accounts)
+        return change
+
+    def refuse(self, checked: Checked, error: SpecError) -> None:
+        """Draw the consequence of a replay that failed."""
+        if isinstance(error, Invalid):
+            self.tree.mark_invalid(checked.entry.hash)
+
+    def append(self, block: Block, judge: Judge, now: Milliseconds) -> HeadChange | None:
         """Check a block that this process mined by every rule but the replay, and store it.
 
         Raises:
-            SpecError: the miner is wrong.
+            SpecError: the miner is wrong, or another block has become so heavy that this one does not count.
         """
-        check_header_alone(block.header)
-        check_header_in_chain(block.header, self.headers, judge.config, now)
-        check_contents(block, judge.config)
-        after = process_block(self.state, block)
-        self._store.append(block, get_changes(self.state, after))
-        self.headers.append(block.header)
-        self.state = after
+        self.tree.tick(now)
+        checked = self.check_block(block, encode(block), NOBODY, judge)
+        return None if checked is None else self.accept(checked)
+
+    def prune(self, depth: Height) -> int:
+        """Drop bodies and undo records more than `depth` blocks below the head; return how many."""
+        return self._store.prune(self.head.height - depth) if self.head.height > depth else 0
+
+    def _compute_changes(self, entry: Entry) -> Changes:
+        parent = entry.parent
+        assert parent is not None, "genesis is replayed"
+        if not parent.replayed:
+            raise NotYet("fork-choice/parent-not-replayed", f"parent {parent.hash.hex()} is a header only")
+        self._accounts.move_to(parent)
+        return self._accounts.compute_changes(entry.header)
 
 
-def get_changes(before: State, after: State) -> Mapping[Address, Account]:
-    """Return the accounts of `after` that `before` does not have, or has with another content."""
-    return {address: account for address, account in after.items() if before.get(address) != account}
+def get_entry_quiz(entry: Entry, judge: Judge) -> Quiz:
+    """Return the quiz of a kept block that is not genesis."""
+    assert entry.parent is not None, "genesis has no quiz"
+    return get_quiz(entry.header.core, Branch(entry.parent), judge.config, judge.questions)

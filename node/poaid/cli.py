@@ -2,7 +2,6 @@
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import structlog
@@ -11,20 +10,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from poai_engine.errors import ModelError, make_line
+from poai_engine.errors import make_line
 from poai_spec.block import Judge
 from poai_spec.containers import compute_block_hash
 from poai_spec.difficulty import compute_work
 from poai_spec.engine import Engine
-from poai_spec.notation import Address, SpecError
+from poai_spec.notation import Address
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import get_quiz_name
-from poaid.chain import SoloChain
-from poaid.errors import NodeError, UsageError, get_exit_status
+from poaid.chain import Chain
+from poaid.errors import EXPECTED, find_expected, get_exit_status
+from poaid.keys import parse_address
+from poaid.keys_cli import generate_key
 from poaid.logs import configure_logs
 from poaid.miner import Attempt, get_time, mine_block
 from poaid.models import load_engine, locate_model
 from poaid.networks import get_network, parse_target
+from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
+from poaid.run_cli import run
 from poaid.store import Store
 from poaid.verify import verify_store
 
@@ -41,40 +44,6 @@ DEFAULT_MINER = "0x" + "00" * 19 + "01"
 
 WEI_PER_POAI = 10**18
 
-DataDir = Annotated[Path, typer.Option("--data-dir", help="Folder of the chain; made if it is not there.")]
-Threads = Annotated[
-    int | None,
-    typer.Option("--threads", min=1, help="CPU threads for the model.  [default: all; profile llama.cpp: 1]"),
-]
-GpuLayers = Annotated[
-    int,
-    typer.Option(
-        "--gpu-layers",
-        min=0,
-        help="Run on a GPU. Profile w8a12: any number but 0, the whole pass; needs the extra gpu. "
-        "Profile llama.cpp: so many blocks, equal on all nodes.",
-    ),
-]
-Corpus = Annotated[
-    Path | None,
-    typer.Option("--test-corpus", help="Folder of *.txt files, a line question<TAB>answer each: the quizzes' source."),
-]
-
-
-def parse_address(text: str) -> Address:
-    """Return the 20 bytes of an `0x...` address.
-
-    Raises:
-        UsageError: not 40 hexadecimal digits after 0x.
-    """
-    try:
-        address = bytes.fromhex(text.removeprefix("0x"))
-    except ValueError:
-        address = b""
-    if len(address) != 20 or not text.startswith("0x"):
-        raise UsageError(f"--miner-address {text!r} is no address: give 0x and 40 hexadecimal digits")
-    return address
-
 
 def format_poai(wei: int) -> str:
     """Return an amount as POAI with up to 18 decimals, exactly."""
@@ -86,14 +55,9 @@ def format_poai(wei: int) -> str:
 def mine(
     blocks: Annotated[int, typer.Option(min=1, help="How many blocks to add.")],
     data_dir: DataDir,
-    network: Annotated[
-        str, typer.Option(help="mainnet, testnet, minimal, local, or a file of `poai network new`.")
-    ] = "local",
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "--model-path", help="mini, smollm2, tinyllama, or the path of a GGUF file."),
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="1..1000 thousandths (lower is harder), or 0x...")] = None,
+    network: NetworkName = "local",
+    model: Model = None,
+    target: TargetText = None,
     miner_address: Annotated[str, typer.Option(help="Account that gets the subsidy.")] = DEFAULT_MINER,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
@@ -104,9 +68,9 @@ def mine(
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
     with Store.create_or_open(data_dir, net, source) as store:
-        chain = SoloChain(store, net.config)
+        chain = Chain(store, net.config, get_time())
         network_id = compute_network_id(net.config).hex()[:8]
-        log.info("Chain opened", network=net.name, network_id=network_id, height=len(chain.headers) - 1)
+        log.info("Chain opened", network=net.name, network_id=network_id, height=chain.head.height)
         judge = Judge(net.config, net.questions, _load(source, net.config, threads, gpu_layers))
         try:
             for _ in range(blocks):
@@ -116,7 +80,7 @@ def mine(
         except KeyboardInterrupt:  # typer would exit without a word
             print("stopped; every block that was logged is stored", file=sys.stderr)
             raise typer.Exit(130) from None
-    print(f"mined {blocks} blocks up to height {len(chain.headers) - 1}; check: poaid verify --data-dir {data_dir}")
+    print(f"mined {blocks} blocks up to height {chain.head.height}; check: poaid verify --data-dir {data_dir}")
 
 
 def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
@@ -124,7 +88,7 @@ def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> 
         return load_engine(source, config, threads, gpu_layers, log.info)
 
 
-def _mine_one(chain: SoloChain, judge: Judge, miner: Address) -> Attempt:
+def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
     """Mine one block, with a line of progress, and return the attempt that won."""
     height, start, tried, best = len(chain.headers), time.monotonic(), 0, 1 << 256
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
@@ -148,7 +112,7 @@ def _mine_one(chain: SoloChain, judge: Judge, miner: Address) -> Attempt:
     raise AssertionError("mine_block ends with a winner")
 
 
-def _log_block(winner: Attempt, chain: SoloChain, miner: Address) -> None:
+def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
     header = winner.header
     log.info(
         "Block mined!",
@@ -186,11 +150,21 @@ def verify(
     print(f"{height} blocks of network {network_id} are valid, every one replayed; {accounts}")
 
 
+app.command("run")(run)
+app.command("generate-key")(generate_key)
+
+
 def main() -> None:
-    """Run `poaid`."""
+    """Run `poaid`; without a command, but with flags, it is `poaid run`."""
     configure_logs()
+    arguments = sys.argv[1:]
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+        arguments = ["run", *arguments]
     try:
-        app(prog_name="poaid")
-    except (SpecError, ModelError, NodeError, OSError) as error:
-        print(f"error: {make_line(str(error))}", file=sys.stderr)
-        sys.exit(get_exit_status(error))
+        app(arguments, prog_name="poaid")
+    except (*EXPECTED, ExceptionGroup) as error:
+        expected = find_expected(error)
+        if expected is None:
+            raise
+        print(f"error: {make_line(str(expected))}", file=sys.stderr)
+        sys.exit(get_exit_status(expected))

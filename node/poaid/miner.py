@@ -1,16 +1,16 @@
 """The mining loop: header cores with rising nonces, their quizzes in batches, until one wins."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from poai_spec.block import Judge
 from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
 from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import Chain, compute_median_time, compute_target
-from poai_spec.engine import Evaluation
+from poai_spec.difficulty import Chain, compute_median_time, compute_target, compute_work
+from poai_spec.engine import Engine, Evaluation
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.notation import Address, Milliseconds
+from poai_spec.notation import Address, Invalid, Milliseconds, Work
 from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
 from poai_spec.state import State, compute_state_root, process_header
@@ -21,6 +21,8 @@ BATCH_SECONDS = 1.0
 """How long a batch may take: a new head, or Ctrl-C, waits no longer than one batch."""
 MAX_BATCH = 32
 """Quizzes in a batch at most; more are no faster."""
+BATCHES_A_BLOCK = 4
+"""A batch is at most this part of the quizzes that a block is expected to take: half a batch is lost to each block."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +88,40 @@ def make_template(chain: Chain, state: State, config: Config, miner: Address, no
 
 
 def run_attempts(template: HeaderCore, chain: Chain, judge: Judge, count: int) -> list[Attempt]:
-    """Run the quizzes of `count` nonces, from the template's on, in one batch."""
+    """Run the quizzes of `count` nonces, from the template's on, in one batch; leave out those that have no loss."""
     config = judge.config
     network_id, epoch_key = compute_network_id(config), get_epoch_key(chain, config)
     cores = [replace(template, nonce=template.nonce + n) for n in range(count)]
     quizzes = [generate_quiz(compute_quiz_seed(network_id, epoch_key, core), config, judge.questions) for core in cores]
-    evaluations = judge.engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
     attempts = []
-    for core, quiz, evaluation in zip(cores, quizzes, evaluations, strict=True):
+    for core, quiz, evaluation in zip(cores, quizzes, _evaluate(judge.engine, quizzes), strict=True):
+        if evaluation is None:
+            continue
         digest = compute_trace_digest(evaluation.trace)
         l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
         attempts.append(Attempt(quiz, Header(core, evaluation.loss, digest), evaluation, l_hat))
     return attempts
+
+
+def _evaluate(engine: Engine, quizzes: Sequence[Quiz]) -> list[Evaluation | None]:
+    """Run quizzes; None for one whose logits are not numbers, which only the profile llama.cpp can give."""
+    try:
+        return list(engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes]))
+    except Invalid as error:
+        if error.code != "llama-profile/nan":
+            raise
+        return [None] if len(quizzes) == 1 else [_evaluate(engine, [quiz])[0] for quiz in quizzes]
+
+
+def choose_batch_size(size: int, seconds: float, work: Work) -> int:
+    """Return how many quizzes the next batch takes.
+
+    Args:
+        size: of the batch before.
+        seconds: that it took.
+        work: quizzes that a block is expected to take; what a batch computes behind its winner is lost.
+    """
+    return max(1, min(MAX_BATCH, 2 * size, int(size * BATCH_SECONDS / max(seconds, 1e-6)), work // BATCHES_A_BLOCK))
 
 
 def mine_block(chain: Chain, state: State, judge: Judge, miner: Address) -> Iterator[list[Attempt]]:
@@ -110,11 +134,12 @@ def mine_block(chain: Chain, state: State, judge: Judge, miner: Address) -> Iter
         template = replace(make_template(chain, state, judge.config, miner, get_time()), nonce=nonce)
         start = time.perf_counter()
         attempts = run_attempts(template, chain, judge, size)
-        seconds = max(time.perf_counter() - start, 1e-6)
+        seconds = time.perf_counter() - start
         winner = next((n for n, attempt in enumerate(attempts) if attempt.wins), None)
         if winner is not None:
             yield attempts[: winner + 1]
             return
-        yield attempts
+        if attempts:
+            yield attempts
         nonce += size
-        size = max(1, min(MAX_BATCH, 2 * size, int(size * BATCH_SECONDS / seconds)))
+        size = choose_batch_size(size, seconds, compute_work(template.target))

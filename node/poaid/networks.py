@@ -58,12 +58,14 @@ class Network:
         config: checked.
         questions: the pieces' token ids, or the corpus that stands in their place; its digest is in the config.
         questions_name: the pinned lexicon, file or folder that it came from.
+        bootstrap: multiaddrs of peers to begin with; no part of the network's identity.
     """
 
     name: str
     config: Config
     questions: Questions
     questions_name: str
+    bootstrap: tuple[str, ...] = ()
 
 
 def parse_target(text: str) -> Target:
@@ -164,7 +166,10 @@ def format_network(network: Network) -> str:
         if key != "model":
             lines.append(f"{key} = {_format_value(key, value)}")
     source = "corpus" if network.config.model.corpus else "lexicon"
-    lines += [f"{source} = {json.dumps(network.questions_name, ensure_ascii=False)}", "", "[model]"]
+    lines.append(f"{source} = {json.dumps(network.questions_name, ensure_ascii=False)}")
+    if network.bootstrap:
+        lines.append(f"bootstrap = {json.dumps(network.bootstrap)}")
+    lines += ["", "[model]"]
     for key, value in asdict(network.config.model).items():
         lines.append(f"{key} = {_format_value(key, value)}")
     return "\n".join(lines) + "\n"
@@ -219,10 +224,18 @@ def read_network(path: Path) -> Network:
     if len(sources) != 1 or not isinstance(name, str) or not isinstance(model, dict):
         needs = 'lexicon = "NAME or FILE" (or corpus = "FILE") and a table [model]'
         raise NodeError(f"{path}: needs {needs}; make one with `poai network new`")
+    bootstrap = _read_bootstrap(data.pop("bootstrap", []), path)
     manifest = _parse(ModelManifest, model, f"{path}: [model]")
     config = _parse(Config, data | {"model": manifest}, str(path))
     questions = _read_corpus(name, path) if source == "corpus" else _read_lexicon(name, path)
-    return Network(path.stem, config, questions, name)
+    return Network(path.stem, config, questions, name, bootstrap)
+
+
+def _read_bootstrap(value: Any, path: Path) -> tuple[str, ...]:
+    if type(value) is not list or not all(isinstance(item, str) and "/p2p/" in item for item in value):
+        example = "/ip4/192.0.2.1/tcp/4001/p2p/12D3Koo..."
+        raise NodeError(f"{path}: bootstrap is no list of multiaddrs with peer ids, such as {example}")
+    return tuple(value)
 
 
 def _parse(kind: type, data: dict[str, Any], where: str) -> Any:

@@ -1,31 +1,33 @@
 """The data directory: one SQLite database, one writer.
 
 Everything that a node needs to go on, and that `poaid verify` needs to check it, lies in `chain.sqlite3`: the network's
-config and lexicon or corpus, the blocks as they are encoded, and the accounts. One transaction a block, synced before
-it counts, so a process killed at any instant leaves the last acknowledged block and its state together.
+config and lexicon or corpus, every block that was replayed, which of them are the chain, the accounts after its last
+one, and how to take each block's changes back. Whatever changes together is one transaction, synced before it counts:
+a process killed at any instant leaves the last acknowledged block and its state together.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import rlp
 
 from poai_engine.lexicon_maker import format_lexicon
-from poai_spec.containers import Block, compute_block_hash
 from poai_spec.corpus import Corpus, Questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import parse_lexicon
-from poai_spec.notation import Address, Hash32, Height, SpecError
+from poai_spec.notation import Address, Hash32, Height, Milliseconds, SpecError
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.state import Account, State, encode_account
 from poaid.errors import NodeError
+from poaid.header_check import HEADER_BYTES
 from poaid.networks import Network, check_network
 
 FILE_NAME = "chain.sqlite3"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 LOCK_TIMEOUT_S = 1.0
 """How long to wait for another process to let go of the database before saying that it is in use."""
 
@@ -40,9 +42,63 @@ _HINTS = {
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
-CREATE TABLE blocks (height INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, data BLOB NOT NULL) STRICT;
+CREATE TABLE headers (hash BLOB PRIMARY KEY, height INTEGER NOT NULL, data BLOB NOT NULL, assumed INTEGER NOT NULL)
+    STRICT;
+CREATE INDEX headers_by_height ON headers (height);
+CREATE TABLE bodies (hash BLOB PRIMARY KEY, data BLOB NOT NULL, changes BLOB NOT NULL) STRICT;
+CREATE TABLE chain (height INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE accounts (address BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
+CREATE TABLE peers (id TEXT PRIMARY KEY, address TEXT NOT NULL, seen INTEGER NOT NULL, banned_until INTEGER NOT NULL)
+    STRICT;
 """
+
+Changes = tuple[tuple[Address, Account | None, Account | None], ...]
+"""What a block did to the accounts: each one's address, what it was before, None if untouched, and what it is after."""
+
+
+@dataclass(frozen=True)
+class StoredBlock:
+    """A block on its way into the database.
+
+    Attributes:
+        block_hash: its hash.
+        height: its height.
+        data: its encoding.
+        changes: undo and redo record.
+        assumed: whether `--assume-valid` spared it the replay.
+    """
+
+    block_hash: Hash32
+    height: Height
+    data: bytes
+    changes: Changes
+    assumed: bool = False
+
+
+class StoredHeader(NamedTuple):
+    """A replayed header of any branch, as it lies in the database."""
+
+    block_hash: Hash32
+    data: bytes
+    assumed: bool
+
+
+class ChainRow(NamedTuple):
+    """A block of the chain; `body` is what follows the header in its encoding, None if it was pruned."""
+
+    height: Height
+    block_hash: Hash32
+    header: bytes
+    body: bytes | None
+
+
+class StoredPeer(NamedTuple):
+    """An entry of the address book; times in ms since 1970, 0 for never."""
+
+    peer_id: str
+    address: str
+    seen: Milliseconds
+    banned_until: Milliseconds
 
 
 class Store:
@@ -188,18 +244,58 @@ class Store:
 
     def read_height(self) -> Height:
         """Return the height of the last block; 0 when there is only genesis, which is not stored."""
-        return int(self._query("SELECT coalesce(max(height), 0) FROM blocks")[0][0])
+        return int(self._query("SELECT coalesce(max(height), 0) FROM chain")[0][0])
 
-    def read_blocks(self) -> Iterator[tuple[Height, Hash32, bytes]]:
-        """Yield height, hash and encoding of every stored block, ascending.
+    def read_headers(self) -> Iterator[StoredHeader]:
+        """Yield the replayed headers of all branches, parents first."""
+        for block_hash, data, assumed in self._query("SELECT hash, data, assumed FROM headers ORDER BY height, rowid"):
+            yield StoredHeader(self._blob(block_hash), self._blob(data), bool(assumed))
+
+    def read_head(self) -> Hash32 | None:
+        """Return the hash of the chain's last block; None when there is only genesis."""
+        rows = self._query("SELECT hash FROM chain ORDER BY height DESC LIMIT 1")
+        return self._blob(rows[0][0]) if rows else None
+
+    def read_chain(self) -> Iterator[ChainRow]:
+        """Yield the blocks of the chain, ascending.
 
         One query a block: a reader that stops half-way leaves none open, which would keep the database locked.
         """
-        sql, first = "SELECT height, hash, data FROM blocks WHERE height >= ? ORDER BY height LIMIT 1", -(1 << 63)
+        sql = (
+            "SELECT chain.height, chain.hash, headers.data, bodies.data FROM chain LEFT JOIN headers USING (hash) "
+            "LEFT JOIN bodies USING (hash) WHERE chain.height >= ? ORDER BY chain.height LIMIT 1"
+        )
+        first = -(1 << 63)
         while rows := self._query(sql, (first,)):
-            height, block_hash, data = rows[0]
-            yield height, self._blob(block_hash), self._blob(data)
+            height, block_hash, header, body = rows[0]
+            yield ChainRow(
+                height, self._blob(block_hash), self._blob(header), None if body is None else self._blob(body)
+            )
             first = height + 1
+
+    def read_block(self, block_hash: Hash32) -> bytes | None:
+        """Return the encoding of a block; None if it is not stored, or pruned."""
+        sql = "SELECT headers.data, bodies.data FROM headers JOIN bodies USING (hash) WHERE hash = ?"
+        rows = self._query(sql, (block_hash,))
+        return self._blob(rows[0][0]) + self._blob(rows[0][1]) if rows else None
+
+    def has_body(self, block_hash: Hash32) -> bool:
+        """Tell whether a block is stored whole."""
+        return bool(self._query("SELECT 1 FROM bodies WHERE hash = ?", (block_hash,)))
+
+    def read_changes(self, block_hash: Hash32) -> Changes | None:
+        """Return a block's undo and redo record; None if it is not stored, or pruned.
+
+        Raises:
+            NodeError: the record is damaged.
+        """
+        rows = self._query("SELECT changes FROM bodies WHERE hash = ?", (block_hash,))
+        return _decode_changes(self._blob(rows[0][0]), self.path) if rows else None
+
+    def read_bodies_from(self) -> Height:
+        """Return the lowest height from which every block of the chain is stored whole; 1 unless pruned."""
+        sql = "SELECT coalesce(max(height), 0) + 1 FROM chain LEFT JOIN bodies USING (hash) WHERE bodies.hash IS NULL"
+        return int(self._query(sql)[0][0])
 
     def read_state(self) -> State:
         """Return the accounts after the last block.
@@ -212,13 +308,51 @@ class Store:
             for address, data in self._query("SELECT address, data FROM accounts")
         }
 
-    def append(self, block: Block, changed: Mapping[Address, Account]) -> None:
-        """Store a block on top of the last one, and the accounts that it changed, in one transaction."""
-        row = (block.header.core.height, compute_block_hash(block.header), encode(block))
-        accounts = [(address, encode_account(account)) for address, account in changed.items()]
+    def commit(
+        self,
+        blocks: Sequence[StoredBlock],
+        fork: Height,
+        chain: Sequence[Hash32],
+        accounts: Mapping[Address, Account | None],
+    ) -> None:
+        """Store replayed blocks, and the change of the head that they made, in one transaction.
+
+        Args:
+            blocks: new ones, parents first.
+            fork: height of the last block that stays; all above it leave the chain.
+            chain: hashes of the blocks that come in their place, ascending.
+            accounts: those that the change of the head touches, as they are after it; None for one that is no more.
+        """
+        headers = [(b.block_hash, b.height, b.data[:HEADER_BYTES], int(b.assumed)) for b in blocks]
+        bodies = [(b.block_hash, b.data[HEADER_BYTES:], _encode_changes(b.changes)) for b in blocks]
+        kept = [(address, encode_account(account)) for address, account in accounts.items() if account is not None]
         with _one_line(self.path), self._connection as transaction:
-            transaction.execute("INSERT INTO blocks VALUES (?, ?, ?)", row)
-            transaction.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?)", accounts)
+            transaction.execute("BEGIN")
+            transaction.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", headers)
+            transaction.executemany("INSERT OR REPLACE INTO bodies VALUES (?, ?, ?)", bodies)
+            transaction.execute("DELETE FROM chain WHERE height > ?", (fork,))
+            transaction.executemany("INSERT INTO chain VALUES (?, ?)", enumerate(chain, fork + 1))
+            gone = [(address,) for address, account in accounts.items() if account is None]
+            transaction.executemany("DELETE FROM accounts WHERE address = ?", gone)
+            transaction.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?)", kept)
+
+    def prune(self, below: Height) -> int:
+        """Drop bodies and undo records of all blocks below a height, of any branch; return how many."""
+        sql = "DELETE FROM bodies WHERE hash IN (SELECT hash FROM headers WHERE height < ?)"
+        with _one_line(self.path), self._connection as transaction:
+            return transaction.execute(sql, (below,)).rowcount
+
+    def read_peers(self) -> list[StoredPeer]:
+        """Return the address book, the peers seen last first."""
+        rows = self._query("SELECT id, address, seen, banned_until FROM peers ORDER BY seen DESC, id")
+        return [StoredPeer(*row) for row in rows]
+
+    def write_peers(self, peers: Sequence[StoredPeer]) -> None:
+        """Replace the address book."""
+        with _one_line(self.path), self._connection as transaction:
+            transaction.execute("BEGIN")
+            transaction.execute("DELETE FROM peers")
+            transaction.executemany("INSERT INTO peers VALUES (?, ?, ?, ?)", peers)
 
     def _blob(self, value: object) -> bytes:
         if not isinstance(value, bytes):  # SQLite keeps to its types when it writes, and does not look when it reads
@@ -280,3 +414,21 @@ def _decode_account(data: bytes, path: Path) -> Account:
     if again != data:  # leading zeros
         raise NodeError(message)
     return account
+
+
+def _encode_changes(changes: Changes) -> bytes:
+    """Return `rlp([[address, before, after], ...])`; an account that is not there is the empty string."""
+    return bytes(
+        rlp.encode([[address, *(encode_account(a) if a else b"" for a in sides)] for address, *sides in changes])
+    )
+
+
+def _decode_changes(data: bytes, path: Path) -> Changes:
+    try:
+        rows = [(address, before, after) for address, before, after in rlp.decode(data)]
+    except (rlp.DecodingError, ValueError, TypeError) as error:
+        raise NodeError(f"{path}: a stored undo record does not decode; restore a copy") from error
+    return tuple(
+        (address, *(_decode_account(side, path) if side else None for side in (before, after)))
+        for address, before, after in rows
+    )

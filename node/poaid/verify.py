@@ -4,18 +4,21 @@ The rules are those of the page `block`, in its order. Only the replays are take
 is faster that way; a fault in a replay is still reported before any fault of a later block.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from poai_spec.block import Judge, check_contents, make_genesis, process_block
+from poai_spec.body import EMPTY_BODY
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import decode
+from poai_spec.engine import Evaluation
 from poai_spec.header import check_header_alone, check_header_in_chain
-from poai_spec.notation import Hash32, Height, Milliseconds, NotYet, SpecError
+from poai_spec.loss import compute_trace_digest
+from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError
 from poai_spec.quiz import Quiz
 from poai_spec.state import State
 from poai_spec.work import check_evaluation, get_quiz
 from poaid.errors import NodeError
-from poaid.store import Store
+from poaid.store import ChainRow, Store
 
 BATCH_BLOCKS = 16
 
@@ -53,8 +56,8 @@ def verify_store(store: Store, judge: Judge, now: Milliseconds, report: Callable
     """
     replay = _Replay(judge, now, report)
     try:
-        for height, block_hash, data in store.read_blocks():
-            replay.add(height, block_hash, data)
+        for row in store.read_chain():
+            replay.add(row)
     finally:
         replay.flush()  # a fault in an earlier block's replay comes first, also when a later block has just failed
     _check_accounts(store, replay.state)
@@ -68,40 +71,59 @@ class _Replay:
         self.judge, self.now, self.report = judge, now, report
         self.chain: list[Header] = [make_genesis(judge.config).header]
         self.state: State = {}
-        self.pending: list[tuple[Block, Hash32, Quiz]] = []
+        self.pending: list[tuple[Header, tuple[Hash32, ...] | None, Hash32, Quiz]] = []
 
-    def add(self, height: Height, block_hash: Hash32, data: bytes) -> None:
-        """Apply every rule but the replay to the next stored block."""
-        if height != len(self.chain):
-            raise NodeError(f"block {len(self.chain)} is missing from the store, which goes on with block {height}")
+    def add(self, row: ChainRow) -> None:
+        """Apply every rule but the replay to the next stored block; of a pruned one, those for its header."""
+        if row.height != len(self.chain):
+            raise NodeError(f"block {len(self.chain)} is missing from the store, which goes on with block {row.height}")
         config = self.judge.config
         try:
-            block = decode(Block, data)
-            check_header_alone(block.header)
-            check_header_in_chain(block.header, self.chain, config, self.now)
-            check_contents(block, config)
-            self.state = process_block(self.state, block)
+            block = None if row.body is None else decode(Block, row.header + row.body)
+            header = decode(Header, row.header) if block is None else block.header
+            check_header_alone(header)
+            check_header_in_chain(header, self.chain, config, self.now)
+            if block is not None:
+                check_contents(block, config)
+            self.state = process_block(self.state, block or Block(header, EMPTY_BODY, ()))
         except SpecError as error:
-            raise BlockError(height, error) from error
-        self.pending.append((block, block_hash, get_quiz(block.header.core, self.chain, config, self.judge.questions)))
-        self.chain.append(block.header)
+            raise BlockError(row.height, error) from error
+        quiz = get_quiz(header.core, self.chain, config, self.judge.questions)
+        self.pending.append((header, None if block is None else block.trace, row.block_hash, quiz))
+        self.chain.append(header)
         if len(self.pending) == BATCH_BLOCKS:
             self.flush()
 
     def flush(self) -> None:
         """Replay the blocks that wait, and compare what passes with the index."""
         pending, self.pending = self.pending, []
-        quizzes = [quiz for _, _, quiz in pending]
+        quizzes = [quiz for _, _, _, quiz in pending]
         evaluations = self.judge.engine.evaluate([q.tokens for q in quizzes], [q.scored for q in quizzes])
-        for (block, block_hash, _), evaluation in zip(pending, evaluations, strict=True):
-            height = block.header.core.height
+        for (header, trace, block_hash, _), evaluation in zip(pending, evaluations, strict=True):
+            height = header.core.height
             try:
-                check_evaluation(evaluation, block.header, block.trace)
+                check_replay(header, trace, evaluation)
             except SpecError as error:
                 raise BlockError(height, error) from error
-            if compute_block_hash(block.header) != block_hash:
+            if compute_block_hash(header) != block_hash:
                 raise NodeError(f"block {height} is valid, but the index has another hash for it: {block_hash.hex()}")
             self.report(height)
+
+
+def check_replay(header: Header, trace: Sequence[Hash32] | None, evaluation: Evaluation) -> None:
+    """Compare what a header claims with what the model gives.
+
+    Args:
+        header: claims loss and trace digest.
+        trace: the list that it commits to; None if it is not at hand, then the digest alone is compared.
+        evaluation: the model's.
+
+    Raises:
+        Invalid: `work/trace`, `work/loss`.
+    """
+    if trace is None and compute_trace_digest(evaluation.trace) != header.trace_digest:
+        raise Invalid("work/trace", "the header commits to another trace than the model gives")
+    check_evaluation(evaluation, header, evaluation.trace if trace is None else trace)
 
 
 def _check_accounts(store: Store, state: State) -> None:

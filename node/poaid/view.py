@@ -4,7 +4,7 @@ Every number that can pass 2^53 is a decimal string, every hash and address lowe
 milliseconds since 1970, as in the conformance vectors.
 """
 
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 import trio
 
@@ -100,6 +100,9 @@ class QuizView(TypedDict):
     answers: list[str]
     scored: list[ScoredTokenView]
     loss: int  # the header's, bits in Q16
+    pieces: NotRequired[
+        list[str]
+    ]  # text of each token, which `position` counts: without it no answer is marked in `text`
 
 
 class AccountView(TypedDict):

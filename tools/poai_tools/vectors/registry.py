@@ -82,6 +82,20 @@ DEFINITIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("fork_choice", "count_kept"): ("Store",),
     ("chain", "verify_chain"): ("check_block",),
     ("chain", "import_blocks"): ("receive_block", "get_head"),
+    ("networking", "constants"): ("Names", "Sizes", "Times and gossip", "Rates", "Penalties", "Reason"),
+    ("networking", "encode_status"): ("Status",),
+    ("networking", "decode_status"): ("Status",),
+    ("networking", "encode_headers_request"): ("HeadersRequest",),
+    ("networking", "decode_headers_request"): ("HeadersRequest",),
+    ("networking", "encode_headers"): ("Headers",),
+    ("networking", "decode_headers"): ("Headers",),
+    ("networking", "encode_blocks_request"): ("BlocksRequest",),
+    ("networking", "decode_blocks_request"): ("BlocksRequest",),
+    ("networking", "encode_blocks"): ("Blocks",),
+    ("networking", "decode_blocks"): ("Blocks",),
+    ("networking", "encode_goodbye"): ("Goodbye",),
+    ("networking", "decode_goodbye"): ("Goodbye",),
+    ("networking", "get_verdict"): ("get_verdict", "get_penalty"),
 }  # fmt: skip
 """The headings of the page to read where vectors have another name than the page; SSZ's are `encode` and `decode`."""
 

@@ -22,6 +22,7 @@ from poai_tools.vectors.suites import (
     lexicon,
     llama_profile,
     loss,
+    networking,
     parameters,
     quiz,
     ssz,
@@ -60,6 +61,7 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("block", block.make_files),
         SuiteEntry("fork_choice", fork_choice.make_files),
         SuiteEntry("chain", chain.make_files),
+        SuiteEntry("networking", networking.make_files),
     )
 }
 """In the order in which a client is best built."""

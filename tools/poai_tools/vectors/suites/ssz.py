@@ -27,12 +27,13 @@ from poai_tools.vectors.registry import Function, register
 DATA = Hex(2**20, exact=False)
 
 
-def _register_encode(name: str, container: Container) -> Function:
+def register_encode(name: str, container: Container, suite: str = "ssz", page: str = "encoding") -> Function:
+    """Register the function that encodes a container."""
     return register(
         Function(
-            suite="ssz",
+            suite=suite,
             name=f"encode_{name}",
-            page="encoding",
+            page=page,
             summary=f"the SSZ serialisation of a {container.name}",
             input=Record({"value": container}),
             output=Record({"data": DATA}),
@@ -41,12 +42,13 @@ def _register_encode(name: str, container: Container) -> Function:
     )
 
 
-def _register_decode(name: str, container: Container) -> Function:
+def register_decode(name: str, container: Container, suite: str = "ssz", page: str = "encoding") -> Function:
+    """Register the function that decodes a container."""
     return register(
         Function(
-            suite="ssz",
+            suite=suite,
             name=f"decode_{name}",
-            page="encoding",
+            page=page,
             summary=f"the {container.name} that bytes encode; refuse bytes that encode none",
             input=Record({"data": DATA}),
             output=Record({"value": container}),
@@ -69,8 +71,8 @@ def _register_hash(name: str, container: Container, run: Callable[[Any], bytes],
     )
 
 
-ENCODE = {name: _register_encode(name, container) for name, container in CONTAINERS.items()}
-DECODE = {name: _register_decode(name, container) for name, container in CONTAINERS.items()}
+ENCODE = {name: register_encode(name, container) for name, container in CONTAINERS.items()}
+DECODE = {name: register_decode(name, container) for name, container in CONTAINERS.items()}
 COMPUTE_CORE_HASH = _register_hash("compute_core_hash", HEADER_CORE, compute_core_hash, "the hash of a header core")
 COMPUTE_BLOCK_HASH = _register_hash("compute_block_hash", HEADER, compute_block_hash, "the block hash of a header")
 COMPUTE_BODY_ROOT = _register_hash("compute_body_root", BODY, compute_body_root, "the root of a body")
@@ -94,8 +96,8 @@ Bad = tuple[str, str, str, str, bytes]
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     values, bad = _make_values(), _make_bad()
-    files = [_encode_file(name, values[name]) for name in CONTAINERS]
-    files += [_decode_file(name, values[name], bad[name]) for name in CONTAINERS]
+    files = [make_encode_file(ENCODE[name], values[name]) for name in CONTAINERS]
+    files += [make_decode_file(DECODE[name], values[name], bad[name]) for name in CONTAINERS]
     hashed = (("header_core", COMPUTE_CORE_HASH), ("header", COMPUTE_BLOCK_HASH), ("body", COMPUTE_BODY_ROOT))
     return files + [_hash_file(function, values[name]) for name, function in hashed]
 
@@ -111,17 +113,19 @@ def _make_plain_cases(values: dict[str, Any]) -> tuple[Case, ...]:
     return tuple(Case(c, _describe(c), {"value": value}) for c, value in values.items() if c != LARGE)
 
 
-def _encode_file(name: str, values: dict[str, Any]) -> CaseFile:
-    return CaseFile(ENCODE[name], HOW, _make_plain_cases(values))
+def make_encode_file(function: Function, values: dict[str, Any]) -> CaseFile:
+    """Return the cases of values, by case id, to encode."""
+    return CaseFile(function, HOW, _make_plain_cases(values))
 
 
-def _decode_file(name: str, values: dict[str, Any], bad: list[Bad]) -> CaseFile:
+def make_decode_file(function: Function, values: dict[str, Any], bad: list[Bad]) -> CaseFile:
+    """Return the cases of encoded values, and of bytes that encode none."""
     bases = {case_id: Case(case_id, _describe(case_id), {"data": encode(v)}) for case_id, v in values.items()}
     cases = list(bases.values())
     for base, case_id, comment, flag, data in bad:
-        cases.append(make_negative(DECODE[name], bases[base], case_id, comment, {"data": data}, (flag,)))
+        cases.append(make_negative(function, bases[base], case_id, comment, {"data": data}, (flag,)))
     used = {flag for case in cases for flag in case.flags}
-    return CaseFile(DECODE[name], HOW, tuple(cases), {key: FLAGS[key] for key in FLAGS if key in used})
+    return CaseFile(function, HOW, tuple(cases), {key: FLAGS[key] for key in FLAGS if key in used})
 
 
 def _hash_file(function: Function, values: dict[str, Any]) -> CaseFile:
@@ -150,7 +154,8 @@ def _draw_core(drbg: Drbg) -> HeaderCore:
     )
 
 
-def _draw_header(drbg: Drbg) -> Header:
+def draw_header(drbg: Drbg) -> Header:
+    """Return a header whose fields are drawn one after the other."""
     return Header(_draw_core(drbg), drbg.next_uint64(), _draw_bytes(drbg, 32))
 
 
@@ -163,7 +168,7 @@ COUNTING_CORE = HeaderCore(1, 2, b"\x03" * 32, 4, 5, b"\x06" * 20, b"\x07" * 32,
 
 def _make_values() -> dict[str, dict[str, Any]]:
     """Return for each container values by case id."""
-    drawn_core, drawn_header = _draw_core(derive("ssz", "core")), _draw_header(derive("ssz", "header"))
+    drawn_core, drawn_header = _draw_core(derive("ssz", "core")), draw_header(derive("ssz", "header"))
     counting = Header(COUNTING_CORE, 10, b"\x0b" * 32)
     mini, smol = get_manifest("mini"), get_manifest("smollm2-135m")
     many = replace(mini, salt_ranges=tuple(TokenRange(3 * n, 3 * n + 1) for n in range(50)))
@@ -211,7 +216,7 @@ def _make_values() -> dict[str, dict[str, Any]]:
     }
 
 
-def _cut(base: str, value: Any, *counts: int) -> list[Bad]:
+def cut(base: str, value: Any, *counts: int) -> list[Bad]:
     """Return encodings without their last bytes, and with some more."""
     data = encode(value)
     bad: list[Bad] = [(base, "no-bytes", "no bytes", "truncated", b"")]
@@ -221,7 +226,8 @@ def _cut(base: str, value: Any, *counts: int) -> list[Bad]:
     ]
 
 
-def _more(base: str, value: Any, *tails: bytes) -> list[Bad]:
+def extend(base: str, value: Any, *tails: bytes) -> list[Bad]:
+    """Return encodings with some bytes more."""
     data = encode(value)
     return [
         (base, f"{base}-more-{len(tail)}", f"{len(tail)} bytes too many", "trailing", data + tail) for tail in tails
@@ -234,13 +240,13 @@ def _make_bad() -> dict[str, list[Bad]]:
     core, header = values["header_core"]["drawn"], values["header"]["drawn"]
     return {
         "token_range": [
-            *_cut("counting", TokenRange(1, 2), 1, 4),
-            *_more("counting", TokenRange(1, 2), b"\0", bytes(8)),
+            *cut("counting", TokenRange(1, 2), 1, 4),
+            *extend("counting", TokenRange(1, 2), b"\0", bytes(8)),
         ],
         "model_manifest": _bad_manifests(values["model_manifest"]["mini"]),
         "config": _bad_configs(values["config"]["network"]),
-        "header_core": [*_cut("drawn", core, 1, 8, 100), *_more("drawn", core, b"\0")],
-        "header": [*_cut("drawn", header, 1, 40), *_more("drawn", header, b"\0", bytes(4))],
+        "header_core": [*cut("drawn", core, 1, 8, 100), *extend("drawn", core, b"\0")],
+        "header": [*cut("drawn", header, 1, 40), *extend("drawn", header, b"\0", bytes(4))],
         "body": _bad_bodies(),
         "block": _bad_blocks(values["block"]["four-entries"]),
     }
@@ -253,8 +259,8 @@ def _bad_manifests(mini: ModelManifest) -> list[Bad]:
     fixed = len(data) - 8
     offset = data.index(uint32_le(fixed), 100)
     return [
-        *_cut("mini", mini, 1, 4, 9, 60),
-        *_more("mini", mini, b"\0", bytes(7)),
+        *cut("mini", mini, 1, 4, 9, 60),
+        *extend("mini", mini, b"\0", bytes(7)),
         ("mini", "corpus-2", "a boolean of 2", "value", data[:96] + b"\2" + data[97:]),
         ("mini", "add-bos-255", "a boolean of 255", "value", data[:105] + b"\xff" + data[106:]),
         ("mini", "offset-zero", "the offset of the ranges", "offset", data[:offset] + bytes(4) + data[offset + 4 :]),
@@ -277,8 +283,8 @@ def _bad_configs(config: Config) -> list[Bad]:
     assert data[second:] == model
     longer = data[: first + 5] + b"x" * 28 + data[first + 5 :]
     return [
-        *_cut("network", config, 1, 4, len(data) - 12),
-        *_more("network", config, b"\0"),
+        *cut("network", config, 1, 4, len(data) - 12),
+        *extend("network", config, b"\0"),
         ("network", "profile-33", "a profile of 33 bytes", "limit", _set_offset(longer, 8, second + 28)),
         ("network", "first-offset-zero", "points at the start", "offset", _set_offset(data, 4, 0)),
         ("network", "first-offset-less", "points into the fixed part", "offset", _set_offset(data, 4, first - 1)),
@@ -297,7 +303,7 @@ def _offsets(*numbers: int) -> bytes:
 def _bad_bodies() -> list[Bad]:
     two = Body((b"ab", b"c"))
     return [
-        *_cut("two", two, 5, 14),
+        *cut("two", two, 5, 14),
         ("two", "offset-zero", "the list's offset is 0", "offset", _offsets(0, 8, 10) + b"abc"),
         ("two", "offset-less", "the list's offset is 3", "offset", _offsets(3, 8, 10) + b"abc"),
         ("two", "offset-more", "the list's offset is 5", "offset", _offsets(5, 8, 10) + b"abc"),
@@ -320,8 +326,8 @@ def _bad_blocks(block: Block) -> list[Bad]:
     header, trace = data[:216], data[228:]
     longest = encode(_make_values()["block"]["longest-trace"])
     return [
-        *_cut("four-entries", block, 1, 31, 128 + 4, 128 + 12),
-        *_more("four-entries", block, b"\0", bytes(31)),
+        *cut("four-entries", block, 1, 31, 128 + 4, 128 + 12),
+        *extend("four-entries", block, b"\0", bytes(31)),
         ("longest-trace", "trace-258", "258 trace entries", "limit", longest + bytes(32)),
         ("four-entries", "body-offset-less", "points into the header's offsets", "offset",
          header + _offsets(fixed - 4, fixed + 4, 4) + trace),

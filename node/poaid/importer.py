@@ -1,0 +1,190 @@
+"""Blocks from anywhere to the chain: checked, replayed in the verifier's thread, and accepted."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import trio
+
+from poai_spec.block import Judge
+from poai_spec.containers import Block
+from poai_spec.encoding import decode
+from poai_spec.engine import Engine, Evaluation
+from poai_spec.networking import check_gossip_size
+from poai_spec.notation import Hash32, Milliseconds, SpecError, tagged_hash
+from poai_spec.work import MemoEngine, check_evaluation, verify_work
+from poaid.chain import NOBODY, Chain, Checked, HeadChange
+from poaid.header_check import HEADER_BYTES
+from poaid.metrics import Metrics, Source
+from poaid.verifier import Turn, Verifier
+
+T = TypeVar("T")
+
+MAX_REMEMBERED = 512
+"""Blocks whose losses and time of arrival are kept for people: the page shows twenty."""
+
+
+class BusyError(Exception):
+    """The model does not run for this peer now: its address prefix has used up its time."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whom a block comes from.
+
+    Attributes:
+        key: the identity that the fork choice's limits count by.
+        turn: its place in the verifier.
+        may_replay: whether the model may run for it now.
+        charge: told how many seconds it ran in vain.
+    """
+
+    key: bytes = NOBODY
+    turn: Turn = Turn.PROVEN
+    may_replay: Callable[[], bool] = lambda: True
+    charge: Callable[[float], None] = lambda _: None
+
+
+class Importer:
+    """The one way into the chain.
+
+    Args:
+        chain: the chain.
+        judge: the network's.
+        verifier: runs the model.
+        metrics: counts.
+        get_time: the local clock, ms since 1970.
+
+    Attributes:
+        on_head: called with every change of the head.
+        nlls: losses of the scored tokens of the last blocks, bits in Q16, by block hash.
+        received: when the last blocks were here whole, ms since 1970, by block hash.
+    """
+
+    def __init__(
+        self, chain: Chain, judge: Judge, verifier: Verifier, metrics: Metrics, get_time: Callable[[], Milliseconds]
+    ) -> None:
+        self.chain, self.judge, self.verifier, self.metrics, self._get_time = chain, judge, verifier, metrics, get_time
+        self._engine: Engine = MemoEngine(judge.engine)
+        self._busy: dict[Hash32, trio.Event] = {}
+        self.on_head: list[Callable[[HeadChange], None]] = []
+        self.nlls: dict[Hash32, tuple[int, ...]] = {}
+        self.received: dict[Hash32, Milliseconds] = {}
+
+    async def import_block(
+        self, data: bytes, sender: Sender, source: Source, evaluation: Evaluation | None = None
+    ) -> bool:
+        """Take a block in; return whether it is new.
+
+        Args:
+            data: its encoding.
+            sender: whom it comes from.
+            source: for the metrics.
+            evaluation: what the model gives for its header, where that is known; else the model runs.
+
+        Raises:
+            SpecError: the first rule that it breaks; what follows for the tree has been done.
+            BusyError: its sender has used up its time; the block's header is kept.
+        """
+        start = time.perf_counter()
+        try:
+            check_gossip_size(data)
+            block = decode(Block, data)
+            while event := self._busy.get(block.header.core.parent_hash):
+                await event.wait()  # gossip brings a block before its parent's replay has ended
+            async with self._alone(data[:HEADER_BYTES]):
+                model_seconds = await self._import(block, data, sender, evaluation)
+        except SpecError as error:
+            self.metrics.block_rejected(error)
+            raise
+        if model_seconds is None:
+            return False
+        self.metrics.block_imported(source)
+        self.metrics.import_overhead_seconds.observe(time.perf_counter() - start - model_seconds)
+        return True
+
+    async def _import(self, block: Block, data: bytes, sender: Sender, evaluation: Evaluation | None) -> float | None:
+        """Check, replay, accept; return the seconds that went into the model's turn, None for a block known before."""
+        self.chain.tree.tick(self._get_time())
+        checked = self.chain.check_block(block, data, sender.key, self.judge)
+        if checked is None:
+            return None
+        waited = time.perf_counter()
+        try:
+            if evaluation is None:
+                evaluation = await self._replay(checked, sender)
+            else:
+                check_evaluation(evaluation, block.header, block.trace)
+        except SpecError as error:
+            self.chain.refuse(checked, error)
+            raise
+        seconds = time.perf_counter() - waited
+        self.accept(checked, evaluation)
+        return seconds
+
+    def accept(self, checked: Checked, evaluation: Evaluation | None) -> None:
+        """Count a block whose replay was true; without an evaluation it is assumed valid."""
+        start = time.perf_counter()
+        change = self.chain.accept(checked, assumed=evaluation is None)
+        self.metrics.db_commit_seconds.observe(time.perf_counter() - start)
+        _remember(self.received, checked.entry.hash, self._get_time())
+        if evaluation is not None:
+            self.remember(checked.entry.hash, evaluation)
+        if change is not None:
+            if change.depth:
+                self.metrics.reorg(change.depth)
+            for notify in self.on_head:
+                notify(change)
+
+    def remember(self, block_hash: Hash32, evaluation: Evaluation) -> None:
+        """Keep the losses of a block for people."""
+        _remember(self.nlls, block_hash, evaluation.nlls)
+
+    async def _replay(self, checked: Checked, sender: Sender) -> Evaluation:
+        if not sender.may_replay():
+            raise BusyError
+        work = partial(verify_work, self._engine, checked.quiz, checked.block.header, checked.block.trace)
+        result, seconds = await self.verifier.do(sender.turn, partial(_measure, work))
+        self.metrics.replay_seconds.observe(seconds)
+        if isinstance(result, SpecError):
+            sender.charge(seconds)
+            raise result
+        return result
+
+    def _alone(self, header: bytes) -> "_Turnstile":
+        """Let equal blocks pass one after another, so that the model runs for one of them only."""
+        return _Turnstile(self._busy, tagged_hash("PoAI/header/1", header))
+
+
+def _measure(work: Callable[[], Evaluation]) -> tuple[Evaluation | SpecError, float]:
+    """Run a replay and time it, whether it is true or not."""
+    start = time.perf_counter()
+    result: Evaluation | SpecError
+    try:
+        result = work()
+    except SpecError as error:
+        result = error
+    return result, time.perf_counter() - start
+
+
+def _remember(kept: dict[Hash32, T], key: Hash32, value: T) -> None:
+    kept[key] = value
+    while len(kept) > MAX_REMEMBERED:
+        del kept[next(iter(kept))]
+
+
+class _Turnstile:
+    """An async context that only one holder of a key is in at a time."""
+
+    def __init__(self, busy: dict[Hash32, trio.Event], key: Hash32) -> None:
+        self._busy, self._key = busy, key
+
+    async def __aenter__(self) -> None:
+        while event := self._busy.get(self._key):
+            await event.wait()
+        self._busy[self._key] = trio.Event()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._busy.pop(self._key).set()

@@ -1,0 +1,435 @@
+"""A running node: chain, verifier, miner, sync and network in one trio nursery."""
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import trio
+
+from poai_spec.block import Judge
+from poai_spec.encoding import decode, encode
+from poai_spec.networking import (
+    BLOCKS_PROTOCOL,
+    GOODBYE_PROTOCOL,
+    HEADERS_PROTOCOL,
+    MAX_BLOCKS_REQUEST_BYTES,
+    MAX_GOODBYE_BYTES,
+    MAX_HEADERS_REQUEST_BYTES,
+    MAX_STATUS_BYTES,
+    RESULT_BYTES,
+    STATUS_INTERVAL_MS,
+    STATUS_PROTOCOL,
+    VALIDATION_TIMEOUT_MS,
+    BlocksRequest,
+    Goodbye,
+    HeadersRequest,
+    Reason,
+    Result,
+    Status,
+    Verdict,
+    check_blocks_request,
+    check_headers_request,
+    decode_response,
+    encode_response,
+    get_blocks_topic,
+    get_verdict,
+)
+from poai_spec.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
+from poai_spec.parameters import PROTOCOL_VERSION, compute_network_id
+from poaid.chain import Chain, HeadChange
+from poaid.importer import BusyError, Importer, Sender
+from poaid.metrics import Metrics, Protocol
+from poaid.miner import get_time
+from poaid.mining import Mining
+from poaid.network import Network, PeerError
+from poaid.networks import Network as NetworkRules
+from poaid.peers import Peer, Peers
+from poaid.serving import answer_blocks, answer_headers
+from poaid.store import Store
+from poaid.sync import Ask, Sync
+from poaid.verifier import Turn, Verifier
+
+MAX_QUEUED = 8
+"""Gossip messages of one peer that wait for its one replay; honest peers send two or three in a row after a fork."""
+FEW_PEERS = 8
+"""While fewer are connected, known addresses are dialled too, not only those that the user named."""
+DIAL_INTERVAL_S = 1.0
+"""Between two dials, or two looks for somebody to dial."""
+FIRST_PEER_S = 10.0
+"""How long a node that was given peers waits for the first one before it mines on what it has."""
+GOODBYE_S = 1.0
+"""What the last message may take."""
+TIMESTAMP_BYTES = slice(44, 52)
+"""Where a block's encoding has its time stamp: behind version, height and parent."""
+HOUSEKEEPING_S = 30.0
+"""How often the address book is written and old bodies are dropped."""
+PROTOCOL_NAMES: dict[str, Protocol] = {
+    STATUS_PROTOCOL: "status", HEADERS_PROTOCOL: "headers", BLOCKS_PROTOCOL: "blocks", GOODBYE_PROTOCOL: "goodbye",
+}  # fmt: skip
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user decides about a node.
+
+    Attributes:
+        miner: gets the subsidies; None does not mine.
+        p2p_host: IP address to listen on.
+        p2p_port: TCP port.
+        peer_multiaddrs: peers to stay connected to, each ending with a peer id.
+        mdns: whether to look for peers on the local network.
+        prune_depth: bodies deeper below the head are dropped; None keeps all.
+        assume_valid: hash of a block whose ancestors need no replay.
+        stop_height: no block above it is mined.
+    """
+
+    miner: Address | None
+    p2p_host: str
+    p2p_port: int
+    peer_multiaddrs: tuple[str, ...] = ()
+    mdns: bool = True
+    prune_depth: int | None = None
+    assume_valid: Hash32 | None = None
+    stop_height: Height | None = None
+
+
+class Node:
+    """A node of one network; implements `poaid.network.Handlers`.
+
+    Args:
+        store: the data directory.
+        rules: the network.
+        judge: its config, questions and model.
+        options: the user's.
+        seed: secret of the peer identity, 32 bytes.
+    """
+
+    def __init__(self, store: Store, rules: NetworkRules, judge: Judge, options: Options, seed: bytes) -> None:
+        self.store, self.rules, self.judge, self.options = store, rules, judge, options
+        self.started = time.monotonic()
+        self.network_id = compute_network_id(rules.config)
+        self.metrics = Metrics()
+        self.chain = Chain(store, rules.config, get_time())
+        self.verifier = Verifier(self.metrics.verify_wait_seconds.observe)
+        self.importer = Importer(self.chain, judge, self.verifier, self.metrics, get_time)
+        self.peers = Peers(store.read_peers())
+        ask = Ask(self._request, self._blame, self._make_sender)
+        self.sync = Sync(self.importer, self.peers, ask, options.assume_valid)
+        self.network = Network(
+            seed=seed,
+            host=options.p2p_host,
+            port=options.p2p_port,
+            topic=get_blocks_topic(self.network_id),
+            limits={
+                STATUS_PROTOCOL: MAX_STATUS_BYTES,
+                HEADERS_PROTOCOL: MAX_HEADERS_REQUEST_BYTES,
+                BLOCKS_PROTOCOL: MAX_BLOCKS_REQUEST_BYTES,
+                GOODBYE_PROTOCOL: MAX_GOODBYE_BYTES,
+            },
+            handlers=self,
+            local_name=self.network_id.hex()[:8] if options.mdns else None,
+        )
+        self.mining = Mining(
+            self.importer, options.miner, self._why_not_mine, self.network.publish, get_time, options.stop_height
+        )
+        self.reorgs = 0
+        self.importer.on_head.append(self._on_head)
+        for address in (*options.peer_multiaddrs, *rules.bootstrap):
+            self._learn(address, wanted=True)
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Take part in the network until cancelled.
+
+        Raises:
+            NodeError: the port is taken, or the database cannot be written.
+        """
+        async with self.network.run(), trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for address in self.network.addresses:
+                log.info("Listening", address=address)
+            nursery.start_soon(self.verifier.run)
+            for task in (self.sync.run, self.mining.run, self._dial, self._exchange_status, self._keep_house):
+                nursery.start_soon(task)
+            task_status.started()
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._write_peers()
+                with trio.move_on_after(GOODBYE_S) as scope:
+                    scope.shield = True
+                    await self._say_goodbye()
+
+    def is_syncing(self) -> bool:
+        """Whether a heavier branch is being fetched."""
+        return self.sync.goal is not None and not self.sync.goal.replayed
+
+    def _why_not_mine(self) -> str | None:
+        if self.sync.stalled:
+            return "stalled: nobody serves the blocks of a heavier branch"
+        if self.is_syncing():
+            return "syncing"
+        wanted = bool(self.options.peer_multiaddrs)
+        if wanted and not self.peers.connected and time.monotonic() - self.started < FIRST_PEER_S:
+            return "waiting for the first peer"
+        return None
+
+    def _on_head(self, change: HeadChange) -> None:
+        header = change.new.header
+        if change.depth:
+            self.reorgs += 1
+            log.info("Reorganised", depth=change.depth, fork=change.fork.height, height=change.new.height)
+        own = header.core.miner == self.options.miner and self.chain.head is change.new
+        log.info(
+            "Block mined!" if own and not change.depth else "New head",
+            height=header.core.height,
+            hash=change.new.hash.hex()[:16],
+            miner="0x" + header.core.miner.hex()[:8],
+            loss=f"{header.loss / 65536:.3f} bits",
+        )
+
+    # Handlers of the network.
+
+    async def on_connected(self, peer: str, address: str, *, outbound: bool) -> None:
+        """Register a peer; whoever dialled asks for the status."""
+        if self.peers.is_banned(peer, get_time()):
+            await self._part(peer, Reason.FAULT)
+            return
+        self.peers.connected[peer] = Peer(peer, address, outbound, trio.current_time())
+        log.info("Peer connected", peer=peer, address=address, outbound=outbound)
+        if outbound:
+            await self._refresh_status(peer)
+
+    def on_disconnected(self, peer: str) -> None:
+        """Forget the connection; what is known of the peer stays."""
+        if self.peers.connected.pop(peer, None) is not None:
+            log.info("Peer disconnected", peer=peer)
+        self.sync.wake()
+
+    def on_discovered(self, address: str) -> None:
+        """Remember a peer that mDNS has found."""
+        self._learn(address)
+
+    def on_fault(self, peer: str, error: SpecError) -> None:
+        """Count a fault of the wire."""
+        self._blame(peer, error)
+
+    async def on_gossip(self, peer: str, data: bytes) -> Verdict:
+        """Judge a gossiped block."""
+        verdict = await self._judge(peer, data)
+        self.metrics.gossip(verdict.value)
+        return verdict
+
+    async def _judge(self, peer: str, data: bytes) -> Verdict:
+        sender = self.peers.connected.get(peer)
+        if sender is None or not sender.gossip.take(trio.current_time()) or sender.queued >= MAX_QUEUED:
+            return Verdict.IGNORE
+        sender.queued += 1
+        try:
+            with trio.move_on_after(VALIDATION_TIMEOUT_MS / 1000):
+                return await self._import_gossip(sender, data)
+        finally:
+            sender.queued -= 1
+        return Verdict.IGNORE
+
+    async def _import_gossip(self, sender: Peer, data: bytes) -> Verdict:
+        arrived = get_time()
+        try:
+            async with sender.replaying:
+                new = await self.importer.import_block(data, self._make_sender(sender), "gossip")
+        except BusyError:
+            return Verdict.IGNORE
+        except SpecError as error:
+            self._blame(sender.peer_id, error)
+            if isinstance(error, NotYet):
+                self._follow_up(sender, error)
+            return get_verdict(error)
+        if new:
+            sender.proven = True
+            stamp = int.from_bytes(data[TIMESTAMP_BYTES], "little")
+            self.metrics.propagation_seconds.observe((arrived - stamp) / 1000)
+        return Verdict.ACCEPT if new else Verdict.IGNORE
+
+    def _follow_up(self, sender: Peer, error: NotYet) -> None:
+        """Ask for what a postponed block lacks: its ancestors' headers, or their blocks."""
+        if error.code == "fork-choice/unknown-parent" and self._nursery is not None:
+            self._nursery.start_soon(self._refresh_status, sender.peer_id)
+        self.sync.wake()
+
+    async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
+        """Answer a request within the peer's rate."""
+        if protocol == GOODBYE_PROTOCOL:
+            await self._take_leave(peer, decode(Goodbye, payload))
+            return None
+        asker = self.peers.connected.get(peer)
+        if asker is None or not asker.requests.take(trio.current_time()):
+            return encode_response(Result.TOO_MANY_REQUESTS)
+        try:
+            if protocol == STATUS_PROTOCOL:
+                return await self._answer_status(asker, decode(Status, payload))
+            return bytes([Result.OK]) + self._answer(protocol, payload)
+        except Malformed as error:
+            self._blame(peer, error)
+            return encode_response(Result.NOT_UNDERSTOOD)
+
+    def _answer(self, protocol: str, payload: bytes) -> bytes:
+        if protocol == HEADERS_PROTOCOL:
+            headers = decode(HeadersRequest, payload)
+            check_headers_request(headers)
+            return answer_headers(self.chain, headers)
+        blocks = decode(BlocksRequest, payload)
+        check_blocks_request(blocks)
+        return answer_blocks(self.chain, blocks)
+
+    # Status.
+
+    def make_status(self) -> Status:
+        """Return what this node says about itself."""
+        head, assumed = self.chain.head, self.chain.assumed.values()
+        return Status(
+            version=PROTOCOL_VERSION, network_id=self.network_id, head=head.hash, height=head.height, work=head.work,
+            bodies_from=self.chain.get_bodies_from(), assumed=max(assumed, default=0),
+        )  # fmt: skip
+
+    async def _answer_status(self, asker: Peer, status: Status) -> bytes:
+        if not self._note_status(asker, status):
+            assert self._nursery is not None, "the network runs"
+            self._nursery.start_soon(self._part, asker.peer_id, Reason.OTHER_NETWORK)
+            return encode_response(Result.OTHER_NETWORK)
+        return encode_response(Result.OK, self.make_status())
+
+    def _note_status(self, peer: Peer, status: Status) -> bool:
+        """Remember what a peer says; return whether it is on this network."""
+        if status.network_id != self.network_id:
+            theirs, ours = status.network_id.hex()[:8], self.network_id.hex()[:8]
+            log.warning(
+                f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
+                "--target and --test-corpus", peer=peer.peer_id
+            )  # fmt: skip
+            return False
+        peer.status, peer.status_at = status, trio.current_time()
+        self.sync.wake()
+        return True
+
+    async def _refresh_status(self, peer_id: str) -> None:
+        """Exchange statuses with a peer; part from one of another network."""
+        peer = self.peers.connected.get(peer_id)
+        if peer is None:
+            return
+        try:
+            limit = MAX_STATUS_BYTES + RESULT_BYTES
+            payload = await self._request(peer, STATUS_PROTOCOL, encode(self.make_status()), limit)
+            fits = self._note_status(peer, decode_response(Status, payload))
+        except PeerError as error:
+            log.debug("No status", peer=peer_id, why=str(error))
+            return
+        except NotYet as error:
+            if Result.OTHER_NETWORK.name in error.detail:
+                log.warning(
+                    "Refused by a peer of another network; both need the same --network, --model, --target and "
+                    "--test-corpus", peer=peer_id
+                )  # fmt: skip
+                self.peers.forget(peer_id)
+            return
+        except SpecError as error:
+            self._blame(peer_id, error)
+            return
+        if not fits:
+            self.peers.forget(peer_id)
+            await self._part(peer_id, Reason.OTHER_NETWORK)
+
+    async def _exchange_status(self) -> None:
+        """Ask every peer from time to time: gossip may have been lost."""
+        while True:
+            await trio.sleep(STATUS_INTERVAL_MS / 1000 / 4)
+            due = trio.current_time() - STATUS_INTERVAL_MS / 1000
+            for peer in list(self.peers.connected.values()):
+                if peer.status_at < due:
+                    await self._refresh_status(peer.peer_id)
+
+    # Peers.
+
+    async def _request(self, peer: Peer, protocol: str, payload: bytes, limit: int) -> bytes:
+        name = PROTOCOL_NAMES[protocol]
+        try:
+            answer = await self.network.request(peer.peer_id, protocol, payload, limit)
+        except PeerError:
+            self.metrics.request(name, "failed")
+            raise
+        self.metrics.request(name, "ok" if answer[:RESULT_BYTES] == bytes([Result.OK]) else "refused")
+        return answer
+
+    def _make_sender(self, peer: Peer) -> Sender:
+        return Sender(
+            key=peer.key,
+            turn=Turn.PROVEN if peer.proven else Turn.UNPROVEN,
+            may_replay=lambda: self.peers.may_replay(peer, trio.current_time()),
+            charge=lambda seconds: self.peers.charge_replay(peer, trio.current_time(), seconds),
+        )
+
+    def _blame(self, peer_id: str, error: SpecError) -> None:
+        """Count a broken rule; ban and disconnect whoever has broken too many."""
+        if isinstance(error, NotYet):
+            return
+        log.info("A peer broke a rule", peer=peer_id, rule=error.code, detail=error.detail)
+        if self.peers.penalise(peer_id, error, trio.current_time(), get_time()):
+            log.warning("Peer banned", peer=peer_id, rule=error.code)
+            self.metrics.bans.inc()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._part, peer_id, Reason.FAULT)
+
+    async def _part(self, peer_id: str, reason: Reason) -> None:
+        """Say goodbye and disconnect."""
+        with suppress(PeerError, SpecError), trio.move_on_after(GOODBYE_S):
+            await self.network.request(peer_id, GOODBYE_PROTOCOL, encode(Goodbye(reason)), None)
+        await self.network.disconnect(peer_id)
+
+    async def _take_leave(self, peer_id: str, goodbye: Goodbye) -> None:
+        known = goodbye.reason in set(Reason)
+        why = Reason(goodbye.reason).name.lower().replace("_", " ") if known else str(goodbye.reason)
+        log.info("Peer says goodbye", peer=peer_id, reason=why)
+
+    async def _say_goodbye(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for peer_id in list(self.peers.connected):
+                nursery.start_soon(self._part, peer_id, Reason.SHUTTING_DOWN)
+
+    def _learn(self, address: str, *, wanted: bool = False) -> None:
+        peer_id = address.rpartition("/p2p/")[2]
+        if peer_id != self.network.peer_id:
+            self.peers.learn(peer_id, address, get_time(), wanted=wanted)
+
+    async def _dial(self) -> None:
+        """Keep connected to the peers that the user named, and to some others."""
+        while True:
+            enough = len(self.peers.connected) >= FEW_PEERS
+            chosen = self.peers.choose_dial(trio.current_time(), get_time(), only_wanted=enough)
+            if chosen is None:
+                await trio.sleep(DIAL_INTERVAL_S)
+                continue
+            peer_id, address = chosen
+            try:
+                await self.network.connect(address)
+            except PeerError as error:
+                log.info("Dialling failed", peer=peer_id, why=str(error))
+                self.peers.note_dial(peer_id, trio.current_time(), get_time(), success=False)
+            else:
+                self.peers.note_dial(peer_id, trio.current_time(), get_time(), success=True)
+                await trio.sleep(DIAL_INTERVAL_S)
+
+    async def _keep_house(self) -> None:
+        """Write the address book and drop old bodies, from time to time."""
+        while True:
+            await trio.sleep(HOUSEKEEPING_S)
+            self._write_peers()
+            if self.options.prune_depth is not None:
+                dropped = self.chain.prune(self.options.prune_depth)
+                if dropped:
+                    log.info("Pruned", blocks=dropped, bodies_from=self.chain.get_bodies_from())
+
+    def _write_peers(self) -> None:
+        self.store.write_peers(self.peers.export(get_time()))

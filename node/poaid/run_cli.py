@@ -1,0 +1,211 @@
+"""`poaid run`: a node, with its HTTP server, until it is interrupted."""
+
+import json
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import trio
+import typer
+
+from poai_engine.gguf_file import read_vocabulary
+from poai_engine.model_store import resolve_model
+from poai_spec.block import Judge
+from poai_spec.notation import Address, Hash32
+from poai_spec.parameters import compute_network_id
+from poaid.errors import NodeError, UsageError
+from poaid.http import make_app, make_metrics_app, serve_http
+from poaid.keys import format_address, load_or_make_miner_key, parse_address
+from poaid.logs import LogFormat, configure_logs
+from poaid.models import load_engine, locate_model
+from poaid.networks import Network, get_network, parse_target
+from poaid.node import Node, Options
+from poaid.node_view import View
+from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
+from poaid.store import Store
+
+P2P_PORT = 4001
+HTTP_PORT_OFFSET = 4000
+"""The HTTP port is the peer-to-peer port plus this, unless it is given."""
+MIN_PRUNE_DEPTH = 288
+"""Blocks whose bodies every node keeps: two days of mainnet, deeper than any ordinary reorganisation."""
+IDENTITY_FILE = "p2p.key"
+RUNNING_FILE = "running.json"
+"""Tells `poaid status` where a running node can be asked; there only while one runs."""
+
+log = structlog.get_logger()
+
+
+def run(
+    data_dir: DataDir,
+    network: NetworkName = "local",
+    model: Model = None,
+    target: TargetText = None,
+    test_corpus: Corpus = None,
+    p2p_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port for peers.")] = P2P_PORT,
+    p2p_host: Annotated[str, typer.Option(help="IP address to listen on for peers.")] = "0.0.0.0",  # noqa: S104
+    peer_multiaddr: Annotated[
+        list[str] | None, typer.Option(help="Peer to stay connected to, /ip4/.../tcp/.../p2p/...; repeat for more.")
+    ] = None,
+    mdns: Annotated[bool, typer.Option(help="Look for peers on the local network.")] = True,
+    miner_address: Annotated[
+        str | None, typer.Option(help="Account that gets the subsidies.  [default: of a key in the data directory]")
+    ] = None,
+    no_mine: Annotated[bool, typer.Option("--no-mine", help="Verify and relay only.")] = False,
+    prune_depth: Annotated[
+        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  [default: never]")
+    ] = None,
+    assume_valid: Annotated[
+        str | None, typer.Option(help="Hash of a block up to which nothing is replayed; say whom you trust for it.")
+    ] = None,
+    threads: Threads = None,
+    gpu_layers: GpuLayers = 0,
+    http_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  [default: p2p-port + 4000]")
+    ] = None,
+    http_host: Annotated[str, typer.Option(help="Address of page and API; whoever reaches it can read.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  [default: none]")
+    ] = None,
+    stop_height: Annotated[int | None, typer.Option(min=1, help="Mine no block above this height.")] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
+) -> None:
+    """Run a node: find peers, verify, mine, and show itself at http://127.0.0.1:8001."""
+    configure_logs(log_format)
+    peers = tuple(check_multiaddr(text) for text in peer_multiaddr or ())
+    assumed = None if assume_valid is None else parse_hash(assume_valid)
+    net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
+    source = locate_model(model, net.config)
+    with Store.create_or_open(data_dir, net, source) as store:
+        miner = None if no_mine else choose_miner(miner_address, data_dir)
+        options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
+        log.info("Loading the model", model=source)
+        judge = Judge(net.config, net.questions, load_engine(source, net.config, threads, gpu_layers, log.info))
+        node = Node(store, net, judge, options, load_identity(data_dir))
+        announce(net, node, miner)
+        view = View(node, read_vocabulary(resolve_model(source)), source)
+        port = p2p_port + HTTP_PORT_OFFSET if http_port is None else http_port
+        if port > 65535:
+            raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
+        http = HttpPorts(http_host, port, metrics_port)
+        trio.run(run_node, node, view, http, data_dir)
+
+
+@dataclass(frozen=True)
+class HttpPorts:
+    """Where the node shows itself; 0 and None for nowhere."""
+
+    host: str
+    port: int
+    metrics_port: int | None
+
+
+def check_multiaddr(text: str) -> str:
+    """Return a multiaddr that can be dialled.
+
+    Raises:
+        UsageError: it does not look like one, or has no peer id.
+    """
+    parts = text.split("/")
+    begins_well = len(parts) == 7 and not parts[0] and parts[1] in ("ip4", "ip6", "dns", "dns4", "dns6")
+    if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
+        form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
+        raise UsageError(f"--peer-multiaddr {text!r} cannot be dialled: give {form}")
+    return text
+
+
+def parse_hash(text: str) -> Hash32:
+    """Return the 32 bytes of `--assume-valid`.
+
+    Raises:
+        UsageError: no hash.
+    """
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        value = b""
+    if len(value) != 32:
+        raise UsageError(f"--assume-valid {text!r} is no block hash: give 64 hexadecimal digits")
+    return value
+
+
+def choose_miner(text: str | None, data_dir: Path) -> Address:
+    """Return the account that gets the subsidies: the one that is named, else that of the data directory's own key."""
+    return parse_address(text) if text is not None else load_or_make_miner_key(data_dir)
+
+
+def load_identity(data_dir: Path) -> bytes:
+    """Return the secret of the node's peer identity, made at the first start; a file of mode 0600.
+
+    Raises:
+        NodeError: the file is damaged or cannot be written.
+    """
+    path = data_dir / IDENTITY_FILE
+    try:
+        if not path.exists():
+            part = path.with_name(f"{IDENTITY_FILE}.part-{os.getpid()}")
+            with open(part, "x", opener=partial(os.open, mode=0o600), encoding="ascii") as file:
+                file.write(secrets.token_hex(32) + "\n")
+            part.replace(path)
+        seed = bytes.fromhex(path.read_text("ascii"))
+    except OSError as error:
+        raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
+    except ValueError:
+        seed = b""
+    if len(seed) != 32:
+        raise NodeError(f"{path} is damaged: restore it, or remove it to get a new peer identity")
+    return seed
+
+
+def announce(net: Network, node: Node, miner: Address | None) -> None:
+    """Say what is started."""
+    network_id = compute_network_id(net.config).hex()[:8]
+    log.info("Chain opened", network=net.name, network_id=network_id, height=node.chain.head.height)
+    if miner is None:
+        log.info("Mining is off")
+    else:
+        log.info("Subsidies go to", address=format_address(miner))
+
+
+async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path) -> None:
+    """Run everything until SIGINT or SIGTERM."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        await nursery.start(node.run)
+        nursery.start_soon(view.run)
+        if http.port:
+            app = make_app(view, node.metrics, (http.host,))
+            urls = await nursery.start(serve_http, app, http.host, http.port)
+            log.info("Page and API", url=urls[0])
+        if http.metrics_port is not None:
+            app = make_metrics_app(view, node.metrics, (http.host,))
+            await nursery.start(serve_http, app, http.host, http.metrics_port)
+        with _running_file(data_dir, http):
+            await trio.sleep_forever()
+
+
+async def _stop_on_signal(scope: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            log.info("Stopping; every block that was logged is stored")
+            scope.cancel()
+            return
+
+
+@contextmanager
+def _running_file(data_dir: Path, http: HttpPorts) -> Iterator[None]:
+    """Keep a file that says where the node answers, as long as it does."""
+    path = data_dir / RUNNING_FILE
+    path.write_text(json.dumps({"pid": os.getpid(), "host": http.host, "http_port": http.port}) + "\n", "utf-8")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()

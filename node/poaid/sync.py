@@ -1,0 +1,369 @@
+"""Catching up: headers first, checked by all that needs no model; then a sample of replays; then the blocks in order.
+
+The heaviest waiting branch is followed (`BlockTree.get_heaviest_waiting`); while there is none, peers that claim more
+work than the chain has are asked for headers. A header alone decides its quiz, loss and trace digest, so a few headers,
+drawn by local chance in proportion to their work over the whole claimed segment, are replayed before any block is
+fetched: a cheap true beginning under a forged heavy end is caught at once. Page: `networking`, Synchronisation.
+"""
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+import trio
+
+from poai_spec.containers import Block, compute_block_hash
+from poai_spec.difficulty import compute_work
+from poai_spec.encoding import encode
+from poai_spec.engine import Evaluation
+from poai_spec.networking import (
+    BLOCKS_PROTOCOL,
+    HEADERS_PROTOCOL,
+    MAX_BLOCKS,
+    MAX_BLOCKS_BYTES,
+    MAX_HEADERS,
+    MAX_HEADERS_BYTES,
+    RESULT_BYTES,
+    SAMPLE_BLOCKS,
+    Blocks,
+    BlocksRequest,
+    Headers,
+    HeadersRequest,
+    check_blocks,
+    check_headers,
+    decode_response,
+)
+from poai_spec.notation import Hash32, Invalid, NotYet, SpecError
+from poai_spec.parameters import UINT256_MAX
+from poaid.chain import Chain, get_entry_quiz
+from poaid.header_check import encode_header
+from poaid.importer import BusyError, Importer, Sender
+from poaid.miner import choose_batch_size
+from poaid.network import PeerError
+from poaid.peers import Peer, Peers
+from poaid.tree import Entry
+from poaid.verifier import Turn
+from poaid.verify import check_replay
+from poaid.view import SyncView
+
+IDLE_S = 5.0
+"""Pause while nothing can be done; news of any peer end it."""
+PAUSE_AFTER_FAILURE_S = 5.0
+"""How long a peer that did not answer, or asked for it, is left alone."""
+EXPIRY_S = 600.0
+"""How long a waiting branch is kept whose blocks nobody serves: ten times the interval of status messages."""
+RATE_WINDOW_S = 30.0
+"""The time over which the speed of the replay is measured."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Ask:
+    """How sync reaches peers: the node's request with its bookkeeping.
+
+    Attributes:
+        request: peer, protocol, payload, most bytes of the response; returns the response's payload.
+        blame: a peer broke a rule.
+        sender: a peer as the importer sees it.
+    """
+
+    request: Callable[[Peer, str, bytes, int], Awaitable[bytes]]
+    blame: Callable[[str, SpecError], None]
+    sender: Callable[[Peer], Sender]
+
+
+class Sync:
+    """Brings the chain to the heaviest branch that can be had.
+
+    Args:
+        importer: takes the blocks.
+        peers: whom to ask.
+        ask: how.
+        assume_valid: hash of a block whose ancestors need no replay.
+    """
+
+    def __init__(self, importer: Importer, peers: Peers, ask: Ask, assume_valid: Hash32 | None = None) -> None:
+        self._importer, self._peers, self._ask, self._assume_valid = importer, peers, ask, assume_valid
+        self._wake = trio.Event()
+        self._sampled: dict[Hash32, Evaluation] = {}
+        self._unserved: dict[Hash32, float] = {}
+        self._batch = 1
+        self._replayed: list[tuple[float, int]] = []
+        self.goal: Entry | None = None
+        self.stalled = False
+        self.on_progress: Callable[[], None] = lambda: None
+
+    @property
+    def _chain(self) -> Chain:
+        return self._importer.chain
+
+    def wake(self) -> None:
+        """Look again: a peer has come, has told its head, or has sent a header whose block is missing."""
+        self._wake.set()
+
+    def get_view(self) -> SyncView | None:
+        """Return how far it is; None while nothing is missing."""
+        goal = self.goal
+        if goal is None or goal.replayed:
+            return None
+        missing = self._list_missing(goal)
+        left, rate = len(missing), self._get_rate()
+        height = goal.height - left
+        return {
+            "height": height,
+            "goal": goal.height,
+            "blocks_left": left,
+            "seconds_left": left / rate if rate else None,
+        }
+
+    async def run(self) -> None:
+        """Follow the heaviest branch, for ever."""
+        while True:
+            self._wake = trio.Event()
+            if await self._step():
+                await trio.lowlevel.checkpoint()
+                continue
+            self.goal = None
+            with trio.move_on_after(IDLE_S):
+                await self._wake.wait()
+
+    async def _step(self) -> bool:
+        """Do one thing that helps; return whether there was any."""
+        self._expire()
+        goal = self._chain.tree.get_heaviest_waiting()
+        peer = self._choose_for_headers()
+        if peer is not None and await self._fetch_headers(peer):
+            return True
+        if goal is None:
+            self.stalled = False
+            return peer is not None
+        self.goal = goal
+        progress = await self._fetch_blocks(goal)
+        self.stalled = not progress and goal.work > self._chain.head.work and goal.hash in self._unserved
+        return progress
+
+    # Headers.
+
+    def _choose_for_headers(self) -> Peer | None:
+        """Return a peer that claims more work than all that is known here, and whose head is not."""
+        tree, now = self._chain.tree, trio.current_time()
+        waiting = tree.get_heaviest_waiting()
+        best = max(self._chain.head.work, waiting.work if waiting else 0)
+        found = [
+            peer
+            for peer in self._peers.connected.values()
+            if peer.status is not None
+            and (peer.status.work > best or (peer.status.work == best and peer.status.head not in tree.entries))
+            and peer.status.head not in tree.entries
+            and peer.status.head != peer.fruitless
+            and peer.not_before <= now
+        ]
+        return max(found, key=lambda peer: (peer.status.work if peer.status else 0, peer.proven), default=None)
+
+    async def _fetch_headers(self, peer: Peer) -> bool:
+        """Ask for the next headers and keep what passes; return whether any was new."""
+        assert peer.status is not None, "chosen by it"
+        claimed = peer.status.head
+        start = self._chain.tree.entries.get(peer.last_header or b"", self._chain.head)
+        request = HeadersRequest(tuple(self._chain.tree.make_locator(start)), bytes(32), MAX_HEADERS)
+        try:
+            payload = await self._ask.request(peer, HEADERS_PROTOCOL, encode(request), MAX_HEADERS_BYTES + RESULT_BYTES)
+            headers = await trio.to_thread.run_sync(_read_headers, request, payload)
+            new = self._keep_headers(peer, headers)
+        except (PeerError, NotYet):
+            peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
+            return False
+        except SpecError as error:
+            self._ask.blame(peer.peer_id, error)
+            peer.fruitless = claimed
+            return False
+        if not new and claimed not in self._chain.tree.entries:
+            peer.fruitless, peer.last_header = claimed, None
+        return new
+
+    def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
+        """Keep headers in order, up to the first that cannot be; return whether any was new."""
+        tree, new = self._chain.tree, False
+        for header in headers.headers:
+            known = len(tree.entries)
+            entry = tree.receive_header(encode_header(header), peer.key)
+            if entry is None:
+                break  # its parent was dropped meanwhile, to make room
+            peer.last_header = entry.hash
+            new |= len(tree.entries) > known
+        return new
+
+    # Blocks.
+
+    def _list_missing(self, goal: Entry) -> list[Entry]:
+        """Return the waiting blocks from the fork to `goal`, ascending."""
+        missing, entry = list[Entry](), goal
+        while not entry.replayed:
+            missing.append(entry)
+            assert entry.parent is not None, "genesis is replayed"
+            entry = entry.parent
+        return missing[::-1]
+
+    async def _fetch_blocks(self, goal: Entry) -> bool:
+        """Replay a sample, then fetch and import the next blocks; return whether that brought the chain forward."""
+        missing = self._list_missing(goal)
+        if len(missing) > SAMPLE_BLOCKS and not await self._replay_sample(missing):
+            return True
+        wanted = missing[: min(self._batch, MAX_BLOCKS)]
+        for peer in self._choose_for_blocks(wanted[0]):
+            blocks = await self._request_blocks(peer, wanted)
+            if blocks:
+                self._unserved.pop(goal.hash, None)
+                return await self._import(peer, wanted, blocks)
+        self._unserved.setdefault(goal.hash, trio.current_time())
+        return False
+
+    def _choose_for_blocks(self, first: Entry) -> list[Peer]:
+        """Return whom to ask for a block: who sent its header, then who has proven itself, then the others."""
+        now = trio.current_time()
+        found = [
+            peer for peer in self._peers.connected.values() if first.hash not in peer.lacking and peer.not_before <= now
+        ]
+        return sorted(found, key=lambda peer: (peer.key != first.peer, not peer.proven))
+
+    async def _request_blocks(self, peer: Peer, wanted: Sequence[Entry]) -> list[Block]:
+        """Ask a peer for blocks; return those that it sent, none after a failure."""
+        request = BlocksRequest(tuple(entry.hash for entry in wanted))
+        try:
+            payload = await self._ask.request(peer, BLOCKS_PROTOCOL, encode(request), MAX_BLOCKS_BYTES + RESULT_BYTES)
+            answer = await trio.to_thread.run_sync(_read_blocks, request, payload)
+        except (PeerError, NotYet):
+            peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
+            return []
+        except SpecError as error:
+            self._ask.blame(peer.peer_id, error)
+            return []
+        peer.add_lacking(answer.lacking)
+        return list(answer.blocks)
+
+    async def _import(self, peer: Peer, wanted: Sequence[Entry], blocks: Sequence[Block]) -> bool:
+        """Replay fetched blocks in one batch and import them in order; return whether any counted."""
+        known = {entry.hash: entry for entry in wanted}
+        pairs = [(known[compute_block_hash(block.header)], block) for block in blocks]  # `check_blocks` has seen them
+        sender, start = self._ask.sender(peer), time.monotonic()
+        try:
+            evaluations = await self._evaluate([entry for entry, _ in pairs], sender)
+            for entry, block in pairs:
+                await self._import_one(entry, block, sender, evaluations.get(entry.hash))
+        except BusyError:
+            peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
+            return False
+        except SpecError as error:
+            self._ask.blame(peer.peer_id, error)
+            return not isinstance(error, NotYet)  # a fault has changed the tree: look again
+        peer.proven = True
+        self._batch = min(MAX_BLOCKS, choose_batch_size(len(pairs), time.monotonic() - start, UINT256_MAX))
+        self._note_rate(len(pairs))
+        self.on_progress()
+        return True
+
+    async def _import_one(self, entry: Entry, block: Block, sender: Sender, evaluation: Evaluation | None) -> None:
+        data = encode(block)
+        if evaluation is None and self._is_assumed(entry):
+            checked = self._chain.check_block(block, data, sender.key, self._importer.judge)
+            if checked is not None:
+                self._importer.accept(checked, None)
+            return
+        await self._importer.import_block(data, sender, "sync", evaluation)
+        self._sampled.pop(entry.hash, None)
+
+    def _is_assumed(self, entry: Entry) -> bool:
+        """Whether `--assume-valid` names a block of the heaviest known branch on top of this one."""
+        named = self._chain.tree.entries.get(self._assume_valid or b"")
+        if named is None or entry.height > named.height or named.get_ancestor(entry.height) is not entry:
+            return False
+        return self.goal is not None and self.goal.get_ancestor(named.height) is named
+
+    # Replays.
+
+    async def _evaluate(self, entries: Iterable[Entry], sender: Sender) -> dict[Hash32, Evaluation]:
+        """Run the model for headers that were not replayed yet, in one batch; those assumed valid are left out."""
+        found = {entry.hash: self._sampled[entry.hash] for entry in entries if entry.hash in self._sampled}
+        rest = [entry for entry in entries if entry.hash not in found and not self._is_assumed(entry)]
+        if not rest:
+            return found
+        if not sender.may_replay():
+            raise BusyError
+        quizzes = [get_entry_quiz(entry, self._importer.judge) for entry in rest]
+        engine = self._importer.judge.engine
+        work = partial(engine.evaluate, [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
+        try:
+            evaluations = await self._importer.verifier.do(sender.turn, work)
+        except SpecError:
+            return found  # a quiz without a loss, which only the profile llama.cpp has: each is replayed by itself
+        return found | {entry.hash: evaluation for entry, evaluation in zip(rest, evaluations, strict=True)}
+
+    async def _replay_sample(self, missing: Sequence[Entry]) -> bool:
+        """Replay some headers of a segment, once; a false one is marked invalid. Return whether all were true."""
+        if any(entry.hash in self._sampled for entry in missing) or self._is_assumed(missing[-1]):
+            return True
+        works = [compute_work(entry.header.core.target) for entry in missing]
+        drawn = {entry.hash: entry for entry in random.choices(missing, works, k=SAMPLE_BLOCKS)}  # noqa: S311
+        peer = next((p for p in self._peers.connected.values() if p.key == missing[-1].peer), None)
+        sender = self._ask.sender(peer) if peer else Sender(missing[-1].peer, Turn.UNPROVEN)
+        for entry in drawn.values():
+            start = time.monotonic()
+            try:
+                evaluation = (await self._evaluate([entry], sender)).get(entry.hash)
+            except BusyError:
+                return True
+            if evaluation is None:
+                continue
+            try:
+                check_replay(entry.header, None, evaluation)  # the trace list itself has not come yet
+            except Invalid as error:
+                sender.charge(time.monotonic() - start)
+                self._chain.tree.mark_invalid(entry.hash)
+                self._ask.blame(entry.peer.decode("ascii"), error)
+                return False
+            self._sampled[entry.hash] = evaluation
+        return True
+
+    # Bookkeeping.
+
+    def _expire(self) -> None:
+        """Forget waiting branches that nobody serves, and samples of blocks that are no longer waiting."""
+        tree, now = self._chain.tree, trio.current_time()
+        for block_hash, since in list(self._unserved.items()):
+            entry = tree.entries.get(block_hash)
+            if entry is None or entry.replayed:
+                del self._unserved[block_hash]
+            elif now - since > EXPIRY_S:
+                log.warning("Nobody serves the blocks of a heavier branch: forgotten", height=entry.height)
+                del self._unserved[block_hash]
+                tree.drop(self._list_missing(entry)[0])
+        for block_hash in [h for h in self._sampled if h not in tree.entries or tree.entries[h].replayed]:
+            del self._sampled[block_hash]
+
+    def _note_rate(self, count: int) -> None:
+        now = trio.current_time()
+        self._replayed.append((now, count))
+        self._replayed = [(at, n) for at, n in self._replayed if now - at <= RATE_WINDOW_S]
+
+    def _get_rate(self) -> float:
+        """Return blocks a second over the last while; 0 before there is a measure."""
+        if len(self._replayed) < 2:
+            return 0.0
+        seconds = self._replayed[-1][0] - self._replayed[0][0]
+        return sum(n for _, n in self._replayed[1:]) / seconds if seconds > 0 else 0.0
+
+
+def _read_headers(request: HeadersRequest, payload: bytes) -> Headers:
+    headers = decode_response(Headers, payload)
+    check_headers(request, headers)
+    return headers
+
+
+def _read_blocks(request: BlocksRequest, payload: bytes) -> Blocks:
+    blocks = decode_response(Blocks, payload)
+    check_blocks(request, blocks)
+    return blocks

@@ -1,0 +1,85 @@
+"""One worker thread for the model: verification goes first, mining takes what is left.
+
+Half of it is kept for peers that have delivered a true block: while both kinds wait, they take turns. Nothing is taken
+from the thread once it runs, so what is given to it is short: one replay, a batch that was cut to about a second.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, TypeVar
+
+import outcome
+import trio
+
+T = TypeVar("T")
+
+
+class Turn(IntEnum):
+    """Who waits for the model."""
+
+    PROVEN = 0
+    UNPROVEN = 1
+    MINING = 2
+
+
+@dataclass
+class _Job:
+    work: Callable[[], Any]
+    asked: float
+    done: trio.Event = field(default_factory=trio.Event)
+    result: outcome.Outcome[Any] | None = None
+
+
+class Verifier:
+    """Runs functions in one thread, one at a time; `run` has to be running.
+
+    Args:
+        on_wait: told how long each verification waited for its turn, seconds.
+    """
+
+    def __init__(self, on_wait: Callable[[float], None] = lambda _: None) -> None:
+        self._queues: dict[Turn, deque[_Job]] = {turn: deque() for turn in Turn}
+        self._last, self._wake, self._on_wait = Turn.UNPROVEN, trio.Event(), on_wait
+
+    async def run(self) -> None:
+        """Do one job after another, for ever."""
+        while True:
+            turn = self._choose()
+            if turn is None:
+                self._wake = trio.Event()
+                await self._wake.wait()
+                continue
+            job = self._queues[turn].popleft()
+            if turn is not Turn.MINING:
+                self._last = turn
+                self._on_wait(time.monotonic() - job.asked)
+            job.result = await trio.to_thread.run_sync(outcome.capture, job.work, abandon_on_cancel=True)  # type: ignore[call-arg]
+            job.done.set()
+
+    async def do(self, turn: Turn, work: Callable[[], T]) -> T:
+        """Have a function run when it is its turn; return what it returns, raise what it raises.
+
+        A caller that is cancelled before that takes its job back.
+        """
+        job = _Job(work, time.monotonic())
+        self._queues[turn].append(job)
+        self._wake.set()
+        try:
+            await job.done.wait()
+        finally:
+            if job in self._queues[turn]:
+                self._queues[turn].remove(job)
+        assert job.result is not None
+        result: T = job.result.unwrap()
+        return result
+
+    def count_waiting(self) -> int:
+        """Return how many verifications wait."""
+        return len(self._queues[Turn.PROVEN]) + len(self._queues[Turn.UNPROVEN])
+
+    def _choose(self) -> Turn | None:
+        other = Turn.UNPROVEN if self._last is Turn.PROVEN else Turn.PROVEN
+        return next((turn for turn in (other, self._last, Turn.MINING) if self._queues[turn]), None)
