@@ -85,7 +85,6 @@ class Chain:
             entry = self.tree.add_stored(stored.data)
             if entry.hash != stored.block_hash:
                 raise NodeError(f"block {entry.height} in {store.path} is damaged: run `poaid verify`")
-            self.tree.mark_replayed(entry)
             if stored.assumed:
                 self.assumed[entry.hash] = entry.height
         if (store.read_head() or self.tree.genesis.hash) != self.head.hash:

@@ -18,6 +18,8 @@ from poai_spec.engine import Engine
 from poai_spec.notation import Address
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import get_quiz_name
+from poaid.amounts import format_poai
+from poaid.ask_cli import balance, peers, status
 from poaid.chain import Chain
 from poaid.errors import EXPECTED, find_expected, get_exit_status
 from poaid.keys import parse_address
@@ -29,6 +31,7 @@ from poaid.networks import get_network, parse_target
 from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
 from poaid.run_cli import run
 from poaid.store import Store
+from poaid.testnet_cli import testnet
 from poaid.verify import verify_store
 
 app = typer.Typer(
@@ -41,14 +44,6 @@ log = structlog.get_logger()
 
 DEFAULT_MINER = "0x" + "00" * 19 + "01"
 """Gets the subsidy of a solo chain unless `--miner-address` is given: an address that nobody has a key of."""
-
-WEI_PER_POAI = 10**18
-
-
-def format_poai(wei: int) -> str:
-    """Return an amount as POAI with up to 18 decimals, exactly."""
-    whole, rest = divmod(wei, WEI_PER_POAI)
-    return f"{whole}.{rest:018d}".rstrip("0").rstrip(".") + " POAI"
 
 
 @app.command()
@@ -151,7 +146,11 @@ def verify(
 
 
 app.command("run")(run)
+app.command("status")(status)
+app.command("peers")(peers)
+app.command("balance")(balance)
 app.command("generate-key")(generate_key)
+app.command("testnet")(testnet)
 
 
 def main() -> None:

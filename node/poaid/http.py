@@ -50,7 +50,7 @@ HEARTBEAT = 15.0
 """Seconds without an event before a comment is sent: proxies drop streams that are silent for a minute or half."""
 RETRY_MS = 2_000
 """When a browser opens a lost stream again."""
-SEND_TIMEOUT = 10
+SEND_TIMEOUT = 10.0
 """Seconds before a client that takes nothing is cut off. The server could not stop before: hypercorn shields sends."""
 
 SECURITY_HEADERS = {
@@ -68,6 +68,8 @@ ASSETS = {
     "plot.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
+
+PATHS = "/, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -126,7 +128,7 @@ def _fail(status: int, message: str, headers: Mapping[str, str] | None = None) -
 async def _on_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     texts = {
-        404: "there is no such path here: see /, /status, /blocks, /quiz/HEIGHT, /address/ADDRESS, /peers, /metrics",
+        404: f"there is no such path here; a node has {PATHS}",
         405: "this node is only read here: use GET",
     }
     by_router = error.detail in ("Not Found", "Method Not Allowed")
@@ -178,7 +180,7 @@ class _Api:
 
     async def address(self, request: Request) -> Response:
         try:
-            address = parse_address(request.path_params["address"], "the path's")
+            address = parse_address(request.path_params["address"], "in the path,")
         except UsageError as error:
             raise HTTPException(400, str(error)) from error
         return JSONResponse(self.view.get_account(address))
@@ -281,25 +283,28 @@ def make_app(view: NodeView, metrics: Metrics, hosts: Collection[str] = ()) -> S
         "/peers": api.peers,
         "/metrics": api.prometheus,
     }
+    routes = [
+        _make_asset_route("/", "index.html"),
+        *(_make_asset_route(f"/static/{name}", name) for name in ASSETS if name != "index.html"),
+        *(Route(path, endpoint) for path, endpoint in data.items()),
+        Route("/events", _Events(view), methods=["GET"]),
+    ]
+    return _guard(routes, hosts)
+
+
+def make_metrics_app(view: NodeView, metrics: Metrics, hosts: Collection[str] = ()) -> Starlette:
+    """Return an application that serves `/metrics` alone, for a collector that shall see nothing else."""
+    return _guard([Route("/metrics", _Api(view, metrics).prometheus)], hosts)
+
+
+def _guard(routes: list[Route], hosts: Collection[str]) -> Starlette:
     app = Starlette(
-        routes=[
-            _make_asset_route("/", "index.html"),
-            *(_make_asset_route(f"/static/{name}", name) for name in ASSETS if name != "index.html"),
-            *(Route(path, endpoint) for path, endpoint in data.items()),
-            Route("/events", _Events(view), methods=["GET"]),
-        ],
+        routes=routes,
         middleware=[Middleware(_Guard, hosts=hosts)],
         exception_handlers={HTTPException: _on_http_error, 500: _on_bug},
     )
     app.router.redirect_slashes = False
     return app
-
-
-def make_metrics_app(view: NodeView, metrics: Metrics, hosts: Collection[str] = ()) -> Starlette:
-    """Return an application that serves `/metrics` alone, for a collector that shall see nothing else."""
-    return Starlette(
-        routes=[Route("/metrics", _Api(view, metrics).prometheus)], middleware=[Middleware(_Guard, hosts=hosts)]
-    )
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -317,7 +322,7 @@ def open_listener(host: str, port: int) -> socket.socket:
             raise NodeError(f"port {port} may not be used by this user: give an --http-port from 1024 on") from error
         raise NodeError(f"{host} is no address of this machine: give another --http-host") from error
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SEND_TIMEOUT * 1_000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_TIMEOUT * 1_000))
     return listener
 
 

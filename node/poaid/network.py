@@ -357,14 +357,14 @@ def _check_port(host: str, port: int) -> None:
 @asynccontextmanager
 async def _closing(stream: INetStream) -> AsyncIterator[None]:
     """Close a stream whatever happens: 256 that are left open block the next one. A failure resets it."""
+    done = False
     try:
         yield
-    except BaseException:
-        with trio.move_on_after(1) as scope:
+        done = True
+    finally:
+        with trio.move_on_after(CLOSE_TIMEOUT_S) as scope:
             scope.shield = True
-            await stream.reset()
-        raise
-    await stream.close()
+            await (stream.close() if done else stream.reset())
 
 
 async def _read_frame(stream: INetStream, limit: int) -> bytes:

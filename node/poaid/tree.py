@@ -1,9 +1,9 @@
 """The tree of headers: the page `fork-choice` for a node that runs for years, with the same verdicts and the same head.
 
 The page copies its store at every event and looks at all of it. Here the store is changed in place, and what the page
-counts anew is kept at hand: each peer's waiting headers, the heaviest of them, the replayed tips of most work. A header
-costs a few microseconds more than its checks, with 65,536 that wait as with none. Headers only: bodies, accounts and the
-replay are others'.
+counts anew is kept at hand: each peer's waiting headers, the heaviest of all, the replayed tips of most work. A header
+costs little more than its checks, with 65,536 that wait as with none. Headers only: bodies, accounts and the replay are
+others'.
 
 Exports: `Entry`, `Branch`, `Hashes`, `Orphan`, `BlockTree`, `find_fork`.
 """
@@ -78,12 +78,11 @@ class Entry:
             raise IndexError(f"the chain of block {self.height} has no block {height}")
         walk = self
         while walk.height > height:
-            assert walk.parent is not None, "only genesis has no parent"
-            skip, beside = walk._skip.height, walk.parent._skip.height
-            if skip == height or (skip > height and not height <= beside < skip - 2):
-                walk = walk._skip
-            else:
-                walk = walk.parent
+            parent = walk.parent
+            assert parent is not None, "only genesis has no parent"
+            skip, beside = walk._skip.height, parent._skip.height
+            follows_skip = skip == height or (skip > height and not height <= beside < skip - 2)
+            walk = walk._skip if follows_skip else parent
         return walk
 
     def leads_to(self, tip: "Entry") -> bool:
@@ -226,6 +225,10 @@ class _Share(_Sorted):
         super().remove(gone)
         self._is_spare_known = False
 
+    def rank(self, entry: Entry) -> tuple[int, Height, Hash32]:
+        """Return what decides which header gives room: the greatest does."""
+        return len(self), entry.height, entry.hash
+
     def find_outside(self, tip: Entry) -> Entry | None:
         """Return the last of these that is neither `tip` nor an ancestor of it."""
         return self._get_spare() if self.last.leads_to(tip) else self.last
@@ -305,11 +308,8 @@ class BlockTree:
             NotYet: `fork-choice/lighter`.
         """
         assert not entry.replayed, "a block is replayed once"
-        work = self.head.work
-        if not self.is_full(entry.peer) and not self._is_claimed(entry, work):
-            raise NotYet(
-                "fork-choice/lighter", f"no branch through block {entry.height} claims the head's work, {work}"
-            )
+        if not self.is_full(entry.peer) and not self._is_heavy_enough(entry):
+            raise NotYet("fork-choice/lighter", f"no branch through it claims the {self.head.work} work of the head")
 
     def mark_replayed(self, entry: Entry) -> None:
         """Count the work of a kept block whose parent is replayed; the head follows. One that counts already stays."""
@@ -450,15 +450,16 @@ class BlockTree:
 
         Peers are asked in the order of their last headers, so mostly a single one is.
         """
-        best: tuple[int, Height, Hash32, Entry] | None = None
         rivals = [share for share in self._shares.values() if len(share) > own]
-        for share in sorted(rivals, key=lambda share: (len(share), share.last.height, share.last.hash), reverse=True):
-            if best is not None and (len(share), share.last.height, share.last.hash) < best[:3]:
+        most: tuple[int, Height, Hash32] = (0, 0, b"")
+        victim = None
+        for share in sorted(rivals, key=lambda share: share.rank(share.last), reverse=True):
+            if share.rank(share.last) < most:
                 break
             entry = share.find_outside(parent)
-            if entry is not None and (best is None or (len(share), entry.height, entry.hash) > best[:3]):
-                best = len(share), entry.height, entry.hash, entry
-        return None if best is None else best[3]
+            if entry is not None and share.rank(entry) > most:
+                most, victim = share.rank(entry), entry
+        return victim
 
     def _keep_orphan(self, block_hash: Hash32, orphan: Orphan) -> None:
         if block_hash in self._orphans:
@@ -486,14 +487,14 @@ class BlockTree:
 
     # Work.
 
-    def _is_claimed(self, entry: Entry, work: Work) -> bool:
-        """Tell whether some branch through a waiting entry claims at least `work`, which is the head's."""
+    def _is_heavy_enough(self, entry: Entry) -> bool:
+        """Tell whether some branch through a waiting block claims at least the head's work."""
         heaviest = self.get_heaviest_waiting()
         if heaviest is None or entry.leads_to(heaviest):
             return heaviest is not None
         branch = [entry]
-        for kept in branch:  # another branch is the heaviest: look at this one, which grows while it is read
-            if kept.work >= work:
+        for kept in branch:  # which grows while it is read; rare: two waiting branches are as heavy as the head
+            if kept.work >= self.head.work:
                 return True
             branch += kept.children
         return False

@@ -100,9 +100,7 @@ class QuizView(TypedDict):
     answers: list[str]
     scored: list[ScoredTokenView]
     loss: int  # the header's, bits in Q16
-    pieces: NotRequired[
-        list[str]
-    ]  # text of each token, which `position` counts: without it no answer is marked in `text`
+    pieces: NotRequired[list[str]]  # text of every token that the model reads, the salt included, by position
 
 
 class AccountView(TypedDict):

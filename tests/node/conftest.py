@@ -18,7 +18,7 @@ from poaid import cli
 from poaid.models import load_engine
 from poaid.networks import Network
 from poaid.store import Store
-from tests.node.support import BLOCKS, PACES, FakeClock, Remembering, Run, make_quick_network, mine
+from tests.node.support import BLOCKS, PACES, FakeClock, Remembering, Run, make_quick_network, mine, read_data
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def mined(network: Network, judge: Judge, tmp_path_factory: pytest.TempPathFacto
     folder, clock = tmp_path_factory.mktemp("mined"), FakeClock()
     with Store.create_or_open(folder, network, "mini") as store:
         chain = mine(store, judge, clock, PACES)
-        data = [block for _, _, block in store.read_blocks()]
+        data = read_data(store)
     assert len(data) == BLOCKS
     blocks = [decode(Block, block) for block in data]
-    return MinedChain(folder, network, judge, chain.headers, blocks, data, chain.state, clock.now)
+    return MinedChain(folder, network, judge, list(chain.headers), blocks, data, chain.state, clock.now)
 
 
 @pytest.fixture

@@ -153,6 +153,7 @@ class MemoryView:
         header, quiz = self.headers[height], self._quiz(height)
         evaluation = self.judge.engine.evaluate([quiz.tokens], [quiz.scored])[0]
         answers = ["".join(question.answer) for question in quiz.questions]
+        first = self.judge.config.salt_tokens + int(self.judge.config.model.add_bos)
         pieces = [get_text(self.vocabulary, [token]) for token in quiz.tokens]
         scored = [
             ScoredTokenView(
@@ -168,7 +169,7 @@ class MemoryView:
             height=height,
             hash=_hex(compute_block_hash(header)),
             name=get_quiz_name(quiz.salt),
-            text="".join(pieces),
+            text="".join(pieces[first:]),
             answers=answers,
             scored=scored,
             loss=header.loss,

@@ -12,9 +12,10 @@ from poai_spec.block import Judge
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import Address, Hash32, Height
 from poaid import miner
-from poaid.chain import SoloChain
+from poaid.chain import Chain
+from poaid.header_check import HEADER_BYTES
 from poaid.networks import Network, check_network, get_network
-from poaid.store import FILE_NAME, Store
+from poaid.store import FILE_NAME, ChainRow, Store
 
 Run = Callable[..., tuple[int, str, str]]
 """What the fixture `run` gives: the arguments of `poaid` to exit status, standard output and standard error."""
@@ -80,9 +81,9 @@ def make_quick_network() -> Network:
     return check_network(replace(network, name="quick", config=config))
 
 
-def mine(store: Store, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> SoloChain:
+def mine(store: Store, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> Chain:
     """Mine a block for each pace and store it; return the chain."""
-    chain = SoloChain(store, judge.config)
+    chain = Chain(store, judge.config, clock.now)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(miner, "time", clock)
         for pace in paces:
@@ -110,11 +111,12 @@ class AlteredStore(Store):
         super().__init__(path, connection)
         self.rows, self.meta = {}, {}
 
-    def read_blocks(self) -> Iterator[tuple[Height, Hash32, bytes]]:
-        for height, block_hash, data in super().read_blocks():
-            row = self.rows.get(height, (block_hash, data))
-            if row is not None:
-                yield height, *row
+    def read_chain(self) -> Iterator[ChainRow]:
+        for row in super().read_chain():
+            altered = self.rows.get(row.height, (row.block_hash, row.header + (row.body or b"")))
+            if altered is not None:
+                block_hash, data = altered
+                yield ChainRow(row.height, block_hash, data[:HEADER_BYTES], data[HEADER_BYTES:])
 
     def read_meta(self, key: str) -> bytes:
         return self.meta[key] if key in self.meta else super().read_meta(key)
@@ -123,6 +125,11 @@ class AlteredStore(Store):
 def change(data: bytes, position: int, mask: int) -> bytes:
     """Return the data with some bits of one byte turned over."""
     return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
+
+
+def read_data(store: Store) -> list[bytes]:
+    """Return the encodings of the chain's blocks."""
+    return [row.header + (row.body or b"") for row in store.read_chain()]
 
 
 def ignore(_: Height) -> None:

@@ -15,7 +15,7 @@ from poai_spec.header import make_genesis_header
 from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Invalid
 from poai_spec.work import check_trace
-from poaid.chain import SoloChain
+from poaid.chain import Chain
 from poaid.miner import get_time, mine_block
 from poaid.models import load_engine
 from poaid.networks import Network, check_network, get_network, write_network
@@ -38,7 +38,7 @@ def test_blocks_have_one_trace_entry_and_are_valid(llama_network: Network, tmp_p
     assert isinstance(engine, LlamaEngine)
     judge = Judge(llama_network.config, llama_network.questions, engine)
     with Store.create_or_open(tmp_path, llama_network, "mini") as store:
-        chain = SoloChain(store, llama_network.config)
+        chain = Chain(store, llama_network.config, get_time())
         for _ in range(3):
             *_, attempts = mine_block(chain.headers, chain.state, judge, MINER)
             block, before = attempts[-1].make_block(), list(chain.headers)

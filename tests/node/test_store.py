@@ -18,16 +18,16 @@ import pytest
 
 from poai_spec.block import Judge, make_genesis
 from poai_spec.notation import SpecError
-from poai_spec.state import Account
+from poai_spec.state import Account, encode_account
 from poai_spec.work import check_engine
 from poaid import store as store_module
-from poaid.chain import SoloChain
+from poaid.chain import Chain
 from poaid.errors import NodeError
 from poaid.networks import Network
 from poaid.store import FILE_NAME, Store
 from poaid.verify import BlockError, verify_store
 from tests.node.conftest import MinedChain
-from tests.node.support import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, run_sql
+from tests.node.support import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, read_data, run_sql
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 
@@ -51,8 +51,8 @@ def test_a_new_folder_holds_the_network(network: Network, tmp_path: Path) -> Non
     with Store.open(folder) as store:
         assert store.read_network() == network
         assert store.read_text("model") == "a model"
-        assert (store.read_height(), list(store.read_blocks()), store.read_state()) == (0, [], {})
-        assert SoloChain(store, network.config).headers == [make_genesis(network.config).header]
+        assert (store.read_height(), list(store.read_chain()), store.read_state()) == (0, [], {})
+        assert list(Chain(store, network.config, 0).headers) == [make_genesis(network.config).header]
     assert [path.name for path in folder.iterdir()] == [FILE_NAME]
 
 
@@ -63,16 +63,20 @@ def test_reopened_it_goes_on(mined: MinedChain, network: Network, judge: Judge, 
             mine(store, judge, clock, part)
     with Store.open(tmp_path) as store:
         verify_store(store, judge, clock.now, ignore)
-        assert [data for _, _, data in store.read_blocks()] == mined.data  # as mined in one go
+        assert read_data(store) == mined.data  # as mined in one go
         assert store.read_state() == mined.state == {MINER: Account(balance=BLOCKS * 5 * 10**18)}
 
 
 def test_a_block_that_breaks_a_rule_is_not_stored(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     folder = copy_of()
     with Store.open(folder) as store:
-        chain = SoloChain(store, mined.network.config)
-        with pytest.raises(SpecError, match="header/parent"):
-            chain.append(mined.blocks[2], mined.judge, mined.now)
+        chain = Chain(store, mined.network.config, mined.now)
+        last = mined.blocks[-1]
+        with pytest.raises(SpecError, match="work/trace-digest"):
+            chain.append(replace(last, trace=last.trace[::-1]), mined.judge, mined.now)
+        other = replace(last, header=replace(last.header, core=replace(last.header.core, version=2)))
+        with pytest.raises(SpecError, match="header/version"):
+            chain.append(other, mined.judge, mined.now)
         assert (len(chain.headers), store.read_height()) == (BLOCKS + 1, BLOCKS)
         verify_store(store, mined.judge, mined.now, ignore)
 
@@ -117,11 +121,11 @@ def test_a_full_disk_keeps_what_is_stored(
         assert store.read_height() == height
 
 
-@pytest.mark.parametrize("version", [b"2", b"", b"\xff"])
+@pytest.mark.parametrize("version", [b"1", b"3", b"", b"\xff"])
 def test_another_schema_is_refused(copy_of: Callable[[], Path], network: Network, version: bytes) -> None:
     folder = copy_of()
     run_sql(folder, "UPDATE meta SET value = ? WHERE key = 'schema_version'", version)
-    assert all("this program writes 1: use its version" in message for message in refuse(folder, network))
+    assert all("this program writes 2: use its version" in message for message in refuse(folder, network))
 
 
 def test_a_foreign_database_is_refused_and_kept(network: Network, tmp_path: Path) -> None:
@@ -135,16 +139,19 @@ def test_a_foreign_database_is_refused_and_kept(network: Network, tmp_path: Path
 def test_mining_on_false_accounts_or_blocks_is_refused(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     damages: list[tuple[str, list[bytes], str]] = [
         ("DELETE FROM accounts", [], "the accounts in .* are not the last block's: run `poaid verify`"),
-        ("DELETE FROM blocks WHERE height = 3", [], "block 4 in .* is out of place: run `poaid verify`"),
-        ("DELETE FROM blocks WHERE height = 8", [], "the accounts in .* are not the last block's"),
-        ("UPDATE blocks SET data = ? WHERE height = 2", [mined.data[4]], "block 2 in .* is out of place"),
-        ("UPDATE blocks SET data = ? WHERE height = 2", [b"short"], r"block 2 in .* is damaged \(encoding/undecodable"),
+        ("UPDATE accounts SET data = ?", [encode_account(Account(balance=1))], "are not the last block's"),
+        ("DELETE FROM headers WHERE height = 3", [], "run `poaid verify`"),
+        ("DELETE FROM headers WHERE height = 8", [], "does not end at its heaviest block: run `poaid verify`"),
+        ("DELETE FROM chain WHERE height = 8", [], "does not end at its heaviest block: run `poaid verify`"),
+        ("UPDATE headers SET data = ? WHERE height = 2", [mined.data[4][:216]], "run `poaid verify`"),
+        ("UPDATE headers SET data = ? WHERE height = 2", [change(mined.data[1][:216], 215, 1)], "run `poaid verify`"),
+        ("UPDATE headers SET data = ? WHERE height = 2", [b"short"], "run `poaid verify`"),
     ]
     for statement, values, message in damages:
         folder = copy_of()
         run_sql(folder, statement, *values)
         with Store.open(folder) as store, pytest.raises(NodeError, match=message) as caught:
-            SoloChain(store, mined.network.config)
+            Chain(store, mined.network.config, mined.now)
         assert "\n" not in str(caught.value)
 
 
@@ -209,7 +216,7 @@ def test_damaged_bytes_anywhere_in_the_file(mined: MinedChain, copy_of: Callable
 
 def test_a_failed_run_lets_go_of_the_folder(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     folder = copy_of()
-    run_sql(folder, "UPDATE blocks SET data = ? WHERE height = 2", mined.data[4])
+    run_sql(folder, "UPDATE headers SET data = ? WHERE height = 2", mined.data[4][:216])
     for _ in range(2):
         with pytest.raises(BlockError, match="block 2") as caught:
             verify_folder(folder, mined)

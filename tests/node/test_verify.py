@@ -383,7 +383,9 @@ PADDED = rlp.encode([b"\0", (BLOCKS * 5 * 10**18).to_bytes(9, "big"), *rlp.decod
         ("UPDATE accounts SET data = ?", [rlp.encode([[], [], [], []])], "does not decode"),
         ("UPDATE accounts SET data = ?", [rlp.encode([b"", b"", [], []])], "stored account 0x2222"),
         ("DROP TABLE accounts", [], "no such table: accounts; the file is damaged"),
-        ("DROP TABLE blocks", [], "no such table: blocks; the file is damaged"),
+        ("DROP TABLE chain", [], "no such table: chain; the file is damaged"),
+        ("DROP TABLE headers", [], "no such table: headers; the file is damaged"),
+        ("DROP TABLE bodies", [], "no such table: bodies; the file is damaged"),
     ],
 )
 def test_damaged_accounts_and_tables(

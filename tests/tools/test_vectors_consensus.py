@@ -1,5 +1,6 @@
 """The consensus suites: every code of their pages, defects that stand alone, pairs in the order of the page `block`."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import poai_spec.block
 import poai_spec.header
+import poai_spec.networking
 import poai_spec.work
 from poai_spec.containers import Header
 from poai_spec.encoding import encode
@@ -34,6 +36,7 @@ PAGES = {  # suite -> the pages whose codes its cases show
     "header": ("header", "difficulty"),
     "block": ("header", "difficulty", "body", "work", "state"),
     "fork_choice": ("fork-choice",),
+    "networking": ("networking", "encoding"),
 }
 WITHOUT_CODES = ("epoch", "loss", "economics")
 CONSENSUS = (*PAGES, *WITHOUT_CODES, "chain")
@@ -284,3 +287,18 @@ def test_configs_that_no_network_has_are_outside_the_domain() -> None:
     header = read("header", "check_header_in_chain")[0]["input"]
     with pytest.raises(KindError, match="config: parameters/"):
         call(FUNCTIONS["header", "check_header_in_chain"], header | {"config": case["input"]["config"]})
+
+
+def test_every_rule_for_a_block_has_a_verdict() -> None:
+    errors = [case["input"]["error"] for case in read("networking", "get_verdict")]
+    assert {"networking/block-size", *read_order()} <= {error["code"] for error in errors if error}
+
+
+def test_the_vectors_name_every_constant_of_networking() -> None:
+    own = ast.parse(Path(poai_spec.networking.__file__).read_text("utf-8")).body
+    targets = [
+        t for node in own for t in (node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)])
+    ]
+    names = {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
+    (case,) = read("networking", "constants")
+    assert names - {"T", "FALSE_WORK"} == case["output"].keys() - {"reasons"}

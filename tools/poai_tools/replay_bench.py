@@ -22,7 +22,7 @@ from poai_spec.parameters import UINT256_MAX
 from poai_spec.state import State
 from poai_tools.engine_bench import find_model
 from poai_tools.measure import Say, Spread, describe_machine
-from poaid.chain import SoloChain
+from poaid.chain import Chain
 from poaid.miner import get_time, mine_block
 from poaid.models import load_engine
 from poaid.networks import Network, check_network, get_network
@@ -73,7 +73,7 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
 
 def mine(store: Store, judge: Judge, blocks: int) -> None:
     """Mine blocks into an empty store."""
-    chain = SoloChain(store, judge.config)
+    chain = Chain(store, judge.config, get_time())
     for _ in range(blocks):
         *_, last = mine_block(chain.headers, chain.state, judge, bytes(20))
         chain.append(last[-1].make_block(), judge, get_time())
@@ -102,8 +102,8 @@ def verify_singly(store: Store, judge: Judge) -> int:
     chain: list[Header] = [make_genesis(judge.config).header]
     state: State = {}
     now = get_time()
-    for _, _, data in store.read_blocks():
-        block = decode(Block, data)
+    for row in store.read_chain():
+        block = decode(Block, row.header + (row.body or b""))
         state = check_block(block, chain, state, judge, now)
         chain.append(block.header)
     return len(chain) - 1

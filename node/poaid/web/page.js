@@ -310,13 +310,15 @@ function showQuiz(quiz) {
 const heat = (q16) => Math.min(1, q16 / Q16 / HOT_BITS);
 const isComputed = (token) => token.loss !== null;
 
-/** The text with each scored token marked. Without `pieces` nobody can say where a token lies in the text. */
+/** The text with each scored token marked, behind the salt. Without `pieces` nobody knows where a token lies in it. */
 function markAnswers(quiz) {
   if (quiz.pieces === undefined) return [quiz.text];
   const scored = new Map(quiz.scored.map((token) => [token.position, token]));
+  const isText = (position) => quiz.pieces.slice(position).join("") === quiz.text;
+  const salt = Math.max(0, quiz.pieces.findIndex((_, position) => isText(position)));
   return quiz.pieces.map((piece, position) => {
     const token = scored.get(position);
-    if (token === undefined) return piece;
+    if (token === undefined) return position < salt ? make("span", piece, { class: "salt" }) : piece;
     const mark = make("mark", piece === "\n" ? "↵\n" : piece, { class: token.answer ? "answer" : "fill" });
     mark.classList.toggle("pending", !isComputed(token));
     if (isComputed(token)) mark.style.setProperty("--heat", heat(token.loss));
@@ -373,6 +375,10 @@ function note(error) {
 
 function connect() {
   const events = new EventSource("/events");
+  events.addEventListener("open", () => {
+    setConnection("live");
+    poll();
+  });
   const on = (name, handle) => events.addEventListener(name, (event) => {
     state.heard = Date.now();
     setConnection("live");

@@ -15,6 +15,7 @@ import {
 } from "./basics.js";
 import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, SSZ, STATE } from "./chain.js";
 import { INFERENCE, WEIGHTS } from "./models.js";
+import { NETWORKING } from "./network.js";
 
 const SUITES = {
   drbg: DRBG,
@@ -36,6 +37,7 @@ const SUITES = {
   block: BLOCK,
   fork_choice: FORK_CHOICE,
   chain: CHAIN,
+  networking: NETWORKING,
 };
 
 export const FUNCTIONS = new Map(

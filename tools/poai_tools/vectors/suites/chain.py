@@ -121,6 +121,16 @@ def _long() -> Branch:
 
 
 @cache
+def _two_hundred() -> Branch:
+    """Two hundred blocks, for clients that synchronise: 67 epochs, 49 retargets, a pace that wanders."""
+    branch, stamp, drbg = Branch.start(make_network()), 0, derive("chain", "two-hundred")
+    for height in range(1, 201):
+        stamp += drbg.between(500, 1500)
+        branch.grow(stamp, MINERS[height % 3])
+    return branch
+
+
+@cache
 def _minimal() -> Branch:
     """Twelve blocks of the preset `minimal`."""
     branch = Branch.start(get_preset("minimal"))
@@ -174,6 +184,7 @@ def _verify_chain_file() -> CaseFile:
         Case("rival", "14 blocks, of which 7 are the same", _from(_rival())),
         Case("minimal", "12 blocks of the preset", _from(_minimal())),
         Case("other-lengths", "5 blocks, other lengths of quiz, epoch and period", _from(_other_lengths())),
+        Case("two-hundred", "200 blocks, 67 epochs, 49 retargets", _from(_two_hundred(), 10**9)),
         Case("genesis", "no block but genesis", _make_input(make_network(), ())),
     ]
     blocks: list[Block | bytes] = list(_long().blocks[1:5])

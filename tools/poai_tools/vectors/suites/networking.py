@@ -528,8 +528,6 @@ def _headers() -> CaseFile:
     bad(base, "gap", "one is missing between two", headers=Headers(gap))
     bad(base, "swapped", "the last two", headers=Headers(swapped))
     bad(base, "twice", "the same header twice", headers=Headers((chain[2], chain[2])))
-    bad(base, "common-block", "begins with the common block, whose parent is in the locator, and goes on with a gap",
-        headers=Headers((chain[1], chain[3])))  # fmt: skip
     bad(stopped, "past-stop", "one header behind the stop", ("boundary",), request=replace(request, stop=hashes[3]))
     bad(stopped, "past-first", "two headers behind the stop", request=replace(request, stop=hashes[2]))
     return CaseFile(CHECK_HEADERS, CHAIN_HOW, tuple(cases), BOUNDARY)

@@ -1,0 +1,24 @@
+"""The model of the end-to-end tests: poai-mini, alone in its folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from poai_engine.model_store import MODEL_DIR_VARIABLE
+from poaid.models import load_engine
+from tests.e2e.nodes import Maker, make_vector_network
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _only_mini(mini_path: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MODEL_DIR_VARIABLE, str(mini_path.parent))
+        yield
+
+
+@pytest.fixture
+def maker(tmp_path: Path, mini_path: Path) -> Maker:
+    """Nodes of the vectors' network."""
+    network = make_vector_network()
+    return Maker(tmp_path, network, load_engine(str(mini_path), network.config, 1))
