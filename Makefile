@@ -1,9 +1,11 @@
 # Every target makes .venv and installs what it needs; a second run only checks the stamps.
 # Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/spec -x"`.
+# Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`.
 
 PYTHON ?= python3
 TESTS ?= tests
 TORCH ?= torch
+TESTNET ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -14,7 +16,7 @@ REQUIRES := pyproject.toml constraints.txt
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test check vectors mutants spec model gpu constraints clean
+.PHONY: help venv test testnet check vectors mutants spec model gpu constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,9 @@ venv: $(VENV)/.dev ## .venv with the project (editable) and its development tool
 
 test: $(VENV)/.llama model ## all tests and the examples of the pages; builds llama-cpp-python the first time
 	$(BIN)/python -m pytest $(TESTS)
+
+testnet: $(VENV)/.run model ## three nodes on this machine mine ten blocks with SmolLM2 and agree: a minute or two
+	$(BIN)/poaid testnet $(TESTNET)
 
 check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff check tools node tests
@@ -40,7 +45,7 @@ mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vec
 spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
 	$(BIN)/python -m poai_tools.spec_cli compile
 
-model: $(VENV)/.dev ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
+model: $(VENV)/.run ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
 	$(BIN)/poai model fetch smollm2
 
 gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='torch==2.13.0+cpu'
@@ -64,8 +69,13 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.python $(REQUIRES)
-	@echo "installing PoAI and its development tools into $(VENV)"
+$(VENV)/.run: $(VENV)/.python $(REQUIRES)
+	@echo "installing PoAI into $(VENV)"
+	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing PoAI's development tools into $(VENV)"
 	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

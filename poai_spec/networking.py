@@ -129,6 +129,7 @@ MESH_DEGREE_HIGH = 12
 # | `GOSSIP_BURST` | 32 | messages | a peer; what piles up while a connection stalls |
 # | `GOSSIP_REFILL_MS` | 250 | ms a message | four times the fastest preset's blocks |
 # | `REPLAYS_PER_PEER` | 1 | replays | in flight: a peer's second block waits for the first's verdict |
+# | `MAX_FRUITLESS` | 3 | heads | an honest peer's head may change once while its headers are asked for |
 # | `SAMPLE_BLOCKS` | 8 | replays | with a tenth of the claimed work true, 10^-8 of forged segments pass |
 # | `REPLAY_BUDGET_MS` | 20,000 | ms | of failed replays, an address prefix; the third bucket |
 # | `REPLAY_BUDGET_PERIOD_MS` | 3,600,000 | ms | to fill it: 180 prefixes are needed to fill one verifier |
@@ -146,6 +147,7 @@ GOSSIP_BURST = 32
 GOSSIP_REFILL_MS: Milliseconds = 250
 REPLAYS_PER_PEER = 1
 SAMPLE_BLOCKS = 8
+MAX_FRUITLESS = 3
 REPLAY_BUDGET_MS: Milliseconds = 20_000
 REPLAY_BUDGET_PERIOD_MS: Milliseconds = 3_600_000
 IPV4_PREFIX_BITS = 24
@@ -154,8 +156,8 @@ IPV6_PREFIX_BITS = 56
 
 # ### Penalties
 
-# A peer's score is the sum of its penalties ([get_penalty](#get_penalty)) and is halved, rounding down, every
-# `PENALTY_HALF_LIFE_MS`. At `BAN_SCORE` it is sent away with `FAULT` and not heard again for `BAN_MS`.
+# A peer's score is the sum of its penalties ([get_penalty](#get_penalty)) and halves in `PENALTY_HALF_LIFE_MS`, at once or
+# gradually. At `BAN_SCORE` the peer is sent away with `FAULT` and not heard again for `BAN_MS`.
 
 # | name | value | unit | why |
 # | --- | --- | --- | --- |
@@ -335,7 +337,7 @@ def check_frame_length(length: int, limit: int) -> None:
 # | 0 | `OK` | the message follows |
 # | 1 | `NOT_UNDERSTOOD` | the request is Malformed; its sender is blamed |
 # | 2 | `TOO_MANY_REQUESTS` | no token; ask later |
-# | 3 | `OTHER_NETWORK` | the status names another network, or none was exchanged yet on this connection |
+# | 3 | `OTHER_NETWORK` | the status names another network |
 # | 4 | `NOT_AT_HAND` | no block of the locator is on the responder's chain |
 
 
@@ -539,14 +541,15 @@ def check_blocks(request: BlocksRequest, blocks: Blocks) -> None:
 #    than the node's head has is asked for headers; so is the sender of a block or header without a known parent.
 # 2. **Headers.** With the locator of the node's best chain of headers, then from the last header on, until fewer come
 #    than were asked for. Each goes through `receive_header`; at `fork-choice/too-many-headers` asking pauses until
-#    replays have made room. A peer whose headers end below the work it claimed, with its status asked again, is useless:
-#    `USELESS`, and the connection ends.
-# 3. **Sample.** Of a segment of more than `SAMPLE_BLOCKS` headers to replay, that many are replayed first, drawn by local
-#    randomness, each with a probability in proportion to its work. A header decides its quiz, so no state is needed: their
-#    blocks, asked of the peer that sent the headers, pass `check_contents` and `replay_block`. One that fails is
-#    `on_invalid`, and its sender is banned before the real prefix under a forged tail has been replayed.
+#    replays have made room. A peer whose heads bring nothing new, `MAX_FRUITLESS` times in a row, is useless: `USELESS`,
+#    and the connection ends.
+# 3. **Sample.** Of a segment of more than `SAMPLE_BLOCKS` headers to replay, or one whose blocks nobody serves, that many
+#    are replayed first, drawn by local randomness, each with a probability in proportion to its work. A header decides its
+#    quiz and commits to loss and trace, so neither state nor block is needed. One that is false is `on_invalid`, and its
+#    sender is banned before the real prefix under a forged tail has been replayed.
 # 4. **Blocks** of the heaviest claimed branch, ascending, `MAX_BLOCKS` a request, from any peers, each through
-#    `receive_block`. Work counts only now. The blocks of a lighter branch are asked for again when it gets heavier.
+#    `receive_block`. Work counts only now. The blocks of a lighter branch are asked for again when it gets heavier. While
+#    a branch's blocks cannot be had, others are tried, and mining goes on: who holds back one block must not stop it.
 
 # With `--assume-valid HASH` a node skips `replay_block`, and nothing else, for HASH and its ancestors, once HASH is on its
 # heaviest chain of headers. It blames nobody for what it skipped, does not serve those blocks, and names their height as

@@ -81,7 +81,7 @@ class NotYet(SpecError):
 
 # ## Hashing
 
-# Every hash is Keccak-256 with Ethereum's padding (`0x01`, not SHA-3's `0x06`). Apart from the epoch key (page
+# Every hash of the chain is Keccak-256 with Ethereum's padding (`0x01`, not SHA-3's `0x06`). Apart from the epoch key (page
 # [epoch](epoch.md)) and Ethereum's account trie (page [state](state.md)) every hash begins with the 32-byte Keccak of its
 # tag's name. The Keccaks of tags have equal length, so none is
 # a prefix of another, and a value hashed for one purpose cannot be read as another's (BIP-340 uses the same idea).

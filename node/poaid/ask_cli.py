@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,7 +16,17 @@ from poai_engine.errors import make_line
 from poai_spec.difficulty import compute_work
 from poai_spec.notation import Milliseconds
 from poaid.amounts import format_count, format_duration, format_poai, format_rate
-from poaid.asking import DEFAULT_HTTP_PORT, LOCAL_HOST, UnreachableError, ask, make_url, read_running
+from poaid.asking import (
+    DEFAULT_HTTP_PORT,
+    LOCAL_HOST,
+    UnreachableError,
+    ask,
+    ask_status,
+    check_answer,
+    make_stranger_line,
+    make_url,
+    read_running,
+)
 from poaid.errors import NodeError, UsageError
 from poaid.keys import format_address, parse_address
 from poaid.miner import get_time
@@ -51,7 +61,7 @@ def status(data_dir: Folder = None, http_port: Port = None, http_host: Host = No
         with open_stored_view(folder) as stored:
             return stored.get_status()
 
-    view = _read(data_dir, http_host, http_port, _ask_status, read_stored)
+    view = _read(data_dir, http_host, http_port, ask_status, read_stored)
     if as_json:
         _print_json(view)
     else:
@@ -69,9 +79,9 @@ def balance(
     wanted = None if address is None else parse_address(address, "the ADDRESS")
 
     def ask_account(url: str) -> AccountView:
-        text = _ask_status(url)["miner"] if wanted is None else to_hex(wanted)
+        text = ask_status(url)["miner"] if wanted is None else to_hex(wanted)
         _check_mines(text)
-        return _ask_object(AccountView, url, f"/address/{text}")
+        return check_answer(AccountView, url, ask(url, f"/address/{text}"))
 
     def read_stored(folder: Path) -> AccountView:
         with open_stored_view(folder) as stored:
@@ -99,7 +109,7 @@ class Listing:
 
     plain: Sequence[object]
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 def peers(data_dir: Folder = None, http_port: Port = None, http_host: Host = None, as_json: Json = False) -> None:
@@ -108,8 +118,8 @@ def peers(data_dir: Folder = None, http_port: Port = None, http_host: Host = Non
     def ask_peers(url: str) -> Listing:
         answer = ask(url, "/peers")
         if not isinstance(answer, list):
-            raise UnreachableError(f"what answers at {url} is no poaid: give its --http-port")
-        return describe_peers([_check_object(PeerView, url, peer) for peer in answer])
+            raise UnreachableError(make_stranger_line(url))
+        return describe_peers([check_answer(PeerView, url, peer) for peer in answer])
 
     def read_stored(folder: Path) -> Listing:
         with open_stored_view(folder) as stored:
@@ -142,7 +152,11 @@ def _read(
     running = None if data_dir is None else read_running(data_dir)
     if data_dir is None or host is not None or port is not None:
         known = (running.host, running.http_port) if running is not None else (LOCAL_HOST, DEFAULT_HTTP_PORT)
-        return from_node(make_url(host or known[0], port or known[1] or DEFAULT_HTTP_PORT))
+        try:
+            return from_node(make_url(host or known[0], port or known[1] or DEFAULT_HTTP_PORT))
+        except UnreachableError as error:
+            hint = "start one with `poaid run`, or give the --http-port of one that runs"
+            raise NodeError(f"{error}: {hint}") from error
     if running is None:
         note = f"no node runs in {data_dir}"
     elif not running.is_alive():
@@ -162,25 +176,6 @@ def _read(
         raise NodeError(f"{note}; {error}") from error
     print(f"note: {make_line(note)}; this is what the database holds", file=sys.stderr)
     return found
-
-
-def _ask_status(url: str) -> StatusView:
-    return _ask_object(StatusView, url, "/status")
-
-
-def _ask_object(kind: type[T], url: str, path: str) -> T:
-    return _check_object(kind, url, ask(url, path))
-
-
-def _check_object(kind: type[T], url: str, answer: Any) -> T:
-    """Return an answer that has all that it should have.
-
-    Raises:
-        UnreachableError: it has not, so another program, or another version, answers.
-    """
-    if not isinstance(answer, dict) or not kind.__annotations__.keys() <= answer.keys():
-        raise UnreachableError(f"what answers at {url} is no poaid of this version: give its --http-port")
-    return answer  # type: ignore[return-value]
 
 
 # How it looks.

@@ -7,10 +7,13 @@ import urllib.request
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from poaid.errors import NodeError
 from poaid.run_cli import HTTP_PORT_OFFSET, P2P_PORT, RUNNING_FILE
+from poaid.view import StatusView
+
+T = TypeVar("T")
 
 TIMEOUT_S = 5.0
 """A node answers within milliseconds; one whose machine is busy with a forward pass, within a second."""
@@ -100,7 +103,23 @@ def ask(url: str, path: str) -> Any:
             return json.loads(data)
     except (ValueError, RecursionError):
         pass
-    raise UnreachableError(f"what answers at {url} is no poaid: give its --http-port")
+    raise UnreachableError(make_stranger_line(url))
+
+
+def ask_status(url: str) -> StatusView:
+    """Return a node's status; see `ask`."""
+    return check_answer(StatusView, url, ask(url, "/status"))
+
+
+def check_answer(kind: type[T], url: str, answer: Any) -> T:
+    """Return an answer that has all the keys that it should have.
+
+    Raises:
+        UnreachableError: it has not, so another program, or another version, answers.
+    """
+    if not isinstance(answer, dict) or not kind.__annotations__.keys() <= answer.keys():
+        raise UnreachableError(make_stranger_line(url))
+    return answer  # type: ignore[return-value]
 
 
 def _get_refusal(url: str, error: urllib.error.HTTPError) -> NodeError:
@@ -108,4 +127,9 @@ def _get_refusal(url: str, error: urllib.error.HTTPError) -> NodeError:
     try:
         return NodeError(f"{url}: {json.loads(error.read(MAX_ANSWER_BYTES))['error']}")
     except (OSError, HTTPException, ValueError, RecursionError, KeyError, TypeError):
-        return UnreachableError(f"what answers at {url} is no poaid (HTTP {error.code}): give its --http-port")
+        return UnreachableError(make_stranger_line(url))
+
+
+def make_stranger_line(url: str) -> str:
+    """Return what is said of another program, or another version, behind a URL."""
+    return f"what answers at {url} is no poaid of this version"

@@ -23,6 +23,12 @@ from poaid.tree import BlockTree, Branch, Entry, find_fork
 
 NOBODY = b""
 """The peer identity of the node itself."""
+MAX_LIGHT_WAY = 64
+"""Blocks from the head back to the fork and up to a parent: up to here rule 19, `state/root`, comes before rule 20.
+
+Farther away a light block is put off first: finding its parent's accounts takes as long as the way is, seconds for a
+year of blocks, and anybody can send old blocks all day. Its root is checked once its branch is heavy.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,14 +39,12 @@ class Checked:
         entry: its place in the tree.
         block: the block.
         data: its encoding.
-        quiz: what the model has to read.
         changes: what it does to the accounts.
     """
 
     entry: Entry
     block: Block
     data: bytes
-    quiz: Quiz
     changes: Changes
 
 
@@ -145,7 +149,7 @@ class Chain:
             self.tree.mark_invalid(entry.hash)
             raise
         self.tree.check_heavy_enough(entry)
-        return Checked(entry, block, data, get_entry_quiz(entry, judge), changes)
+        return Checked(entry, block, data, changes)
 
     def accept(self, checked: Checked, *, assumed: bool = False) -> HeadChange | None:
         """Count a block whose replay was true, and store it with all that it changes.
@@ -154,7 +158,7 @@ class Chain:
             How the head changed; None if it stayed, or the block was counted or dropped from the tree in the meantime.
 
         Raises:
-            NodeError: the database cannot be written; nothing of the block is in it.
+            NodeError: the database cannot be written; nothing of the block is in it, and this chain is of no more use.
         """
         entry, old = checked.entry, self.head
         if entry.replayed or self.tree.entries.get(entry.hash) is not entry:
@@ -175,8 +179,8 @@ class Chain:
         return change
 
     def refuse(self, checked: Checked, error: SpecError) -> None:
-        """Draw the consequence of a replay that failed."""
-        if isinstance(error, Invalid):
+        """Draw the consequence of a replay that failed; a block that was assumed valid in the meantime stays."""
+        if isinstance(error, Invalid) and not checked.entry.replayed:
             self.tree.mark_invalid(checked.entry.hash)
 
     def append(self, block: Block, judge: Judge, now: Milliseconds) -> HeadChange | None:
@@ -190,7 +194,7 @@ class Chain:
         return None if checked is None else self.accept(checked)
 
     def prune(self, depth: Height) -> int:
-        """Drop bodies and undo records more than `depth` blocks below the head; return how many."""
+        """Drop bodies and undo records more than `depth` blocks below the head, some at a time; return how many."""
         return self._store.prune(self.head.height - depth) if self.head.height > depth else 0
 
     def _compute_changes(self, entry: Entry) -> Changes:
@@ -198,6 +202,8 @@ class Chain:
         assert parent is not None, "genesis is replayed"
         if not parent.replayed:
             raise NotYet("fork-choice/parent-not-replayed", f"parent {parent.hash.hex()} is a header only")
+        if self.head.height + parent.height - 2 * find_fork(self.head, parent).height > MAX_LIGHT_WAY:
+            self.tree.check_heavy_enough(entry)
         self._accounts.move_to(parent)
         return self._accounts.compute_changes(entry.header)
 

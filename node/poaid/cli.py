@@ -21,6 +21,7 @@ from poai_spec.quiz import get_quiz_name
 from poaid.amounts import format_poai
 from poaid.ask_cli import balance, peers, status
 from poaid.chain import Chain
+from poaid.doctor_cli import doctor
 from poaid.errors import EXPECTED, find_expected, get_exit_status
 from poaid.keys import parse_address
 from poaid.keys_cli import generate_key
@@ -31,7 +32,7 @@ from poaid.networks import get_network, parse_target
 from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
 from poaid.run_cli import run
 from poaid.store import Store
-from poaid.testnet_cli import testnet
+from poaid.testnet_cli import start_testnet
 from poaid.verify import verify_store
 
 app = typer.Typer(
@@ -149,8 +150,9 @@ app.command("run")(run)
 app.command("status")(status)
 app.command("peers")(peers)
 app.command("balance")(balance)
+app.command("doctor")(doctor)
 app.command("generate-key")(generate_key)
-app.command("testnet")(testnet)
+app.command("testnet")(start_testnet)
 
 
 def main() -> None:

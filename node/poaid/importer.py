@@ -2,22 +2,22 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 import trio
 
-from poai_spec.block import Judge
-from poai_spec.containers import Block
+from poai_spec.block import Judge, replay_block
+from poai_spec.containers import Block, compute_block_hash
 from poai_spec.encoding import decode
-from poai_spec.engine import Engine, Evaluation
+from poai_spec.engine import Evaluation
 from poai_spec.networking import check_gossip_size
-from poai_spec.notation import Hash32, Milliseconds, SpecError, tagged_hash
-from poai_spec.work import MemoEngine, check_evaluation, verify_work
+from poai_spec.notation import Hash32, Milliseconds, SpecError
+from poai_spec.work import MemoEngine, check_evaluation
 from poaid.chain import NOBODY, Chain, Checked, HeadChange
-from poaid.header_check import HEADER_BYTES
 from poaid.metrics import Metrics, Source
+from poaid.tree import Branch
 from poaid.verifier import Turn, Verifier
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Importer:
         self, chain: Chain, judge: Judge, verifier: Verifier, metrics: Metrics, get_time: Callable[[], Milliseconds]
     ) -> None:
         self.chain, self.judge, self.verifier, self.metrics, self._get_time = chain, judge, verifier, metrics, get_time
-        self._engine: Engine = MemoEngine(judge.engine)
+        self._replay_judge = replace(judge, engine=MemoEngine(judge.engine))
         self._busy: dict[Hash32, trio.Event] = {}
         self.on_head: list[Callable[[HeadChange], None]] = []
         self.nlls: dict[Hash32, tuple[int, ...]] = {}
@@ -76,7 +76,7 @@ class Importer:
     async def import_block(
         self, data: bytes, sender: Sender, source: Source, evaluation: Evaluation | None = None
     ) -> bool:
-        """Take a block in; return whether it is new.
+        """Take a block in; return whether it counts from now on.
 
         Args:
             data: its encoding.
@@ -84,34 +84,35 @@ class Importer:
             source: for the metrics.
             evaluation: what the model gives for its header, where that is known; else the model runs.
 
+        Returns:
+            False for a block that counted before, or whose header had to make room for others during the replay.
+
         Raises:
             SpecError: the first rule that it breaks; what follows for the tree has been done.
             BusyError: its sender has used up its time; the block's header is kept.
+            NodeError: the database cannot be written.
         """
-        start = time.perf_counter()
         try:
             check_gossip_size(data)
             block = decode(Block, data)
-            while event := self._busy.get(block.header.core.parent_hash):
-                await event.wait()  # gossip brings a block before its parent's replay has ended
-            async with self._alone(data[:HEADER_BYTES]):
-                model_seconds = await self._import(block, data, sender, evaluation)
+            async with _Turnstile(self._busy, compute_block_hash(block.header)):
+                while event := self._busy.get(block.header.core.parent_hash):
+                    await event.wait()  # gossip brings a block before its parent's replay has ended
+                return await self._import(block, data, sender, source, evaluation)
         except SpecError as error:
             self.metrics.block_rejected(error)
             raise
-        if model_seconds is None:
-            return False
-        self.metrics.block_imported(source)
-        self.metrics.import_overhead_seconds.observe(time.perf_counter() - start - model_seconds)
-        return True
 
-    async def _import(self, block: Block, data: bytes, sender: Sender, evaluation: Evaluation | None) -> float | None:
-        """Check, replay, accept; return the seconds that went into the model's turn, None for a block known before."""
+    async def _import(
+        self, block: Block, data: bytes, sender: Sender, source: Source, evaluation: Evaluation | None
+    ) -> bool:
+        """Check, replay, accept; return whether it counts from now on."""
+        start = time.perf_counter()
         self.chain.tree.tick(self._get_time())
         checked = self.chain.check_block(block, data, sender.key, self.judge)
         if checked is None:
-            return None
-        waited = time.perf_counter()
+            return False
+        start_of_replay = time.perf_counter()
         try:
             if evaluation is None:
                 evaluation = await self._replay(checked, sender)
@@ -120,12 +121,19 @@ class Importer:
         except SpecError as error:
             self.chain.refuse(checked, error)
             raise
-        seconds = time.perf_counter() - waited
+        start += time.perf_counter() - start_of_replay
         self.accept(checked, evaluation)
-        return seconds
+        if checked.entry.replayed:
+            self.metrics.block_imported(source)
+            self.metrics.import_overhead_seconds.observe(time.perf_counter() - start)
+        return checked.entry.replayed
 
     def accept(self, checked: Checked, evaluation: Evaluation | None) -> None:
-        """Count a block whose replay was true; without an evaluation it is assumed valid."""
+        """Count a block whose replay was true; without an evaluation it is assumed valid.
+
+        Raises:
+            NodeError: the database cannot be written.
+        """
         start = time.perf_counter()
         change = self.chain.accept(checked, assumed=evaluation is None)
         self.metrics.db_commit_seconds.observe(time.perf_counter() - start)
@@ -143,19 +151,20 @@ class Importer:
         _remember(self.nlls, block_hash, evaluation.nlls)
 
     async def _replay(self, checked: Checked, sender: Sender) -> Evaluation:
-        if not sender.may_replay():
-            raise BusyError
-        work = partial(verify_work, self._engine, checked.quiz, checked.block.header, checked.block.trace)
-        result, seconds = await self.verifier.do(sender.turn, partial(_measure, work))
+        def check() -> None:
+            if not sender.may_replay():  # neighbours may have used up the time since the block came
+                raise BusyError
+
+        judge, parent = self._replay_judge, checked.entry.parent
+        assert parent is not None, "genesis is replayed"
+        work = partial(replay_block, checked.block, Branch(parent), judge.config, judge.questions, judge.engine)
+        check()
+        result, seconds = await self.verifier.do(sender.turn, partial(_measure, work), check)
         self.metrics.replay_seconds.observe(seconds)
         if isinstance(result, SpecError):
             sender.charge(seconds)
             raise result
         return result
-
-    def _alone(self, header: bytes) -> "_Turnstile":
-        """Let equal blocks pass one after another, so that the model runs for one of them only."""
-        return _Turnstile(self._busy, tagged_hash("PoAI/header/1", header))
 
 
 def _measure(work: Callable[[], Evaluation]) -> tuple[Evaluation | SpecError, float]:

@@ -3,6 +3,7 @@
 import logging
 import sys
 from enum import StrEnum
+from typing import TextIO, cast
 
 import structlog
 
@@ -13,6 +14,16 @@ class LogFormat(StrEnum):
     AUTO = "auto"
     HUMAN = "human"
     JSON = "json"
+
+
+class _CurrentStderr:
+    """Whatever is standard error when a line is written: rich puts its own in place while it shows a bar."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 def configure_logs(log_format: LogFormat = LogFormat.AUTO) -> None:
@@ -28,7 +39,7 @@ def configure_logs(log_format: LogFormat = LogFormat.AUTO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _CurrentStderr())),
     )
     # What these say of peers is said in the node's own words, or is of use to their authors only.
     for name in ("libp2p", "zeroconf", "multiaddr", "hypercorn"):

@@ -232,10 +232,30 @@ def read_network(path: Path) -> Network:
 
 
 def _read_bootstrap(value: Any, path: Path) -> tuple[str, ...]:
-    if type(value) is not list or not all(isinstance(item, str) and "/p2p/" in item for item in value):
-        example = "/ip4/192.0.2.1/tcp/4001/p2p/12D3Koo..."
-        raise NodeError(f"{path}: bootstrap is no list of multiaddrs with peer ids, such as {example}")
-    return tuple(value)
+    if type(value) is not list or not all(isinstance(item, str) for item in value):
+        raise NodeError(f"{path}: bootstrap is no list of texts")
+    try:
+        return tuple(check_multiaddr(item, "bootstrap") for item in value)
+    except UsageError as error:
+        raise NodeError(f"{path}: {error}") from error
+
+
+def check_multiaddr(text: str, what: str) -> str:
+    """Return a multiaddr that can be dialled.
+
+    Args:
+        text: `/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID`, or with ip6 or a DNS name.
+        what: where it was given, for the message.
+
+    Raises:
+        UsageError: it does not look like one, or has no peer id.
+    """
+    parts = text.split("/")
+    begins_well = len(parts) == 7 and not parts[0] and parts[1] in ("ip4", "ip6", "dns", "dns4", "dns6")
+    if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
+        form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
+        raise UsageError(f"{what} {text!r} cannot be dialled: give {form}")
+    return text
 
 
 def _parse(kind: type, data: dict[str, Any], where: str) -> Any:

@@ -117,7 +117,7 @@ class Node:
         self.verifier = Verifier(self.metrics.verify_wait_seconds.observe)
         self.importer = Importer(self.chain, judge, self.verifier, self.metrics, get_time)
         self.peers = Peers(store.read_peers())
-        ask = Ask(self._request, self._blame, self._make_sender)
+        ask = Ask(self._request, self._blame, self._make_sender, self._start_parting)
         self.sync = Sync(self.importer, self.peers, ask, options.assume_valid)
         self.network = Network(
             seed=seed,
@@ -169,9 +169,7 @@ class Node:
         return self.sync.goal is not None and not self.sync.goal.replayed
 
     def _why_not_mine(self) -> str | None:
-        if self.sync.stalled:
-            return "stalled: nobody serves the blocks of a heavier branch"
-        if self.is_syncing():
+        if self.is_syncing():  # not while it is stalled: one who holds back a block would stop everybody's mining
             return "syncing"
         wanted = bool(self.options.peer_multiaddrs)
         if wanted and not self.peers.connected and time.monotonic() - self.started < FIRST_PEER_S:
@@ -271,12 +269,13 @@ class Node:
         try:
             if protocol == STATUS_PROTOCOL:
                 return await self._answer_status(asker, decode(Status, payload))
-            return bytes([Result.OK]) + self._answer(protocol, payload)
+            answer = self._answer(protocol, payload)
+            return encode_response(Result.NOT_AT_HAND) if answer is None else bytes([Result.OK]) + answer
         except Malformed as error:
             self._blame(peer, error)
             return encode_response(Result.NOT_UNDERSTOOD)
 
-    def _answer(self, protocol: str, payload: bytes) -> bytes:
+    def _answer(self, protocol: str, payload: bytes) -> bytes | None:
         if protocol == HEADERS_PROTOCOL:
             headers = decode(HeadersRequest, payload)
             check_headers_request(headers)
@@ -297,8 +296,7 @@ class Node:
 
     async def _answer_status(self, asker: Peer, status: Status) -> bytes:
         if not self._note_status(asker, status):
-            assert self._nursery is not None, "the network runs"
-            self._nursery.start_soon(self._part, asker.peer_id, Reason.OTHER_NETWORK)
+            self._start_parting(asker.peer_id, Reason.OTHER_NETWORK)
             return encode_response(Result.OTHER_NETWORK)
         return encode_response(Result.OK, self.make_status())
 
@@ -333,13 +331,13 @@ class Node:
                     "Refused by a peer of another network; both need the same --network, --model, --target and "
                     "--test-corpus", peer=peer_id
                 )  # fmt: skip
-                self.peers.forget(peer_id)
+                self.peers.forget(peer_id, trio.current_time())
             return
         except SpecError as error:
             self._blame(peer_id, error)
             return
         if not fits:
-            self.peers.forget(peer_id)
+            self.peers.forget(peer_id, trio.current_time())
             await self._part(peer_id, Reason.OTHER_NETWORK)
 
     async def _exchange_status(self) -> None:
@@ -379,8 +377,11 @@ class Node:
         if self.peers.penalise(peer_id, error, trio.current_time(), get_time()):
             log.warning("Peer banned", peer=peer_id, rule=error.code)
             self.metrics.bans.inc()
-            if self._nursery is not None:
-                self._nursery.start_soon(self._part, peer_id, Reason.FAULT)
+            self._start_parting(peer_id, Reason.FAULT)
+
+    def _start_parting(self, peer_id: str, reason: Reason) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._part, peer_id, reason)
 
     async def _part(self, peer_id: str, reason: Reason) -> None:
         """Say goodbye and disconnect."""

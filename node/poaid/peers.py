@@ -1,7 +1,7 @@
 """What a node knows of its peers: who they are, what they claim, how they behave, and where to dial.
 
 Pure bookkeeping: no sockets, and the time is an argument (seconds of a monotonic clock, unless it says ms). Peer ids
-are free, so the time that replays of unproven peers may waste is shared by all of one address prefix.
+are free, so the time that false blocks may waste is shared by all peers of one address prefix.
 """
 
 import ipaddress
@@ -34,10 +34,11 @@ MAX_KNOWN = 256
 MAX_LACKING = 4_096
 """Hashes that a peer said it lacks: twice what a pruned peer can be asked for between two replays."""
 DIAL_BACK_OFF_S, MAX_DIAL_BACK_OFF_S = 2.0, 300.0
-"""Pause after the first failed dial, doubled with each further one, up to the second."""
-
+"""Pause after a dial or the first failure, doubled with each further one, up to the second; a quarter more or less."""
 MAX_FAILURES = 16
 """Failed dials that are counted: the pause has reached its longest by then."""
+BUDGET_S, BUDGET_REFILL_S = REPLAY_BUDGET_MS / 1000, REPLAY_BUDGET_PERIOD_MS / REPLAY_BUDGET_MS
+"""Seconds of failed replays of an address prefix, and how long it takes until one comes back."""
 
 
 @dataclass
@@ -57,24 +58,23 @@ class Bucket:
     def __post_init__(self) -> None:
         self._tokens = self.capacity
 
-    def has(self, now: float) -> bool:
-        """Whether there is any token."""
+    def count(self, now: float) -> float:
+        """Return how many tokens there are; below 0 after a charge that was larger."""
         if self._at is not None:
             self._tokens = min(self.capacity, self._tokens + (now - self._at) / self.refill_s)
         self._at = now
-        return self._tokens > 0
+        return self._tokens
 
-    def take(self, now: float, tokens: float = 1) -> bool:
-        """Take tokens if there are as many; tell whether there were."""
-        enough = self.has(now) and self._tokens >= tokens
+    def take(self, now: float) -> bool:
+        """Take a token if there is one; tell whether there was."""
+        enough = self.count(now) >= 1
         if enough:
-            self._tokens -= tokens
+            self._tokens -= 1
         return enough
 
     def charge(self, now: float, tokens: float) -> None:
         """Take tokens that were used, whether there are as many or not."""
-        self.has(now)
-        self._tokens -= tokens
+        self._tokens = self.count(now) - tokens
 
 
 @dataclass
@@ -91,6 +91,7 @@ class Peer:
         proven: whether it has delivered a block that was replayed and true.
         last_header: the last header that it delivered, where the next request goes on.
         fruitless: the head it claimed when its headers brought nothing new: it is asked again when that changes.
+        fruitless_in_a_row: how many heads it has claimed so since its headers last brought anything.
         not_before: it asked for a pause until then.
         lacking: blocks that it said it does not hold.
         queued: gossip messages that wait for their turn, the one whose replay runs included.
@@ -106,6 +107,7 @@ class Peer:
     proven: bool = False
     last_header: Hash32 | None = None
     fruitless: Hash32 | None = None
+    fruitless_in_a_row: int = 0
     not_before: float = 0.0
     lacking: dict[Hash32, None] = field(default_factory=dict)
     queued: int = 0
@@ -118,6 +120,12 @@ class Peer:
         """The identity that the fork choice's limits count by."""
         return self.peer_id.encode("ascii")
 
+    def note_status(self, status: Status, now: float) -> None:
+        """Remember what it says of itself; with another head it may hold what it lacked before."""
+        if self.status is None or status.head != self.status.head:
+            self.lacking.clear()
+        self.status, self.status_at = status, now
+
     def add_lacking(self, hashes: Iterable[Hash32]) -> None:
         """Remember blocks that it does not hold."""
         self.lacking |= dict.fromkeys(hashes)
@@ -126,24 +134,33 @@ class Peer:
 
 
 def get_prefix(address: str) -> str:
-    """Return the address prefix (/24, or /56 of IPv6) of a multiaddr, the text itself where it has no IP address."""
+    """Return the address prefix (/24, or /56 of IPv6) of a multiaddr; its host where that is no IP address."""
     parts = address.split("/")
-    if len(parts) < 3 or parts[1] not in ("ip4", "ip6"):
-        return address
-    bits = IPV4_PREFIX_BITS if parts[1] == "ip4" else IPV6_PREFIX_BITS
     try:
-        return str(ipaddress.ip_network(f"{parts[2]}/{bits}", strict=False))
-    except ValueError:
-        return address
+        host = ipaddress.ip_address(parts[2])
+    except (IndexError, ValueError):
+        return "/".join(parts[:3])
+    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
+        host = host.ipv4_mapped  # how a socket that listens on :: names a peer of the older version
+    bits = IPV4_PREFIX_BITS if host.version == 4 else IPV6_PREFIX_BITS
+    return str(ipaddress.ip_network((host, bits), strict=False))
 
 
 @dataclass
 class _Record:
-    """What is remembered of a peer whether it is connected or not."""
+    """What is remembered of a peer whether it is connected or not; `at` is when `points` were halved last, or began."""
 
-    points: float = 0.0
+    points: int = 0
     at: float = 0.0
     banned_until: Milliseconds = 0
+
+    def halve(self, now: float) -> int:
+        """Halve the points for each half-life that has passed; return what is left."""
+        half_life = PENALTY_HALF_LIFE_MS / 1000
+        times = int((now - self.at) / half_life) if self.points else 0
+        self.points >>= min(times, BAN_SCORE)
+        self.at = self.at + times * half_life if self.points else now
+        return self.points
 
 
 @dataclass
@@ -168,26 +185,25 @@ class Peers:
         self._budgets: dict[str, Bucket] = {}
         for row in stored:
             if row.address:
-                self._known[row.peer_id] = _Known(row.peer_id, row.address, row.seen)
+                self.learn(row.peer_id, row.address, row.seen)
             if row.banned_until:
-                self._records[row.peer_id] = _Record(banned_until=row.banned_until)
+                self._get_record(row.peer_id).banned_until = row.banned_until
 
     # Conduct.
 
     def penalise(self, peer_id: str, error: SpecError, now: float, now_ms: Milliseconds) -> bool:
         """Count a broken rule against its sender; return whether that bans it."""
         record = self._get_record(peer_id)
-        record.points = self.get_points(peer_id, now) + get_penalty(error)
-        record.at = now
+        record.points = record.halve(now) + get_penalty(error)
         if record.points < BAN_SCORE:
             return False
-        record.banned_until, record.points = now_ms + BAN_MS, 0.0
+        record.banned_until, record.points = now_ms + BAN_MS, 0
         return True
 
-    def get_points(self, peer_id: str, now: float) -> float:
-        """Return a peer's penalty points, which halve in `PENALTY_HALF_LIFE_MS`."""
+    def get_points(self, peer_id: str, now: float) -> int:
+        """Return a peer's penalty points, which are halved, rounding down, every `PENALTY_HALF_LIFE_MS`."""
         record = self._records.get(peer_id)
-        return 0.0 if record is None else record.points * 0.5 ** ((now - record.at) * 1000 / PENALTY_HALF_LIFE_MS)
+        return 0 if record is None else record.halve(now)
 
     def is_banned(self, peer_id: str, now_ms: Milliseconds) -> bool:
         """Whether a peer is banned."""
@@ -202,38 +218,39 @@ class Peers:
         return record
 
     def may_replay(self, peer: Peer, now: float) -> bool:
-        """Whether the model may run for a peer's block: always for proven ones, else within its prefix's budget."""
-        return peer.proven or self._get_budget(peer).has(now)
+        """Whether the model may run for a peer's block: while its prefix has some budget left."""
+        budget = self._budgets.get(get_prefix(peer.address))
+        return budget is None or budget.count(now) > 0
 
     def charge_replay(self, peer: Peer, now: float, seconds: float) -> None:
-        """Count the time that the model ran in vain for an unproven peer."""
-        if not peer.proven:
-            self._get_budget(peer).charge(now, seconds)
-
-    def _get_budget(self, peer: Peer) -> Bucket:
-        prefix, capacity = get_prefix(peer.address), REPLAY_BUDGET_MS / 1000
-        while len(self._budgets) >= MAX_KNOWN and prefix not in self._budgets:
-            del self._budgets[next(iter(self._budgets))]
-        return self._budgets.setdefault(prefix, Bucket(capacity, REPLAY_BUDGET_PERIOD_MS / 1000 / capacity))
+        """Count the time that the model ran in vain for a peer; past the limit the fullest budget is forgotten."""
+        prefix = get_prefix(peer.address)
+        self._budgets.setdefault(prefix, Bucket(BUDGET_S, BUDGET_REFILL_S)).charge(now, seconds)
+        if len(self._budgets) > MAX_KNOWN:
+            del self._budgets[max(self._budgets, key=lambda prefix: self._budgets[prefix].count(now))]
 
     # Addresses.
 
     def learn(self, peer_id: str, address: str, now_ms: Milliseconds, *, wanted: bool = False) -> None:
-        """Remember where a peer can be dialled; past the limit the one seen longest ago is forgotten."""
-        known = self._known.setdefault(peer_id, _Known(peer_id, address, now_ms))
-        known.address, known.seen, known.wanted = address, now_ms, known.wanted or wanted
-        known.not_before = 0.0
-        while len(self._known) > MAX_KNOWN:
-            oldest = min((k for k in self._known.values() if not k.wanted), key=lambda k: k.seen, default=known)
-            del self._known[oldest.peer_id]
+        """Remember where a peer can be dialled; past the limit the one seen longest ago is forgotten.
 
-    def forget(self, peer_id: str) -> None:
+        What the user has named is neither forgotten nor replaced by what others say.
+        """
+        known = self._known.setdefault(peer_id, _Known(peer_id, address, now_ms))
+        if wanted or not known.wanted:
+            known.address = address
+        known.seen, known.wanted, known.not_before = now_ms, known.wanted or wanted, 0.0
+        others = [known for known in self._known.values() if not known.wanted]
+        if len(others) > MAX_KNOWN:
+            del self._known[min(others, key=lambda known: known.seen).peer_id]
+
+    def forget(self, peer_id: str, now: float) -> None:
         """Forget an address that led to another network; one that the user named is tried again, rarely."""
         known = self._known.get(peer_id)
         if known is not None and not known.wanted:
             del self._known[peer_id]
         elif known is not None:
-            known.failures = MAX_FAILURES
+            known.not_before = now + MAX_DIAL_BACK_OFF_S
 
     def choose_dial(self, now: float, now_ms: Milliseconds, *, only_wanted: bool) -> tuple[str, str] | None:
         """Return peer id and address of somebody to dial now: one that the user named first, else any; or None."""
@@ -249,15 +266,18 @@ class Peers:
         return (ready[0].peer_id, ready[0].address) if ready else None
 
     def note_dial(self, peer_id: str, now: float, now_ms: Milliseconds, *, success: bool) -> None:
-        """Remember how a dial went: after failures wait ever longer, and not all nodes equally long."""
+        """Remember how a dial went: after failures wait ever longer, and not all nodes equally long.
+
+        After a success, too, or a peer that hangs up at once would be dialled again at once.
+        """
         known = self._known.get(peer_id)
         if known is None:
             return
-        known.failures = 0 if success else known.failures + 1
+        known.failures = 0 if success else min(known.failures + 1, MAX_FAILURES)
         if success:
             known.seen = now_ms
-        pause = min(MAX_DIAL_BACK_OFF_S, DIAL_BACK_OFF_S * 2 ** min(known.failures, MAX_FAILURES))
-        known.not_before = now + (0 if success else pause * random.uniform(0.75, 1.25))  # noqa: S311
+        pause = min(MAX_DIAL_BACK_OFF_S, DIAL_BACK_OFF_S * 2 ** max(known.failures - 1, 0))
+        known.not_before = max(known.not_before, now + pause * random.uniform(0.75, 1.25))  # noqa: S311
 
     def export(self, now_ms: Milliseconds) -> list[StoredPeer]:
         """Return what is worth keeping over a restart."""

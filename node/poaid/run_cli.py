@@ -4,6 +4,7 @@ import json
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from typing import Annotated
 import structlog
 import trio
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from poai_engine.gguf_file import read_vocabulary
 from poai_engine.model_store import resolve_model
@@ -25,7 +28,7 @@ from poaid.http import make_app, make_metrics_app, serve_http
 from poaid.keys import format_address, load_or_make_miner_key, parse_address
 from poaid.logs import LogFormat, configure_logs
 from poaid.models import load_engine, locate_model
-from poaid.networks import Network, get_network, parse_target
+from poaid.networks import Network, check_multiaddr, get_network, parse_target
 from poaid.node import Node, Options
 from poaid.node_view import View
 from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
@@ -39,6 +42,11 @@ MIN_PRUNE_DEPTH = 288
 IDENTITY_FILE = "p2p.key"
 RUNNING_FILE = "running.json"
 """Tells `poaid status` where a running node can be asked; there only while one runs."""
+
+SYNC_LOOK_S, SYNC_LINE_S = 0.5, 5.0
+"""How often the progress of a sync is looked at, and said where there is no terminal."""
+SYNC_SHOWN_FROM = 8
+"""Missing blocks from which on it is worth a bar: fewer are there in a moment."""
 
 log = structlog.get_logger()
 
@@ -79,7 +87,7 @@ def run(
 ) -> None:
     """Run a node: find peers, verify, mine, and show itself at http://127.0.0.1:8001."""
     configure_logs(log_format)
-    peers = tuple(check_multiaddr(text) for text in peer_multiaddr or ())
+    peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
@@ -105,20 +113,6 @@ class HttpPorts:
     host: str
     port: int
     metrics_port: int | None
-
-
-def check_multiaddr(text: str) -> str:
-    """Return a multiaddr that can be dialled.
-
-    Raises:
-        UsageError: it does not look like one, or has no peer id.
-    """
-    parts = text.split("/")
-    begins_well = len(parts) == 7 and not parts[0] and parts[1] in ("ip4", "ip6", "dns", "dns4", "dns6")
-    if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
-        form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
-        raise UsageError(f"--peer-multiaddr {text!r} cannot be dialled: give {form}")
-    return text
 
 
 def parse_hash(text: str) -> Hash32:
@@ -184,11 +178,32 @@ async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path) -> N
             app = make_app(view, node.metrics, (http.host,))
             urls = await nursery.start(serve_http, app, http.host, http.port)
             log.info("Page and API", url=urls[0])
+        nursery.start_soon(show_sync, node)
         if http.metrics_port is not None:
             app = make_metrics_app(view, node.metrics, (http.host,))
             await nursery.start(serve_http, app, http.host, http.metrics_port)
         with _running_file(data_dir, http):
             await trio.sleep_forever()
+
+
+async def show_sync(node: Node) -> None:
+    """While blocks are missing, show a progress bar on a terminal, and a line from time to time elsewhere."""
+    columns = (TextColumn("syncing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    said = 0.0
+    while True:
+        await trio.sleep(SYNC_LOOK_S)
+        if (view := node.sync.get_view()) is None or view["blocks_left"] < SYNC_SHOWN_FROM:
+            continue
+        if not sys.stderr.isatty():
+            if trio.current_time() - said > SYNC_LINE_S:
+                said = trio.current_time()
+                log.info("Syncing", **view)
+            continue
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("", total=view["goal"])
+            while (view := node.sync.get_view()) is not None:
+                progress.update(task, completed=view["height"], total=view["goal"])
+                await trio.sleep(SYNC_LOOK_S)
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:

@@ -1,8 +1,11 @@
-"""Answers to requests for headers and blocks, put together from stored encodings: nothing is decoded to be sent."""
+"""Answers to requests for headers and blocks, put together from stored encodings: nothing is decoded to be sent.
+
+The requests have passed the checks of the page `networking`, which bound what an answer costs.
+"""
 
 from collections.abc import Sequence
 
-from poai_spec.networking import MAX_HEADERS, BlocksRequest, HeadersRequest
+from poai_spec.networking import BlocksRequest, HeadersRequest
 from poai_spec.notation import Hash32
 from poaid.chain import Chain
 
@@ -10,17 +13,21 @@ OFFSET_BYTES = 4
 """Of an SSZ offset."""
 
 
-def answer_headers(chain: Chain, request: HeadersRequest) -> bytes:
-    """Return the encoded `Headers`: of the chain, after the first hash of the locator that is on it."""
+def answer_headers(chain: Chain, request: HeadersRequest) -> bytes | None:
+    """Return the encoded `Headers`: of the chain, after the first hash of the locator that is on it.
+
+    Returns:
+        None if none is: the answer is `Result.NOT_AT_HAND`.
+    """
     common = chain.tree.find_locator(request.locator)
-    found: list[bytes] = []
-    if common is not None:
-        top = min(chain.head.height, common.height + min(request.count, MAX_HEADERS))
-        for height in range(common.height + 1, top + 1):
-            entry = chain.tree.get_main(height)
-            found.append(entry.data)
-            if entry.hash == request.stop:
-                break
+    if common is None:
+        return None
+    found = list[bytes]()
+    for height in range(common.height + 1, min(chain.head.height, common.height + request.count) + 1):
+        entry = chain.tree.get_main(height)
+        found.append(entry.data)
+        if entry.hash == request.stop:
+            break
     return OFFSET_BYTES.to_bytes(OFFSET_BYTES, "little") + b"".join(found)
 
 
@@ -29,8 +36,7 @@ def answer_blocks(chain: Chain, request: BlocksRequest) -> bytes:
     blocks, lacking = list[bytes](), list[Hash32]()
     for block_hash in request.hashes:
         entry = chain.tree.entries.get(block_hash)
-        known = entry is not None and entry.replayed and block_hash not in chain.assumed
-        data = chain.get_block_data(entry) if entry is not None and known else None
+        data = None if entry is None or block_hash in chain.assumed else chain.get_block_data(entry)
         if data is None:
             lacking.append(block_hash)
         else:

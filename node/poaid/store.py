@@ -30,6 +30,14 @@ FILE_NAME = "chain.sqlite3"
 SCHEMA_VERSION = 2
 LOCK_TIMEOUT_S = 1.0
 """How long to wait for another process to let go of the database before saying that it is in use."""
+MAX_PRUNED = 1_024
+"""Bodies that one call drops, a few tens of milliseconds; a node that calls twice a minute never falls behind."""
+PRUNED_BELOW = "pruned_below"
+"""The one value in `meta` that changes: no body at or above this height was ever dropped, eight bytes, big-endian."""
+
+MAX_INTEGER = 2**63 - 1
+"""SQLite's."""
+ADDRESS_BYTES = 20
 
 _DISK = "check the disk's space and the permissions"
 _HINTS = {
@@ -45,7 +53,8 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE headers (hash BLOB PRIMARY KEY, height INTEGER NOT NULL, data BLOB NOT NULL, assumed INTEGER NOT NULL)
     STRICT;
 CREATE INDEX headers_by_height ON headers (height);
-CREATE TABLE bodies (hash BLOB PRIMARY KEY, data BLOB NOT NULL, changes BLOB NOT NULL) STRICT;
+CREATE TABLE bodies (hash BLOB PRIMARY KEY, height INTEGER NOT NULL, data BLOB NOT NULL, changes BLOB NOT NULL) STRICT;
+CREATE INDEX bodies_by_height ON bodies (height);
 CREATE TABLE chain (height INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE) STRICT;
 CREATE TABLE accounts (address BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT;
 CREATE TABLE peers (id TEXT PRIMARY KEY, address TEXT NOT NULL, seen INTEGER NOT NULL, banned_until INTEGER NOT NULL)
@@ -111,6 +120,7 @@ class Store:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._failure: str | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -195,9 +205,9 @@ class Store:
             **_encode_questions(network.questions, network.questions_name),
             "questions_name": network.questions_name.encode(),
             "model": model.encode(),
+            PRUNED_BELOW: bytes(8),
         }
-        with _one_line(self.path), self._connection as transaction:
-            transaction.execute("BEGIN")  # sqlite3 begins none before CREATE: a kill in between would leave half
+        with self._transaction() as transaction:
             for statement in _SCHEMA.split(";")[:-1]:
                 transaction.execute(statement)
             transaction.executemany("INSERT INTO meta VALUES (?, ?)", rows.items())
@@ -293,9 +303,19 @@ class Store:
         return _decode_changes(self._blob(rows[0][0]), self.path) if rows else None
 
     def read_bodies_from(self) -> Height:
-        """Return the lowest height from which every block of the chain is stored whole; 1 unless pruned."""
-        sql = "SELECT coalesce(max(height), 0) + 1 FROM chain LEFT JOIN bodies USING (hash) WHERE bodies.hash IS NULL"
-        return int(self._query(sql)[0][0])
+        """Return the lowest height from which every block of the chain is stored whole; 1 unless pruned.
+
+        The search goes down from the prune horizon, so it ends at once but after a reorganisation below it.
+        """
+        sql = (
+            "SELECT height FROM chain WHERE height < ? AND NOT EXISTS (SELECT 1 FROM bodies WHERE hash = chain.hash) "
+            "ORDER BY height DESC LIMIT 1"
+        )
+        rows = self._query(sql, (self._read_pruned_below(),))
+        return self._integer(rows[0][0]) + 1 if rows else 1
+
+    def _read_pruned_below(self) -> Height:
+        return min(int.from_bytes(self.read_meta(PRUNED_BELOW), "big"), MAX_INTEGER)
 
     def read_state(self) -> State:
         """Return the accounts after the last block.
@@ -322,14 +342,16 @@ class Store:
             fork: height of the last block that stays; all above it leave the chain.
             chain: hashes of the blocks that come in their place, ascending.
             accounts: those that the change of the head touches, as they are after it; None for one that is no more.
+
+        Raises:
+            NodeError: nothing was written, and nothing will be: a later block could stand on one that is missing.
         """
         headers = [(b.block_hash, b.height, b.data[:HEADER_BYTES], int(b.assumed)) for b in blocks]
-        bodies = [(b.block_hash, b.data[HEADER_BYTES:], _encode_changes(b.changes)) for b in blocks]
+        bodies = [(b.block_hash, b.height, b.data[HEADER_BYTES:], _encode_changes(b.changes)) for b in blocks]
         kept = [(address, encode_account(account)) for address, account in accounts.items() if account is not None]
-        with _one_line(self.path), self._connection as transaction:
-            transaction.execute("BEGIN")
+        with self._transaction() as transaction:
             transaction.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", headers)
-            transaction.executemany("INSERT OR REPLACE INTO bodies VALUES (?, ?, ?)", bodies)
+            transaction.executemany("INSERT OR REPLACE INTO bodies VALUES (?, ?, ?, ?)", bodies)
             transaction.execute("DELETE FROM chain WHERE height > ?", (fork,))
             transaction.executemany("INSERT INTO chain VALUES (?, ?)", enumerate(chain, fork + 1))
             gone = [(address,) for address, account in accounts.items() if account is None]
@@ -337,10 +359,20 @@ class Store:
             transaction.executemany("INSERT OR REPLACE INTO accounts VALUES (?, ?)", kept)
 
     def prune(self, below: Height) -> int:
-        """Drop bodies and undo records of all blocks below a height, of any branch; return how many."""
-        sql = "DELETE FROM bodies WHERE hash IN (SELECT hash FROM headers WHERE height < ?)"
-        with _one_line(self.path), self._connection as transaction:
-            return transaction.execute(sql, (below,)).rowcount
+        """Drop bodies and undo records below a height, of any branch, the lowest first, some `MAX_PRUNED` at a time.
+
+        Returns:
+            How many; 0 when none is left.
+        """
+        lowest = "SELECT height FROM bodies WHERE height < ? ORDER BY height LIMIT ?"
+        rows = self._query(f"SELECT max(height) FROM ({lowest})", (below, MAX_PRUNED))  # noqa: S608  constants
+        if rows[0][0] is None:
+            return 0
+        last = self._integer(rows[0][0])
+        horizon = max(self._read_pruned_below(), last + 1)
+        with self._transaction() as transaction:
+            transaction.execute("UPDATE meta SET value = ? WHERE key = ?", (horizon.to_bytes(8, "big"), PRUNED_BELOW))
+            return transaction.execute("DELETE FROM bodies WHERE height <= ?", (last,)).rowcount
 
     def read_peers(self) -> list[StoredPeer]:
         """Return the address book, the peers seen last first."""
@@ -349,14 +381,34 @@ class Store:
 
     def write_peers(self, peers: Sequence[StoredPeer]) -> None:
         """Replace the address book."""
-        with _one_line(self.path), self._connection as transaction:
-            transaction.execute("BEGIN")
+        with self._transaction() as transaction:
             transaction.execute("DELETE FROM peers")
             transaction.executemany("INSERT INTO peers VALUES (?, ?, ?, ?)", peers)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Change what belongs together. After a failure nothing is changed any more, whoever still tries to.
+
+        `BEGIN` is said because sqlite3 begins nothing before a CREATE: a kill in between would leave half.
+        """
+        if self._failure is not None:
+            raise NodeError(self._failure)
+        try:
+            with _one_line(self.path), self._connection as connection:
+                connection.execute("BEGIN")
+                yield connection
+        except NodeError as error:
+            self._failure = str(error)
+            raise
 
     def _blob(self, value: object) -> bytes:
         if not isinstance(value, bytes):  # SQLite keeps to its types when it writes, and does not look when it reads
             raise NodeError(f"{self.path}: a stored value is no bytes; the file is damaged: restore a copy")
+        return value
+
+    def _integer(self, value: object) -> int:
+        if not isinstance(value, int):
+            raise NodeError(f"{self.path}: a stored value is no number; the file is damaged: restore a copy")
         return value
 
     def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
@@ -426,8 +478,11 @@ def _encode_changes(changes: Changes) -> bytes:
 def _decode_changes(data: bytes, path: Path) -> Changes:
     try:
         rows = [(address, before, after) for address, before, after in rlp.decode(data)]
-    except (rlp.DecodingError, ValueError, TypeError) as error:
-        raise NodeError(f"{path}: a stored undo record does not decode; restore a copy") from error
+        sound = all(isinstance(field, bytes) for row in rows for field in row)
+    except (rlp.DecodingError, ValueError, TypeError):
+        sound = False
+    if not sound or any(len(address) != ADDRESS_BYTES for address, _, _ in rows):
+        raise NodeError(f"{path}: a stored undo record does not decode; the file is damaged: restore a copy")
     return tuple(
         (address, *(_decode_account(side, path) if side else None for side in (before, after)))
         for address, before, after in rows

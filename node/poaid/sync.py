@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, takewhile
 
 import structlog
 import trio
@@ -24,6 +25,7 @@ from poai_spec.networking import (
     HEADERS_PROTOCOL,
     MAX_BLOCKS,
     MAX_BLOCKS_BYTES,
+    MAX_FRUITLESS,
     MAX_HEADERS,
     MAX_HEADERS_BYTES,
     RESULT_BYTES,
@@ -32,6 +34,7 @@ from poai_spec.networking import (
     BlocksRequest,
     Headers,
     HeadersRequest,
+    Reason,
     check_blocks,
     check_headers,
     decode_response,
@@ -55,6 +58,8 @@ PAUSE_AFTER_FAILURE_S = 5.0
 """How long a peer that did not answer, or asked for it, is left alone."""
 EXPIRY_S = 600.0
 """How long a waiting branch is kept whose blocks nobody serves: ten times the interval of status messages."""
+MAX_GOALS = 4
+"""Branches that are tried, the heaviest first, when the blocks of one cannot be had."""
 RATE_WINDOW_S = 30.0
 """The time over which the speed of the replay is measured."""
 
@@ -69,11 +74,13 @@ class Ask:
         request: peer, protocol, payload, most bytes of the response; returns the response's payload.
         blame: a peer broke a rule.
         sender: a peer as the importer sees it.
+        part: say goodbye to a peer.
     """
 
     request: Callable[[Peer, str, bytes, int], Awaitable[bytes]]
     blame: Callable[[str, SpecError], None]
     sender: Callable[[Peer], Sender]
+    part: Callable[[str, Reason], None]
 
 
 class Sync:
@@ -127,37 +134,36 @@ class Sync:
             if await self._step():
                 await trio.lowlevel.checkpoint()
                 continue
-            self.goal = None
             with trio.move_on_after(IDLE_S):
                 await self._wake.wait()
 
     async def _step(self) -> bool:
         """Do one thing that helps; return whether there was any."""
         self._expire()
-        goal = self._chain.tree.get_heaviest_waiting()
         peer = self._choose_for_headers()
         if peer is not None and await self._fetch_headers(peer):
             return True
-        if goal is None:
-            self.stalled = False
-            return peer is not None
-        self.goal = goal
-        progress = await self._fetch_blocks(goal)
-        self.stalled = not progress and goal.work > self._chain.head.work and goal.hash in self._unserved
-        return progress
+        goals = list(islice(self._chain.tree.iterate_heaviest_waiting(), MAX_GOALS))
+        for goal in goals:
+            if goal.hash in self._chain.tree.entries:  # still
+                self.goal = goal
+                if await self._fetch_blocks(goal):
+                    self.stalled = False
+                    return True
+        self.goal = None
+        self.stalled = any(goal.work > self._chain.head.work and goal.hash in self._unserved for goal in goals)
+        return False
 
     # Headers.
 
     def _choose_for_headers(self) -> Peer | None:
-        """Return a peer that claims more work than all that is known here, and whose head is not."""
+        """Return a peer whose head is not known here and claims as much work as the chain has, or more."""
         tree, now = self._chain.tree, trio.current_time()
-        waiting = tree.get_heaviest_waiting()
-        best = max(self._chain.head.work, waiting.work if waiting else 0)
         found = [
             peer
             for peer in self._peers.connected.values()
             if peer.status is not None
-            and (peer.status.work > best or (peer.status.work == best and peer.status.head not in tree.entries))
+            and peer.status.work >= tree.head.work
             and peer.status.head not in tree.entries
             and peer.status.head != peer.fruitless
             and peer.not_before <= now
@@ -183,6 +189,11 @@ class Sync:
             return False
         if not new and claimed not in self._chain.tree.entries:
             peer.fruitless, peer.last_header = claimed, None
+            peer.fruitless_in_a_row += 1
+            if peer.fruitless_in_a_row == MAX_FRUITLESS:
+                self._ask.part(peer.peer_id, Reason.USELESS)
+        elif new:
+            peer.fruitless_in_a_row = 0
         return new
 
     def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
@@ -220,7 +231,7 @@ class Sync:
                 self._unserved.pop(goal.hash, None)
                 return await self._import(peer, wanted, blocks)
         self._unserved.setdefault(goal.hash, trio.current_time())
-        return False
+        return not await self._replay_sample(missing)  # a branch without blocks may be one without work
 
     def _choose_for_blocks(self, first: Entry) -> list[Peer]:
         """Return whom to ask for a block: who sent its header, then who has proven itself, then the others."""
@@ -231,7 +242,7 @@ class Sync:
         return sorted(found, key=lambda peer: (peer.key != first.peer, not peer.proven))
 
     async def _request_blocks(self, peer: Peer, wanted: Sequence[Entry]) -> list[Block]:
-        """Ask a peer for blocks; return those that it sent, none after a failure."""
+        """Ask a peer for blocks; return those from the first on, without a gap; none after a failure."""
         request = BlocksRequest(tuple(entry.hash for entry in wanted))
         try:
             payload = await self._ask.request(peer, BLOCKS_PROTOCOL, encode(request), MAX_BLOCKS_BYTES + RESULT_BYTES)
@@ -243,12 +254,12 @@ class Sync:
             self._ask.blame(peer.peer_id, error)
             return []
         peer.add_lacking(answer.lacking)
-        return list(answer.blocks)
+        pairs = zip(wanted, answer.blocks, strict=False)
+        return [block for _, block in takewhile(lambda pair: compute_block_hash(pair[1].header) == pair[0].hash, pairs)]
 
     async def _import(self, peer: Peer, wanted: Sequence[Entry], blocks: Sequence[Block]) -> bool:
         """Replay fetched blocks in one batch and import them in order; return whether any counted."""
-        known = {entry.hash: entry for entry in wanted}
-        pairs = [(known[compute_block_hash(block.header)], block) for block in blocks]  # `check_blocks` has seen them
+        pairs = list(zip(wanted, blocks, strict=False))
         sender, start = self._ask.sender(peer), time.monotonic()
         try:
             evaluations = await self._evaluate([entry for entry, _ in pairs], sender)
@@ -315,7 +326,8 @@ class Sync:
             try:
                 evaluation = (await self._evaluate([entry], sender)).get(entry.hash)
             except BusyError:
-                return True
+                self._chain.tree.drop(missing[0])  # what cannot be checked must not be waited for
+                return False
             if evaluation is None:
                 continue
             try:

@@ -4,8 +4,6 @@ The nodes are told of each other before they start, and each waits for its first
 same time; one that started alone would have mined half of a short chain before the next one is up.
 """
 
-import http.client
-import json
 import os
 import secrets
 import signal
@@ -13,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +25,8 @@ from poai_spec.engine import Engine
 from poai_spec.notation import Height, Target, tagged_hash
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import generate_quiz
+from poaid.asking import LOCAL_HOST, ask, make_url
+from poaid.errors import NodeError
 from poaid.miner import get_time
 from poaid.network import Handlers
 from poaid.network import Network as Host
@@ -35,7 +34,6 @@ from poaid.networks import Network, check_network, get_network, write_network
 from poaid.run_cli import load_identity
 from poaid.testnet_summary import Observed, Summary, find_difference, make_summary
 
-HOST = "127.0.0.1"
 NETWORK_FILE = "testnet.toml"
 SMALL_NETWORK_MODEL = "mini"
 """The model that gets the numbers of the network `minimal`; every other one gets those of the testnet."""
@@ -46,12 +44,10 @@ MEASURE_SECONDS = 0.5
 MEASURE_BATCH = 4
 LOOK_S = 0.25
 """Between two looks at a node, and two pictures."""
-FETCH_TIMEOUT_S = 5.0
-"""A node answers within milliseconds; a machine with more nodes than processors takes longer."""
 START_S = 120.0
 """What the nodes may take until all answer: two seconds each on a fast machine, with many on few processors more."""
 SETTLE_S = 60.0
-"""How long all may take to agree once the first node has the last block: as long as a lost block takes to be asked for."""
+"""How long all may take to agree once one has the last block: as long as a lost block takes to be asked for."""
 READ_S = 5.0
 """What reading all chains at the end may take; a thousand blocks take one."""
 STOP_S = 5.0
@@ -60,12 +56,10 @@ BLOCKS_A_PAGE = 100
 """As many as a node lists at once."""
 LOG_LINES = 3
 """Of a node that has died: enough for an error and what led to it."""
+TRACE_FRAME = " |+-^~"
+"""What Python draws around and under the lines of a trace."""
 MAX_LOG_TAIL = 16_384
 """Bytes read from the end of a log."""
-
-
-class FetchError(Exception):
-    """A node did not answer, or with an error."""
 
 
 def measure_rate(engine: Engine, config: Config, questions: Questions) -> float:
@@ -113,13 +107,13 @@ def make_network(base: Network, target: Target) -> Network:
 def choose_ports(count: int) -> list[int]:
     """Return free TCP ports, no two the same. Another program may still take one before it is used."""
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
+        sockets = [stack.enter_context(socket.create_server((LOCAL_HOST, 0))) for _ in range(count)]
         return [int(each.getsockname()[1]) for each in sockets]
 
 
 def compute_peer_id(seed: bytes) -> str:
     """Return the peer id of an identity; the host that is made for it is never run."""
-    host = Host(seed=seed, host=HOST, port=0, topic="", limits={}, handlers=cast(Handlers, None))
+    host = Host(seed=seed, host=LOCAL_HOST, port=0, topic="", limits={}, handlers=cast(Handlers, None))
     return host.peer_id
 
 
@@ -191,7 +185,8 @@ class Child:
         """Return why it ended, as its log's last lines say, in one line."""
         assert self.process is not None, "it has ended"
         tail = self.log.read_bytes()[-MAX_LOG_TAIL:].decode("utf-8", "replace").splitlines()
-        lines = " | ".join(make_line(line) for line in [line for line in tail if line.strip()][-LOG_LINES:])
+        told = [line.strip(TRACE_FRAME) for line in tail if line.strip(TRACE_FRAME)]
+        lines = " / ".join(make_line(line) for line in told[-LOG_LINES:])
         code = self.process.returncode
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit status {code}"
         return f"{self.observed.name} {how}; its log {self.log} ends with: {lines or 'nothing'}"
@@ -210,12 +205,12 @@ def prepare(plan: Plan) -> list[Child]:
     addresses = []
     for folder, port in zip(folders, ports, strict=False):
         folder.mkdir()
-        addresses.append(f"/ip4/{HOST}/tcp/{port}/p2p/{compute_peer_id(load_identity(folder))}")
+        addresses.append(f"/ip4/{LOCAL_HOST}/tcp/{port}/p2p/{compute_peer_id(load_identity(folder))}")
     children = []
     for n, folder in enumerate(folders):
         peers = addresses[:n] or addresses[1:2]  # node 0, too, has somebody to wait for
         command = make_command(plan, network_file, folder, ports[n], ports[plan.nodes + n], peers)
-        observed = Observed(f"node {n}", f"http://{HOST}:{ports[plan.nodes + n]}")
+        observed = Observed(f"node {n}", make_url(LOCAL_HOST, ports[plan.nodes + n]))
         children.append(Child(observed, command, plan.folder / f"node-{n}.log"))
     return children
 
@@ -226,7 +221,7 @@ def make_command(
     """Return the `poaid run` of a node."""
     flags = {
         "--network": network_file, "--model": plan.model, "--data-dir": data_dir, "--threads": plan.threads,
-        "--p2p-host": HOST, "--p2p-port": p2p_port, "--http-port": http_port,
+        "--p2p-host": LOCAL_HOST, "--p2p-port": p2p_port, "--http-port": http_port,
         "--stop-height": plan.blocks, "--log-format": "json",
     }  # fmt: skip
     command = [sys.executable, "-m", "poaid", "run", "--no-mdns"]
@@ -235,28 +230,16 @@ def make_command(
     return command
 
 
-# A proxy of the environment is not for this machine's own ports.
-_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-
-
-async def fetch(url: str) -> Any:
+async def fetch(node: Observed, path: str) -> Any:
     """Return what a node answers.
 
     Raises:
-        FetchError: nothing, in time, or an error.
+        NodeError: nothing, or that it refuses.
     """
-    try:
-        return await trio.to_thread.run_sync(_fetch, url, abandon_on_cancel=True)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise FetchError(f"{url}: {error}") from error
+    return await trio.to_thread.run_sync(ask, node.url, path, abandon_on_cancel=True)  # type: ignore[call-arg]
 
 
-def _fetch(url: str) -> Any:
-    with _opener.open(url, timeout=FETCH_TIMEOUT_S) as answer:
-        return json.load(answer)
-
-
-class Testnet:
+class LocalTestnet:
     """A running testnet.
 
     Args:
@@ -268,8 +251,6 @@ class Testnet:
         fault: why it ended early, in one line; None if it did not.
         signal: the signal that ended it; None if none did.
     """
-
-    __test__ = False  # its name begins like that of a test
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -334,7 +315,7 @@ class Testnet:
 
     async def _observe(self, node: Observed) -> None:
         while True:
-            with suppress(FetchError):
+            with suppress(NodeError):
                 await observe(node)
             await trio.sleep(LOOK_S)
 
@@ -363,7 +344,7 @@ class Testnet:
         """Ask all that still answer for their chains."""
 
         async def read(node: Observed) -> None:
-            with suppress(FetchError):
+            with suppress(NodeError):
                 await read_chain(node)
 
         with trio.move_on_after(READ_S):
@@ -387,15 +368,15 @@ async def observe(node: Observed) -> None:
     """Look at a node's status, and at its head if that is a new one.
 
     Raises:
-        FetchError: it does not answer; what was seen of it stays.
+        NodeError: it does not answer; what was seen of it stays.
     """
-    status = await fetch(f"{node.url}/status")
+    status = await fetch(node, "/status")
     if node.head is None or node.head["hash"] != status["head"]:
-        head = await fetch(f"{node.url}/blocks/{status['head']}")
+        head = await fetch(node, f"/blocks/{status['head']}")
         quiz = None
         if head["height"]:
-            with suppress(FetchError):  # a fork may have replaced it meanwhile
-                quiz = await fetch(f"{node.url}/quiz/{head['height']}")
+            with suppress(NodeError):  # a fork may have replaced it meanwhile
+                quiz = await fetch(node, f"/quiz/{head['height']}")
         node.head = head
         node.quiz = quiz if quiz is not None and quiz["hash"] == head["hash"] else None
     node.status = status
@@ -405,13 +386,13 @@ async def read_chain(node: Observed) -> None:
     """Read a node's whole chain and its last status.
 
     Raises:
-        FetchError: it does not answer.
+        NodeError: it does not answer.
     """
     await observe(node)
     assert node.status is not None, "it has answered"
     blocks: list[Any] = []
     top = node.status["height"]
     while top > 0:
-        blocks += await fetch(f"{node.url}/blocks?top={top}&count={min(top, BLOCKS_A_PAGE)}")
+        blocks += await fetch(node, f"/blocks?top={top}&count={min(top, BLOCKS_A_PAGE)}")
         top -= BLOCKS_A_PAGE
     node.chain = blocks[::-1]

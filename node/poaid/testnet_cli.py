@@ -17,14 +17,14 @@ from poaid.errors import NodeError, UsageError
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, parse_target
 from poaid.options import TargetText
-from poaid.testnet import Plan, Testnet, choose_target, get_base_network, make_network, measure_rate
+from poaid.testnet import LocalTestnet, Plan, choose_target, get_base_network, make_network, measure_rate
 from poaid.testnet_view import Frame, Screen, make_summary_view, save_picture
 
 MAX_NODES = 32
 """Processes of some 200 MB each; more than a few on a processor only wait for each other."""
 
 
-def testnet(
+def start_testnet(
     nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="How many nodes to start.")] = 3,
     blocks: Annotated[int, typer.Option(min=1, help="Height at which they stop.")] = 10,
     model: Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = "smollm2",
@@ -50,7 +50,7 @@ def testnet(
     console = Console(stderr=True)
     source, network = _make_network(model, target, console)
     folder = _make_folder(data_dir)
-    net = Testnet(Plan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes)))
+    net = LocalTestnet(Plan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes)))
     with Screen(console) as screen:
         net.show = lambda: screen.show(_make_frame(net))
         trio.run(net.run)
@@ -96,12 +96,12 @@ def _make_folder(data_dir: Path | None) -> Path:
     return folder
 
 
-def _make_frame(net: Testnet) -> Frame:
+def _make_frame(net: LocalTestnet) -> Frame:
     plan = net.plan
     return Frame(net.nodes, Path(plan.model).name, plan.network_id, plan.blocks, net.seconds, ended=net.has_ended)
 
 
-def _report(net: Testnet, json_file: Path | None, record: Path | None) -> None:
+def _report(net: LocalTestnet, json_file: Path | None, record: Path | None) -> None:
     """Print the summary, and write it where it was asked for."""
     summary = net.get_summary()
     Console().print(make_summary_view(summary), soft_wrap=True, highlight=False)

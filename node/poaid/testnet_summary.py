@@ -84,7 +84,7 @@ class Summary(TypedDict):
 
 
 def find_difference(nodes: Sequence[Observed], height: Height) -> str | None:
-    """Return why the nodes are not at one in the block of a height, which is the last that is mined; None if they are."""
+    """Return why the nodes do not agree on the block of a height, the last that is mined; None if they do."""
     for node in nodes:
         if node.status is None:
             return f"{node.name} has not answered yet"

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from io import StringIO
 
 from rich.console import Console, Group, RenderableType
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from poai_spec.difficulty import compute_work
 from poai_spec.notation import Height
+from poaid.amounts import format_count, format_poai
 from poaid.testnet_summary import NodeSummary, Observed, Propagation, Summary, get_miner_name, is_one_head
 from poaid.view import BlockView, QuizView
 
@@ -21,7 +21,6 @@ WIDE = 110
 """Columns from which the table also says where each node's page is."""
 PICTURE_WIDTH = 96
 """Columns of the recorded picture: a README shows about so many at its own size."""
-WEI_PER_POAI = 10**18
 STYLES = {"mining": "green", "done": "bold green", "syncing": "yellow", "stalled": "red"}
 
 
@@ -61,26 +60,27 @@ def format_loss(loss: int) -> str:
     return f"{loss / 65536:.2f}"
 
 
-def format_balance(wei: str) -> str:
-    """Return an amount in POAI to four digits behind the point, as far as they are needed."""
-    return f"{float(Fraction(int(wei), WEI_PER_POAI)):.4f}".rstrip("0").rstrip(".")
-
-
 def get_activity(node: Observed, blocks: Height) -> str:
     """Return what a node does, in a word."""
     status = node.status
     if status is None:
         return "starting"
-    if status["activity"] == "idle":
-        return "done" if status["height"] >= blocks else "waiting"
-    return status["activity"]
+    if status["height"] >= blocks and status["activity"] in ("idle", "mining"):
+        return "done"  # what still runs is the rest of a batch
+    return "waiting" if status["activity"] == "idle" else status["activity"]
 
 
 def make_frame(frame: Frame, width: int) -> RenderableType:
     """Return the whole picture for a terminal of so many columns, 80 or more."""
-    parts: list[RenderableType] = [make_header(frame), make_table(frame, width)]
-    for node in _get_heads(frame.nodes):
-        parts += [Text(), *make_quiz(node, frame.nodes)]
+    parts: list[RenderableType] = [make_header(frame)]
+    if width < WIDE and not frame.ended:
+        parts.append(Text(f"page of {frame.nodes[0].name}: {frame.nodes[0].url}", "dim"))
+    parts.append(make_table(frame, width))
+    for n, node in enumerate(_get_heads(frame.nodes)):
+        assert node.head is not None, "it is one of the heads"
+        parts.append(Text(describe_block(node.head, frame.nodes), "bold", no_wrap=True, overflow="ellipsis"))
+        if n == 0 and node.quiz is not None:
+            parts[-1:] = [Text(), parts[-1], *make_quiz(node.quiz)]
     return Group(*parts)
 
 
@@ -110,8 +110,8 @@ def _describe_agreement(nodes: Sequence[Observed]) -> Text:
 
 def make_table(frame: Frame, width: int) -> Table:
     """Return a row for each node."""
-    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
-    for name in ("node", "height", "head", "activity", "quizzes/s", "peers", "mined", "reorgs", "loss", "POAI"):
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for name in ("node", "height", "head", "activity", "quiz/s", "peers", "mined", "reorgs", "loss", "POAI"):
         text = name in ("node", "head", "activity")
         table.add_column(name, justify="left" if text else "right", no_wrap=True)
     with_page = width >= WIDE and not frame.ended
@@ -138,38 +138,44 @@ def _make_row(node: Observed, blocks: Height) -> list[RenderableType]:
         str(status["mined"]),
         str(status["reorgs"]),
         format_loss(head["loss"]) if head and head["height"] else "",
-        format_balance(status["balance"]),
+        format_poai(int(status["balance"])).removesuffix(" POAI"),
     ]
 
 
 def _get_heads(nodes: Sequence[Observed]) -> list[Observed]:
-    """Return a node for each head that has a quiz, the highest first."""
+    """Return a node for each head beside genesis, the highest first."""
     heads: dict[str, Observed] = {}
     for node in nodes:
-        if node.head is not None and node.quiz is not None:
+        if node.head is not None and node.head["height"]:
             heads.setdefault(node.head["hash"], node)
     return sorted(heads.values(), key=lambda node: -node.head["height"] if node.head else 0)
 
 
-def make_quiz(node: Observed, nodes: Sequence[Observed]) -> list[Text]:
-    """Return a node's head and its quiz: what the model read, its answers marked, and the loss of each answer token."""
-    assert node.head is not None
-    assert node.quiz is not None
-    lines = [Text(no_wrap=True, overflow="ellipsis").append(describe_block(node.head, nodes), "bold")]
-    lines += [_mark_answer(line, answer) for line, answer in _pair(node.quiz)]
-    losses = ", ".join(f"{' '.join(token['text'].split()) or '⏎'} {format_loss(token['loss'])}"
-        for token in node.quiz["scored"] if token["loss"] is not None)  # fmt: skip
-    lines.append(Text(f"  loss in bits: {losses}", "dim", no_wrap=True, overflow="ellipsis"))
-    return lines
-
-
 def describe_block(block: BlockView, nodes: Sequence[Observed]) -> str:
-    """Return a block in a line: height, hash, miner, quiz and loss."""
+    """Return a block in a line: height, hash, miner and quiz."""
     miner = get_miner_name(block["miner"], nodes)
-    return (
-        f"block {block['height']} {shorten(block['hash'])} by {miner}, "
-        f"loss {format_loss(block['loss'])}, quiz {block['quiz']}"
-    )
+    return f"block {block['height']} {shorten(block['hash'])} by {miner}, quiz {block['quiz']}"
+
+
+def make_quiz(quiz: QuizView) -> list[Text]:
+    """Return what the model read, the answers marked, and the loss of each of them."""
+    lines = [_mark_answer(line, answer) for line, answer in _pair(quiz)]
+    parts = ", ".join(f"{text} {format_loss(loss)}" for text, loss in _group_losses(quiz))
+    line = f"  loss {format_loss(quiz['loss'])} bits: {parts}"
+    return [*lines, Text(line, "dim", no_wrap=True, overflow="ellipsis")]
+
+
+def _group_losses(quiz: QuizView) -> list[tuple[str, int]]:
+    """Return the scored tokens, those that stand side by side as one text, and their losses."""
+    groups: list[tuple[str, int]] = []
+    last = None
+    for token in quiz["scored"]:
+        text, loss = token["text"], token["loss"] or 0
+        if groups and token["position"] - 1 == last:
+            text, loss = groups[-1][0] + text, groups.pop()[1] + loss
+        groups.append((text, loss))
+        last = token["position"]
+    return [(" ".join(text.split()) or repr(text), loss) for text, loss in groups]
 
 
 def _pair(quiz: QuizView) -> list[tuple[str, str]]:
@@ -199,8 +205,9 @@ def make_summary_view(summary: Summary) -> RenderableType:
     for node in summary["nodes"]:
         text.append(f"  {_describe_node(node)}\n")
     text.append(
-        f"  {_count(len(summary['blocks']), 'block')} of the chain, {_count(summary['side_blocks'], 'side block')}, "
-        f"{_count(summary['reorgs'], 'reorganisation')}\n"
+        f"  {format_count(len(summary['blocks']), 'block')} of the chain, "
+        f"{format_count(summary['side_blocks'], 'side block')}, "
+        f"{format_count(summary['reorgs'], 'reorganisation')}\n"
     )
     text.append(f"  {_describe_propagation(summary['propagation'])}")
     return text
@@ -208,7 +215,7 @@ def make_summary_view(summary: Summary) -> RenderableType:
 
 def _describe_node(node: NodeSummary) -> str:
     return (
-        f"{node['name']}: {_count(node['on_chain'], 'block')} of the chain, {format_balance(node['balance'])} POAI, "
+        f"{node['name']}: {format_count(node['on_chain'], 'block')} of the chain, {format_poai(int(node['balance']))}, "
         f"tip {node['height']} {shorten(node['head'])}"
     )
 
@@ -217,13 +224,9 @@ def _describe_propagation(propagation: Propagation | None) -> str:
     if propagation is None:
         return "no block went from one node to another"
     return (
-        f"from a miner to another node's chain, replay included: median {propagation['median_ms']} ms, "
+        f"from a miner to the others, replay included: median {propagation['median_ms']} ms, "
         f"95 % within {propagation['p95_ms']} ms"
     )
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number} {name}" + ("" if number == 1 else "s")
 
 
 class Screen:

@@ -58,7 +58,7 @@ class Entry:
         self.children: set[Entry] = set()
         self.replayed = False
         self.height: Height = 0 if parent is None else parent.height + 1
-        self._skip = self if parent is None else parent.get_ancestor(_get_skip_height(self.height))
+        self._skip = self if parent is None else _choose_skip(parent)
 
     @property
     def header(self) -> Header:
@@ -66,10 +66,7 @@ class Entry:
         return _decode_header(self.data)
 
     def get_ancestor(self, height: Height) -> "Entry":
-        """Return the block at a height of the chain that ends here, in steps that grow as the logarithm of the way.
-
-        The step to the parent is taken where the parent's skip leads further without leading too far.
-        Reference: `CBlockIndex::GetAncestor` and `BuildSkip` of Bitcoin Core, src/chain.cpp.
+        """Return the block at a height of the chain that ends here; takes at most about 3 log2(height) steps.
 
         Raises:
             IndexError: there is none; heights from 0 to this block's are allowed.
@@ -78,11 +75,8 @@ class Entry:
             raise IndexError(f"the chain of block {self.height} has no block {height}")
         walk = self
         while walk.height > height:
-            parent = walk.parent
-            assert parent is not None, "only genesis has no parent"
-            skip, beside = walk._skip.height, parent._skip.height
-            follows_skip = skip == height or (skip > height and not height <= beside < skip - 2)
-            walk = walk._skip if follows_skip else parent
+            assert walk.parent is not None, "only genesis has no parent"
+            walk = walk._skip if walk._skip.height >= height else walk.parent
         return walk
 
     def leads_to(self, tip: "Entry") -> bool:
@@ -90,15 +84,16 @@ class Entry:
         return self.height <= tip.height and tip.get_ancestor(self.height) is self
 
 
-def _get_skip_height(height: Height) -> Height:
-    """Return where the skip of a block leads: at most 110 steps are then needed below height 2^18 (Bitcoin Core)."""
-    if height < 2:
-        return 0
-    return _clear_lowest_bit(_clear_lowest_bit(height - 1)) + 1 if height % 2 else _clear_lowest_bit(height)
+def _choose_skip(parent: Entry) -> Entry:
+    """Return the ancestor that a block on top of `parent` keeps a pointer to, besides its parent.
 
-
-def _clear_lowest_bit(number: int) -> int:
-    return number & (number - 1)
+    Two skips of equal length make one of double length, as in a skew-binary number; so where a skip leads depends on the
+    height alone. Bitcoin Core's `CBlockIndex::BuildSkip` does the same with other lengths and needs twice the steps.
+    Reference: E. W. Myers, An applicative random-access stack, Information Processing Letters 17 (1983).
+    """
+    near = parent._skip
+    far = near._skip
+    return far if parent.height - near.height == near.height - far.height else parent
 
 
 def find_fork(a: Entry, b: Entry) -> Entry:
@@ -194,6 +189,10 @@ class _Sorted:
     def last(self) -> Entry:
         """The entry of the greatest key; there must be one."""
         return self._entries[-1]
+
+    def iterate_down(self) -> Iterator[Entry]:
+        """Yield all from the greatest key on; they must not change meanwhile."""
+        return reversed(self._entries)
 
     def add(self, entry: Entry) -> None:
         insort(self._entries, entry, key=self._key)
@@ -383,9 +382,15 @@ class BlockTree:
         Returns:
             None when no waiting header claims at least the head's work: there is nothing to follow.
         """
-        if not self._waiting or self._waiting.last.work < self.head.work:
-            return None
-        return self._waiting.last
+        return next(self.iterate_heaviest_waiting(), None)
+
+    def iterate_heaviest_waiting(self) -> Iterator[Entry]:
+        """Yield the ends of waiting branches that claim at least the head's work, the heaviest first."""
+        for entry in self._waiting.iterate_down():
+            if entry.work < self.head.work:
+                return
+            if not entry.children:
+                yield entry
 
     def get_side_count(self) -> int:
         """Return the number of replayed blocks that are not ancestors of the head."""

@@ -25,9 +25,10 @@ class Turn(IntEnum):
     MINING = 2
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     work: Callable[[], Any]
+    check: Callable[[], None]
     asked: float
     done: trio.Event = field(default_factory=trio.Event)
     result: outcome.Outcome[Any] | None = None
@@ -53,18 +54,25 @@ class Verifier:
                 await self._wake.wait()
                 continue
             job = self._queues[turn].popleft()
-            if turn is not Turn.MINING:
-                self._last = turn
-                self._on_wait(time.monotonic() - job.asked)
-            job.result = await trio.to_thread.run_sync(outcome.capture, job.work, abandon_on_cancel=True)  # type: ignore[call-arg]
+            job.result = outcome.capture(job.check)
+            if isinstance(job.result, outcome.Value):
+                if turn is not Turn.MINING:
+                    self._last = turn
+                    self._on_wait(time.monotonic() - job.asked)
+                job.result = await trio.to_thread.run_sync(outcome.capture, job.work, abandon_on_cancel=True)  # type: ignore[call-arg]
             job.done.set()
 
-    async def do(self, turn: Turn, work: Callable[[], T]) -> T:
+    async def do(self, turn: Turn, work: Callable[[], T], check: Callable[[], None] = lambda: None) -> T:
         """Have a function run when it is its turn; return what it returns, raise what it raises.
 
         A caller that is cancelled before that takes its job back.
+
+        Args:
+            turn: who waits.
+            work: the function.
+            check: called right before it, in the caller's thread; what it raises comes in its place.
         """
-        job = _Job(work, time.monotonic())
+        job = _Job(work, check, time.monotonic())
         self._queues[turn].append(job)
         self._wake.set()
         try:

@@ -597,6 +597,14 @@ def count_lines(action: Callable[..., object], *arguments: object) -> int:
     return lines
 
 
+def test_an_ancestor_is_a_few_steps_away() -> None:
+    tip = BlockTree(get_easy_config(), LATER).genesis
+    for _ in range(2**14):
+        tip = Entry(bytes(32), tip.data, tip, 0, b"")
+    draw = random.Random(1)
+    assert max(count_lines(tip.get_ancestor, draw.randrange(tip.height)) for _ in range(500)) < 3 * 3 * 14
+
+
 def receive_all(tree: BlockTree, rows: list[tuple[bytes, bytes]]) -> None:
     for data, peer in rows:
         receive(tree, data, peer)

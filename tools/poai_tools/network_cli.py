@@ -11,6 +11,7 @@ from poai_spec.parameters import MAX_FUTURE_SHARE, MAX_QUIZ_TOKENS, Config, comp
 from poaid.errors import NodeError
 from poaid.networks import (
     SIDE_FILES,
+    check_multiaddr,
     check_network,
     format_network,
     get_network,
@@ -61,6 +62,9 @@ def new(
     genesis_timestamp: Annotated[
         int | None, typer.Option(min=0, max=UINT64, help="Stamp of genesis, ms since 1970.")
     ] = None,
+    bootstrap: Annotated[
+        list[str] | None, typer.Option(help="Peer to begin with, /ip4/.../tcp/.../p2p/...; repeat for more.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a network file: a preset with some of its numbers changed.
@@ -85,7 +89,8 @@ def new(
     config = replace(network.config, **{key: value for key, value in changes.items() if value is not None})
     if max_future is None:
         config = replace(config, max_future=min(config.max_future, _largest_max_future(config)))
-    network = replace(network, config=config)
+    peers = tuple(check_multiaddr(text, "--bootstrap") for text in bootstrap or ()) or network.bootstrap
+    network = replace(network, config=config, bootstrap=peers)
     if test_corpus is not None:
         network = with_corpus(network, test_corpus, model)
     write_network(check_network(network), output)

@@ -7,6 +7,7 @@ const HISTORY = 100; // blocks in the plots, and the most that one request gives
 const POLL_MS = 5_000; // peers and rates change without an event
 const RETRY_MS = 2_000; // after a stream that the browser does not open again by itself, and for a quiz that is not ready
 const HOT_BITS = 8; // a loss from which a token is shown fully hot: the right token had a chance of 1 in 256
+const LONG_BITS = 16; // a loss from which its bar is full
 const Q16 = 65_536;
 const TOTAL = 2n ** 256n;
 
@@ -254,14 +255,17 @@ function markSelected() {
 function showBlock(block) {
   setText("block-height", number.format(block.height));
   const target = BigInt(block.target);
-  const lHat = block.l_hat === null ? [] : [
-    ["l_hat", block.l_hat, true], ["l_hat / target", `${(100 * divide(BigInt(block.l_hat), target)).toFixed(2)} %, below 100 % wins`]];
-  fillFields(byId("block-fields"), [
-    ["Hash", block.hash, true], ["Parent", block.parent, true],
-    ["Time", `${new Date(block.time).toISOString()}`], ["Miner", block.miner, true], ["Subsidy", `${poai(block.subsidy, 18)} POAI`],
-    ["Target", block.target, true], ["Work", `${quantity(Number(block.work))} quizzes expected`], ...lHat,
-    ["Nonce", block.nonce, true], ["Loss", `${number.format(block.loss)} / 65,536 bits`],
-    ["Trace digest", block.trace_digest, true], ["State root", block.state_root, true],
+  const work = Number(block.work), isMined = block.l_hat !== null;
+  const share = isMined ? `${(100 * divide(BigInt(block.l_hat), target)).toFixed(2)} %, and wins below 100 %` : "–";
+  fillFields(byId("block-fields"), [ // in pairs where there is room: a hash, and a shorter one
+    ["Hash", block.hash, true], ["Time", new Date(block.time).toISOString()],
+    ["Parent", block.parent, true], ["Miner", block.miner, true],
+    ["State root", block.state_root, true], ["Subsidy", `${poai(block.subsidy, 18)} POAI`],
+    ["Trace digest", block.trace_digest, true], ["Loss", `${bits(block.loss)} (${number.format(block.loss)} in Q16)`],
+    ["Target", block.target, true], ["Work", `${quantity(work)} ${work === 1 ? "quiz" : "quizzes"} expected`],
+    ["l_hat", block.l_hat ?? "–", true], ["l_hat / target", share],
+    ["Quiz", block.quiz ?? "–", true], ["Nonce", block.nonce, true],
+    ["On the chain", block.on_chain ? "yes" : "no"],
     ["Replayed", block.replayed ? "yes" : "no, taken on trust (--assume-valid)"],
   ]);
 }
@@ -316,15 +320,16 @@ function markAnswers(quiz) {
   const scored = new Map(quiz.scored.map((token) => [token.position, token]));
   const isText = (position) => quiz.pieces.slice(position).join("") === quiz.text;
   const salt = Math.max(0, quiz.pieces.findIndex((_, position) => isText(position)));
-  return quiz.pieces.map((piece, position) => {
-    const token = scored.get(position);
-    if (token === undefined) return position < salt ? make("span", piece, { class: "salt" }) : piece;
+  const text = quiz.pieces.slice(salt).map((piece, index) => {
+    const token = scored.get(salt + index);
+    if (token === undefined) return piece;
     const mark = make("mark", piece === "\n" ? "↵\n" : piece, { class: token.answer ? "answer" : "fill" });
     mark.classList.toggle("pending", !isComputed(token));
     if (isComputed(token)) mark.style.setProperty("--heat", heat(token.loss));
     mark.title = isComputed(token) ? bits(token.loss) : "not computed";
     return mark;
   });
+  return salt > 0 ? [make("span", quiz.pieces.slice(0, salt).join(""), { class: "salt" }), ...text] : text;
 }
 
 function makeToken(token) {
@@ -334,7 +339,7 @@ function makeToken(token) {
   const chance = isComputed(token) ? 100 * 2 ** (-token.loss / Q16) : null;
   if (isComputed(token)) {
     filled.style.setProperty("--heat", heat(token.loss));
-    filled.style.setProperty("--share", `${100 * heat(token.loss)}%`);
+    filled.style.setProperty("--share", `${Math.min(100, (100 * token.loss) / Q16 / LONG_BITS)}%`);
     bar.append(filled);
   }
   item.append(
@@ -409,6 +414,7 @@ async function poll() {
 byId("follow").addEventListener("click", () => {
   if (state.blocks.length > 0) select(state.blocks[0], true);
 });
+byId("block-details").open = matchMedia("(min-width: 68rem)").matches; // elsewhere it would push the plots away
 document.addEventListener("visibilitychange", poll);
 setInterval(poll, POLL_MS);
 setInterval(() => {

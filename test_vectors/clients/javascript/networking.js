@@ -42,6 +42,7 @@ export const GOSSIP_BURST = 32;
 export const GOSSIP_REFILL_MS = 250;
 export const REPLAYS_PER_PEER = 1;
 export const SAMPLE_BLOCKS = 8;
+export const MAX_FRUITLESS = 3;
 export const REPLAY_BUDGET_MS = 20_000;
 export const REPLAY_BUDGET_PERIOD_MS = 3_600_000;
 export const IPV4_PREFIX_BITS = 24;

@@ -1,0 +1,46 @@
+"""`poaid doctor`: look at all that a node needs, and say what to do where something is missing."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from poai_engine.errors import make_line
+from poaid.asking import DEFAULT_HTTP_PORT
+from poaid.doctor import Doctor, Finding, Level, Subject
+from poaid.options import Model, Threads
+from poaid.run_cli import P2P_PORT
+
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.UNKNOWN: "yellow", Level.FAILED: "bold red"}
+NAME_WIDTH = 11
+LEVEL_WIDTH = 9
+
+
+def doctor(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the chain.  [default: none is examined]")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="As for `poaid run`.  [default: the data directory's, else local]")
+    ] = None,
+    model: Model = None,
+    p2p_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port for peers.")] = P2P_PORT,
+    http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of page and API.")] = DEFAULT_HTTP_PORT,
+    threads: Threads = None,
+) -> None:
+    """Examine machine, data directory, network and model; exit 1 if something would keep a node from running."""
+    subject = Subject(data_dir, network, model, p2p_port, http_port, threads)
+    failed = 0
+    for finding in Doctor(subject, lambda line: print(line, file=sys.stderr)).examine():
+        show(finding)
+        failed += finding.level is Level.FAILED
+    if failed:
+        raise typer.Exit(1)
+
+
+def show(finding: Finding) -> None:
+    """Print a finding as one line."""
+    level = (finding.level.ljust(LEVEL_WIDTH), STYLES[finding.level])
+    line = Text.assemble(finding.name.ljust(NAME_WIDTH), level, make_line(finding.text))
+    Console(highlight=False).print(line, soft_wrap=True)
