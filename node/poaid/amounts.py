@@ -22,6 +22,8 @@ def format_duration(seconds: float) -> str:
 
 
 def _format_short(number: float) -> str:
+    if number < 0.995:
+        return f"{number:.2g}"
     return f"{number:.1f}" if number < 9.95 else f"{number:,.0f}"
 
 

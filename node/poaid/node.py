@@ -59,6 +59,8 @@ DIAL_INTERVAL_S = 1.0
 """Between two dials, or two looks for somebody to dial."""
 FIRST_PEER_S = 10.0
 """How long a node that was given peers waits for the first one before it mines on what it has."""
+ANNOUNCE_S = 0.5
+"""How long a sync may pause before its end is told to the peers."""
 GOODBYE_S = 1.0
 """What the last message may take."""
 TIMESTAMP_BYTES = slice(44, 52)
@@ -137,6 +139,8 @@ class Node:
             self.importer, options.miner, self._why_not_mine, self.network.publish, get_time, options.stop_height
         )
         self.reorgs = 0
+        self._synced = trio.Event()
+        self.sync.on_progress = self._on_progress
         self.importer.on_head.append(self._on_head)
         for address in (*options.peer_multiaddrs, *rules.bootstrap):
             self._learn(address, wanted=True)
@@ -189,6 +193,9 @@ class Node:
             miner="0x" + header.core.miner.hex()[:8],
             loss=f"{header.loss / 65536:.3f} bits",
         )
+
+    def _on_progress(self) -> None:
+        self._synced.set()
 
     # Handlers of the network.
 
@@ -341,12 +348,21 @@ class Node:
             await self._part(peer_id, Reason.OTHER_NETWORK)
 
     async def _exchange_status(self) -> None:
-        """Ask every peer from time to time: gossip may have been lost."""
+        """Exchange statuses with every peer from time to time, since gossip may have been lost, and after a sync.
+
+        What a sync has brought was not gossiped: peers on other branches learn of it in this way.
+        """
         while True:
-            await trio.sleep(STATUS_INTERVAL_MS / 1000 / 4)
+            with trio.move_on_after(STATUS_INTERVAL_MS / 1000 / 4) as waiting:
+                await self._synced.wait()
             due = trio.current_time() - STATUS_INTERVAL_MS / 1000
+            if not waiting.cancelled_caught:
+                await trio.sleep(ANNOUNCE_S)
+                if self.is_syncing():
+                    continue
+                self._synced, due = trio.Event(), trio.current_time()
             for peer in list(self.peers.connected.values()):
-                if peer.status_at < due:
+                if peer.status_at <= due:
                     await self._refresh_status(peer.peer_id)
 
     # Peers.

@@ -158,7 +158,7 @@ class _Record:
         """Halve the points for each half-life that has passed; return what is left."""
         half_life = PENALTY_HALF_LIFE_MS / 1000
         times = int((now - self.at) / half_life) if self.points else 0
-        self.points >>= min(times, BAN_SCORE)
+        self.points >>= times
         self.at = self.at + times * half_life if self.points else now
         return self.points
 

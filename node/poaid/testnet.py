@@ -274,11 +274,12 @@ class LocalTestnet:
 
     def get_summary(self) -> Summary:
         """Return what has come of it so far."""
-        return make_summary(self.nodes, self.plan.blocks, self.plan.model, self.plan.network_id, self.seconds)
+        plan, stopped = self.plan, self.signal is not None
+        return make_summary(self.nodes, plan.blocks, plan.model, plan.network_id, self.seconds, stopped=stopped)
 
     async def run(self) -> None:
         """Start the nodes, watch them until they agree, an error or a signal, and stop them."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        with trio.open_signal_receiver(*_get_end_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope() as scope:
                     nursery.start_soon(self._watch_signals, signals, scope)
@@ -362,6 +363,12 @@ class LocalTestnet:
         for child in self._children:
             child.send(signal.SIGKILL)
             await child.wait()
+
+
+def _get_end_signals() -> list[signal.Signals]:
+    """Return the signals that end a testnet; `nohup` has one of them ignored."""
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
+    return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 async def observe(node: Observed) -> None:

@@ -74,6 +74,7 @@ class Summary(TypedDict):
     model: str
     blocks_wanted: int
     agree: bool
+    stopped: bool  # by a signal, before they could agree
     difference: str | None  # what differs, in one line; None if nothing does
     seconds: float
     nodes: list[NodeSummary]
@@ -113,7 +114,9 @@ def get_miner_name(address: str, nodes: Sequence[Observed]) -> str:
     return next((node.name for node in nodes if node.status and node.status["miner"] == address), address)
 
 
-def make_summary(nodes: Sequence[Observed], height: Height, model: str, network_id: str, seconds: float) -> Summary:
+def make_summary(
+    nodes: Sequence[Observed], height: Height, model: str, network_id: str, seconds: float, *, stopped: bool = False
+) -> Summary:
     """Return what came of a run, whole or cut short.
 
     Args:
@@ -122,6 +125,7 @@ def make_summary(nodes: Sequence[Observed], height: Height, model: str, network_
         model: its name.
         network_id: in hexadecimal.
         seconds: that it took.
+        stopped: whether a signal ended it.
     """
     difference = find_difference(nodes, height)
     blocks = _describe_chain(nodes)
@@ -131,6 +135,7 @@ def make_summary(nodes: Sequence[Observed], height: Height, model: str, network_
         model=model,
         blocks_wanted=height,
         agree=difference is None,
+        stopped=stopped,
         difference=difference,
         seconds=round(seconds, 1),
         nodes=known,

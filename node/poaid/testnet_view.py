@@ -200,7 +200,7 @@ def make_summary_view(summary: Summary) -> RenderableType:
         text.append(f"All {count} nodes agree at height {wanted}", "bold green")
         text.append(f" after {format_seconds(summary['seconds'])}: {summary['nodes'][0]['head'][:34]}...\n")
     else:
-        text.append("No agreement", "bold red")
+        text.append(*(("Stopped", "bold yellow") if summary["stopped"] else ("No agreement", "bold red")))
         text.append(f" after {format_seconds(summary['seconds'])}: {summary['difference']}\n")
     for node in summary["nodes"]:
         text.append(f"  {_describe_node(node)}\n")

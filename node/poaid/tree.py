@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, overload
 
@@ -87,7 +88,7 @@ class Entry:
 def _choose_skip(parent: Entry) -> Entry:
     """Return the ancestor that a block on top of `parent` keeps a pointer to, besides its parent.
 
-    Two skips of equal length make one of double length, as in a skew-binary number; so where a skip leads depends on the
+    After two skips of equal length comes one over both, as in a skew-binary number: where a skip leads depends on the
     height alone. Bitcoin Core's `CBlockIndex::BuildSkip` does the same with other lengths and needs twice the steps.
     Reference: E. W. Myers, An applicative random-access stack, Information Processing Letters 17 (1983).
     """
@@ -176,7 +177,7 @@ class Orphan:
 
 
 class _Sorted:
-    """Waiting entries in the order of a key, in a list: a search takes 16 looks, a change moves 512 KiB at most."""
+    """Entries in the order of a key, in a list: of 65,536 a search looks at 16, and a change moves 512 KiB at most."""
 
     def __init__(self, key: Callable[[Entry], Any]) -> None:
         self._key = key
@@ -268,7 +269,8 @@ class BlockTree:
         self.entries: Mapping[Hash32, Entry] = MappingProxyType(self._entries)
         self.orphans: Mapping[Hash32, Orphan] = MappingProxyType(self._orphans)
         self.invalid: Mapping[Hash32, None] = MappingProxyType(self._invalid)
-        self._waiting = _Sorted(lambda entry: (entry.work, entry.hash))
+        self._waiting_count = 0
+        self._waiting_ends = _Sorted(lambda entry: (entry.work, entry.hash))
         self._shares: dict[bytes, _Share] = {}
         self._best_tips = [self.genesis]
         self._replayed_count = 1
@@ -367,7 +369,7 @@ class BlockTree:
 
     def count_waiting(self) -> int:
         """Return how many headers wait."""
-        return len(self._waiting)
+        return self._waiting_count
 
     def waiting_of(self, peer: bytes) -> int:
         """Return how many of them a peer sent."""
@@ -377,7 +379,7 @@ class BlockTree:
     def get_heaviest_waiting(self) -> Entry | None:
         """Return the waiting header that claims most work, of several the one of the greatest hash.
 
-        A block adds at least 1 to the work of its chain, so that it is the end of its branch.
+        It is the end of its branch, since a block adds at least 1 to the work of its chain.
 
         Returns:
             None when no waiting header claims at least the head's work: there is nothing to follow.
@@ -386,11 +388,7 @@ class BlockTree:
 
     def iterate_heaviest_waiting(self) -> Iterator[Entry]:
         """Yield the ends of waiting branches that claim at least the head's work, the heaviest first."""
-        for entry in self._waiting.iterate_down():
-            if entry.work < self.head.work:
-                return
-            if not entry.children:
-                yield entry
+        return takewhile(lambda entry: entry.work >= self.head.work, self._waiting_ends.iterate_down())
 
     def get_side_count(self) -> int:
         """Return the number of replayed blocks that are not ancestors of the head."""
@@ -526,13 +524,18 @@ class BlockTree:
         return entry
 
     def _add_waiting(self, entry: Entry) -> None:
-        self._waiting.add(entry)
+        self._waiting_count += 1
+        parent = entry.parent
+        if parent is not None and not parent.replayed and len(parent.children) == 1:
+            self._waiting_ends.remove([parent])
+        self._waiting_ends.add(entry)
         if entry.peer not in self._shares:
             self._shares[entry.peer] = _Share()
         self._shares[entry.peer].add(entry)
 
     def _remove_waiting(self, gone: Collection[Entry]) -> None:
-        self._waiting.remove(gone)
+        self._waiting_count -= len(gone)
+        self._waiting_ends.remove([entry for entry in gone if not entry.children])
         by_peer: defaultdict[bytes, list[Entry]] = defaultdict(list)
         for entry in gone:
             by_peer[entry.peer].append(entry)
@@ -550,6 +553,8 @@ class BlockTree:
             branch += entry.children
             del self._entries[entry.hash]
         self._remove_waiting([entry for entry in branch if not entry.replayed])
+        if not root.parent.replayed and not root.parent.children:
+            self._waiting_ends.add(root.parent)
         if root.replayed:  # by the page's handlers this does not happen, so it may look at every block
             self._replayed_count -= sum(entry.replayed for entry in branch)
             most = max(entry.work for entry in self._entries.values() if entry.replayed)

@@ -4,16 +4,21 @@ The rules are those of the page `block`, in its order. Only the replays are take
 is faster that way; a fault in a replay is still reported before any fault of a later block.
 """
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from random import Random
+from typing import NamedTuple
 
 from poai_spec.block import Judge, check_contents, make_genesis, process_block
 from poai_spec.body import EMPTY_BODY
 from poai_spec.containers import Block, Header, compute_block_hash
+from poai_spec.difficulty import compute_work
 from poai_spec.encoding import decode
 from poai_spec.engine import Evaluation
 from poai_spec.header import check_header_alone, check_header_in_chain
 from poai_spec.loss import compute_trace_digest
-from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError
+from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError, Work
 from poai_spec.quiz import Quiz
 from poai_spec.state import State
 from poai_spec.work import check_evaluation, get_quiz
@@ -21,6 +26,10 @@ from poaid.errors import NodeError
 from poaid.store import ChainRow, Store
 
 BATCH_BLOCKS = 16
+MAX_PENDING = 4_096
+"""Blocks that wait while the sample that they are not part of fills a batch: 5 MB."""
+MAX_SAMPLE = 100_000
+"""Draws of a sample: the odds of a forger are 10^-4500 by then, and replaying all blocks once is cheaper."""
 
 
 class BlockError(NodeError):
@@ -38,7 +47,35 @@ class BlockError(NodeError):
         self.code = error.code
 
 
-def verify_store(store: Store, judge: Judge, now: Milliseconds, report: Callable[[Height], None]) -> State:
+def draw_sample(store: Store, draws: int, random: Random) -> list[Height]:
+    """Draw blocks of a store's chain, each time anew, in proportion to the work that they claim.
+
+    Whoever forges a tenth of a chain's work, in few blocks or many, is missed by a draw with probability 0.9.
+
+    Args:
+        store: the data directory.
+        draws: how many.
+        random: unpredictable for whoever made the chain.
+
+    Returns:
+        The heights in the order of the draws; none if there is no block.
+    """
+    heights, sums = list[Height](), list[Work]()
+    for row in store.read_chain():
+        with suppress(SpecError):  # no header: `verify_store` says so
+            target = decode(Header, row.header).core.target
+            sums.append(compute_work(target) + (sums[-1] if sums else 0))
+            heights.append(row.height)
+    return [heights[bisect_right(sums, random.randrange(sums[-1]))] for _ in range(draws if sums else 0)]
+
+
+def verify_store(
+    store: Store,
+    judge: Judge,
+    now: Milliseconds,
+    report: Callable[[Height], None],
+    sample: Collection[Height] | None = None,
+) -> State:
     """Check every block of a store and the stored accounts.
 
     Args:
@@ -46,6 +83,7 @@ def verify_store(store: Store, judge: Judge, now: Milliseconds, report: Callable
         judge: its network, questions and model.
         now: the local clock, ms since 1970.
         report: called with the height of each block that passed.
+        sample: heights of the blocks that are replayed; None for all. Every other rule is checked for all.
 
     Returns:
         The accounts after the last block.
@@ -54,7 +92,7 @@ def verify_store(store: Store, judge: Judge, now: Milliseconds, report: Callable
         BlockError: the first block that breaks a rule.
         NodeError: the index or the stored accounts do not match the blocks.
     """
-    replay = _Replay(judge, now, report)
+    replay = _Replay(judge, now, report, sample)
     try:
         for row in store.read_chain():
             replay.add(row)
@@ -64,14 +102,26 @@ def verify_store(store: Store, judge: Judge, now: Milliseconds, report: Callable
     return replay.state
 
 
+class _Pending(NamedTuple):
+    """A block that waits: `trace` is None if it was pruned, `drawn` says whether it is replayed."""
+
+    header: Header
+    trace: tuple[Hash32, ...] | None
+    block_hash: Hash32
+    drawn: bool
+
+
 class _Replay:
     """A chain that grows block by block; replays wait until a batch is full."""
 
-    def __init__(self, judge: Judge, now: Milliseconds, report: Callable[[Height], None]) -> None:
-        self.judge, self.now, self.report = judge, now, report
+    def __init__(
+        self, judge: Judge, now: Milliseconds, report: Callable[[Height], None], sample: Collection[Height] | None
+    ) -> None:
+        self.judge, self.now, self.report, self.sample = judge, now, report, sample
         self.chain: list[Header] = [make_genesis(judge.config).header]
         self.state: State = {}
-        self.pending: list[tuple[Header, tuple[Hash32, ...] | None, Hash32, Quiz]] = []
+        self.pending: list[_Pending] = []
+        self.quizzes: list[Quiz] = []
 
     def add(self, row: ChainRow) -> None:
         """Apply every rule but the replay to the next stored block; of a pruned one, those for its header."""
@@ -88,21 +138,24 @@ class _Replay:
             self.state = process_block(self.state, block or Block(header, EMPTY_BODY, ()))
         except SpecError as error:
             raise BlockError(row.height, error) from error
-        quiz = get_quiz(header.core, self.chain, config, self.judge.questions)
-        self.pending.append((header, None if block is None else block.trace, row.block_hash, quiz))
+        drawn = self.sample is None or row.height in self.sample
+        if drawn:
+            self.quizzes.append(get_quiz(header.core, self.chain, config, self.judge.questions))
+        self.pending.append(_Pending(header, None if block is None else block.trace, row.block_hash, drawn))
         self.chain.append(header)
-        if len(self.pending) == BATCH_BLOCKS:
+        if len(self.quizzes) == BATCH_BLOCKS or len(self.pending) == MAX_PENDING:
             self.flush()
 
     def flush(self) -> None:
         """Replay the blocks that wait, and compare what passes with the index."""
         pending, self.pending = self.pending, []
-        quizzes = [quiz for _, _, _, quiz in pending]
-        evaluations = self.judge.engine.evaluate([q.tokens for q in quizzes], [q.scored for q in quizzes])
-        for (header, trace, block_hash, _), evaluation in zip(pending, evaluations, strict=True):
+        quizzes, self.quizzes = self.quizzes, []
+        evaluations = iter(self.judge.engine.evaluate([q.tokens for q in quizzes], [q.scored for q in quizzes]))
+        for header, trace, block_hash, drawn in pending:
             height = header.core.height
             try:
-                check_replay(header, trace, evaluation)
+                if drawn:
+                    check_replay(header, trace, next(evaluations))
             except SpecError as error:
                 raise BlockError(height, error) from error
             if compute_block_hash(header) != block_hash:

@@ -377,6 +377,9 @@ class Pair:
         heaviest = max(((kept.work, h) for h, kept in waiting.items()), default=(-1, b""))
         found = tree.get_heaviest_waiting()
         assert (found and found.hash) == (heaviest[1] if heaviest[0] >= store.kept[head].work else None)
+        parents = {kept.header.core.parent_hash for kept in waiting.values()}
+        ends = {(kept.work, h) for h, kept in waiting.items() if h not in parents and kept.work >= tree.head.work}
+        assert [(end.work, end.hash) for end in tree.iterate_heaviest_waiting()] == sorted(ends, reverse=True)
         assert tree.get_side_count() == len(store.kept) - len(waiting) - len(page.get_chain(store, head))
         for block_hash in waiting:
             expected = get_code(page.check_heavy_enough, store, block_hash)

@@ -5,7 +5,7 @@ import { drawPlot } from "/static/plot.js";
 const LISTED = 20; // blocks in the table
 const HISTORY = 100; // blocks in the plots, and the most that one request gives
 const POLL_MS = 5_000; // peers and rates change without an event
-const RETRY_MS = 2_000; // after a stream that the browser does not open again by itself, and for a quiz that is not ready
+const RETRY_MS = 2_000; // after a stream that the browser gave up, and for a quiz that is not ready
 const HOT_BITS = 8; // a loss from which a token is shown fully hot: the right token had a chance of 1 in 256
 const LONG_BITS = 16; // a loss from which its bar is full
 const Q16 = 65_536;
@@ -100,7 +100,7 @@ function showStatus(status) {
   setTime(byId("tip-age"), status.head_time);
   byId("rate").replaceChildren(rough.format(status.quizzes_per_second), make("small", " quizzes/s"));
   const expected = divide(TOTAL, BigInt(status.target));
-  byId("difficulty").replaceChildren(quantity(expected), make("small", " quizzes/block"));
+  byId("difficulty").replaceChildren(quantity(expected), make("small", " quizzes"));
   byId("difficulty").title = `target ${status.target}`;
   setText("peer-count", number.format(status.peer_count));
   byId("balance").replaceChildren(poai(status.balance, 4), make("small", " POAI"));
@@ -131,7 +131,8 @@ function showPeers(peers) {
       [peer.address, "mono"],
       [peer.outbound ? "this node" : "the peer", "", "dialled by"],
       [peer.height === null ? "–" : number.format(peer.height), "number", "height"],
-      [peer.proven ? "yes" : "not yet", peer.proven ? "yes" : "faint", "proven", "has delivered a block that was replayed and true"],
+      [peer.proven ? "yes" : "not yet", peer.proven ? "yes" : "faint", "proven",
+        "whether it has delivered a block that was replayed and true"],
       [peer.score.toFixed(1), "number", "score"],
       [duration(peer.connected), "number"],
     ];
@@ -153,7 +154,8 @@ function makeRow(block) {
   const row = make("tr", undefined, { role: "row", "data-hash": block.hash, "data-height": block.height });
   const height = make("td", undefined, { role: "cell", class: "number" });
   height.append(make("button", number.format(block.height), { type: "button" }));
-  const miner = make("td", undefined, { role: "cell" }), when = make("td", undefined, { role: "cell", class: "number" });
+  const miner = make("td", undefined, { role: "cell" });
+  const when = make("td", undefined, { role: "cell", class: "number" });
   if (block.height > 0) miner.append(makeAddress(block.miner));
   when.append(setTime(make("time"), block.time));
   row.append(
@@ -170,7 +172,8 @@ function makeRow(block) {
 
 function showBlocks(highlight) {
   const body = byId("blocks").tBodies[0], listed = state.blocks.slice(0, LISTED);
-  const rows = new Map([...body.rows].map((row) => [row.dataset.hash, row])), wanted = new Set(listed.map((b) => b.hash));
+  const rows = new Map([...body.rows].map((row) => [row.dataset.hash, row]));
+  const wanted = new Set(listed.map((block) => block.hash));
   for (const [hash, row] of rows) if (!wanted.has(hash)) row.remove();
   listed.forEach((block, index) => {
     let row = rows.get(block.hash);
@@ -178,7 +181,7 @@ function showBlocks(highlight) {
       row = makeRow(block);
       row.classList.toggle("new", highlight);
     }
-    if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null); // rows in place keep focus and colour
+    if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] ?? null); // a row in place keeps its focus
   });
   showPlots();
   if (state.following && listed.length > 0) select(listed[0], true);
@@ -193,10 +196,12 @@ function showPlots() {
     height: block.height, value: Math.max(0, block.time - chain[index].time) / 1_000 })).filter((p) => p.height > 1);
   setText("plot-count", number.format(Math.max(mined.length, 1)));
   const seconds = (value) => duration(value), quizzes = (value) => `${quantity(value)} quizzes`;
-  drawPlot(byId("plot-interval"), { title: "Time since the parent", kind: "bars", format: seconds, goal: spacing }, intervals);
+  drawPlot(byId("plot-interval"), { title: "Time since the parent", kind: "bars", format: seconds, goal: spacing },
+    intervals);
   drawPlot(byId("plot-difficulty"), { title: "Difficulty", kind: "steps", format: quizzes, goal: null },
     mined.map((block) => ({ height: block.height, value: divide(TOTAL, BigInt(block.target)) })));
-  drawPlot(byId("plot-loss"), { title: "Loss", kind: "dots", format: (value) => `${value.toFixed(1)} bits`, goal: null },
+  const inBits = (value) => `${value.toFixed(1)} bits`;
+  drawPlot(byId("plot-loss"), { title: "Loss", kind: "dots", format: inBits, goal: null },
     mined.map((block) => ({ height: block.height, value: block.loss / Q16 })));
 }
 
@@ -343,7 +348,7 @@ function makeToken(token) {
     bar.append(filled);
   }
   item.append(
-    make("code", visible, { title: `token ${token.token} at ${token.position}${token.answer ? "" : ", fills up: no answer"}` }),
+    make("code", visible, { title: `token ${token.token} at ${token.position}${token.answer ? "" : ", no answer"}` }),
     bar,
     make("span", isComputed(token) ? bits(token.loss) : "…", { class: "number" }),
     make("span", chance === null ? "" : chance < 0.1 ? "< 0.1 %" : `${chance.toFixed(1)} %`,
@@ -394,7 +399,7 @@ function connect() {
   on("quiz", showQuiz);
   events.addEventListener("error", () => {
     setConnection("lost");
-    if (events.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS); // an answer that was no stream: full, or a proxy's
+    if (events.readyState === EventSource.CLOSED) setTimeout(connect, RETRY_MS); // the answer was no stream: full, say
   });
 }
 

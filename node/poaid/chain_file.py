@@ -1,0 +1,197 @@
+"""A chain as one file: `poaid export` writes it, `poaid import` reads it, any other program can do both.
+
+    magic       "PoAI chain 1" and a line feed
+    records     each a length, uint32 little-endian, and as many bytes:
+                the network's config, SSZ
+                the kind of its questions, `lexicon` or `corpus`
+                their name, UTF-8
+                the lexicon's JSON, or the corpus in SSZ
+                each block of the chain from height 1 on, SSZ
+    end         a record of length 0
+    trailer     the number of blocks, uint64 little-endian, and the Keccak-256 of everything before this hash
+
+The blocks prove themselves, so the hash is no signature: it tells a damaged copy from a whole one. Nothing in the file
+says how large it is, so that it can be read as it comes.
+
+Exports: `ChainReader`, `Record`, `export_chain`.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from Crypto.Hash import keccak
+
+from poai_spec.corpus import Corpus
+from poai_spec.encoding import decode, encode
+from poai_spec.lexicon import parse_lexicon
+from poai_spec.networking import MAX_BLOCK_BYTES
+from poai_spec.notation import Height, SpecError, uint32_le, uint64_le
+from poai_spec.parameters import PRESET_CHANGES, Config, make_config
+from poaid.errors import NodeError
+from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, Network, check_network
+from poaid.store import Store
+
+MAGIC = b"PoAI chain 1\n"
+MAX_CONFIG_BYTES = MAX_FILE_BYTES
+"""As of a network file: a config has some 200 bytes, more only where the model's salt has many ranges."""
+MAX_KIND_BYTES = 7
+MAX_NAME_BYTES = 255
+"""A file's or folder's name, as file systems have them."""
+MAX_QUESTION_BYTES = {"lexicon": MAX_FILE_BYTES, "corpus": MAX_CORPUS_BYTES}
+LENGTH_BYTES, COUNT_BYTES, DIGEST_BYTES = 4, 8, 32
+
+
+class Record(NamedTuple):
+    """A block's encoding, and how many bytes of the file end with it."""
+
+    data: bytes
+    end: int
+
+
+class ChainReader:
+    """Reads a chain file from its beginning to its end, once: first `read_network`, then `read_blocks`.
+
+    Either may raise an `OSError`: the disk's, or of a path that is no file.
+
+    Args:
+        file: at its first byte.
+        path: its name, for messages and for a network that has no other.
+    """
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+        self._hash, self._position = keccak.new(digest_bits=256), 0
+
+    def read_network(self) -> Network:
+        """Return the network that the blocks belong to, checked; named as a preset if it is one, else as the file.
+
+        Raises:
+            NodeError: the file is another one, cut short or damaged.
+        """
+        found = self._file.read(len(MAGIC))
+        if not MAGIC.startswith(found):
+            raise NodeError(f"{self._path} is no chain file: make one with `poaid export`")
+        if found != MAGIC:
+            raise self._cut("its first line")
+        self._count(found)
+        config_data = self._read_record(MAX_CONFIG_BYTES, "the config")
+        kind = self._read_record(MAX_KIND_BYTES, "the kind of questions").decode("ascii", "replace")
+        name = self._read_record(MAX_NAME_BYTES, "the questions' name")
+        if kind not in MAX_QUESTION_BYTES:
+            raise self._fault(f"its questions are neither a lexicon nor a corpus, but {kind!r}")
+        data = self._read_record(MAX_QUESTION_BYTES[kind], f"the {kind}")
+        try:
+            config = decode(Config, config_data)
+            if config.model.corpus != (kind == "corpus"):
+                raise self._fault(f"it has a {kind}, and its config wants the other kind of questions")
+            questions = decode(Corpus, data) if kind == "corpus" else parse_lexicon(data)
+            return check_network(Network(self._name(config), config, questions, name.decode("utf-8")))
+        except SpecError as error:
+            raise self._fault(f"the network in it breaks the rule {error.code}: {error.detail}") from error
+        except UnicodeDecodeError as error:
+            raise self._fault("the questions' name is no UTF-8") from error
+
+    def _name(self, config: Config) -> str:
+        presets = (name for name in PRESET_CHANGES if make_config(name, config.model) == config)
+        return next(presets, self._path.stem)
+
+    def read_blocks(self) -> Iterator[Record]:
+        """Yield the blocks in order, unchecked, and check the trailer behind them.
+
+        Raises:
+            NodeError: the file is cut short, damaged, or goes on behind its end.
+        """
+        count: Height = 0
+        while data := self._read_record(MAX_BLOCK_BYTES, f"block {count + 1}"):
+            count += 1
+            yield Record(data, self._position)
+        said = int.from_bytes(self._take(COUNT_BYTES, "the trailer"), "little")
+        if said != count:
+            raise self._fault(f"it has {count} blocks, and says that it has {said}")
+        if self._read(DIGEST_BYTES, "the trailer") != self._hash.digest():
+            raise self._fault("its checksum is another one")
+        if self._file.read(1):
+            raise self._fault("it goes on behind its end")
+
+    def _read_record(self, limit: int, what: str) -> bytes:
+        length = int.from_bytes(self._take(LENGTH_BYTES, what), "little")
+        if length > limit:
+            raise self._fault(f"{what} has {length:,} bytes, more than the {limit:,} that are allowed")
+        return self._take(length, what)
+
+    def _take(self, size: int, what: str) -> bytes:
+        """Read what the checksum covers."""
+        data = self._read(size, what)
+        self._count(data)
+        return data
+
+    def _count(self, data: bytes) -> None:
+        self._hash.update(data)
+        self._position += len(data)
+
+    def _read(self, size: int, what: str) -> bytes:
+        data = self._file.read(size)
+        if len(data) < size:
+            raise self._cut(what)
+        return data
+
+    def _cut(self, what: str) -> NodeError:
+        return NodeError(f"{self._path} ends within {what}: it was cut short, get a whole copy")
+
+    def _fault(self, what: str) -> NodeError:
+        return NodeError(f"{self._path} is damaged: {what}; get another copy")
+
+
+def export_chain(store: Store, path: Path) -> Height:
+    """Write the chain of a data directory to a new file, whole or not at all; return how many blocks it has.
+
+    Raises:
+        NodeError: the file is there already or cannot be written, or bodies were pruned.
+    """
+    first = store.read_bodies_from()
+    if first > 1:
+        raise NodeError(
+            f"{store.path.parent} is pruned: it holds whole blocks from height {first:,} on only, and a chain file "
+            "needs all; export from a node that was never run with --prune-depth"
+        )
+    if path.exists():
+        raise NodeError(f"{path} exists, and is not overwritten: give another name")
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        with part.open("xb") as file:
+            count = _write_chain(store, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise NodeError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def _write_chain(store: Store, file: BinaryIO) -> Height:
+    checksum, count = keccak.new(digest_bits=256), 0
+
+    def write(data: bytes) -> None:
+        checksum.update(data)
+        file.write(data)
+
+    def write_record(data: bytes) -> None:
+        write(uint32_le(len(data)) + data)
+
+    network = store.read_network()
+    kind = "corpus" if network.config.model.corpus else "lexicon"
+    write(MAGIC)
+    for data in (encode(network.config), kind.encode(), network.questions_name.encode(), store.read_meta(kind)):
+        write_record(data)
+    for row in store.read_chain():
+        count += 1
+        if row.height != count or row.body is None:
+            raise NodeError(f"block {count} is missing from {store.path}: run `poaid verify`")
+        write_record(row.header + row.body)
+    write(uint32_le(0) + uint64_le(count))
+    file.write(checksum.digest())
+    return count
