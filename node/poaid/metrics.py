@@ -26,8 +26,8 @@ PREFIX = "poai"
 Source = Literal["gossip", "sync", "mined"]
 Verdict = Literal["accept", "ignore", "reject"]
 Protocol = Literal["status", "headers", "blocks", "goodbye"]
-Result = Literal["ok", "timeout", "failed", "refused"]
-"""How a request that this node sent ended: answered; too late; broken stream or bad answer; the peer said no."""
+Result = Literal["ok", "failed", "refused"]
+"""How a request that this node sent ended: answered; too late or a broken stream; the peer said no."""
 
 REPLAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 """Seconds: a forward pass takes 0.05 for SmolLM2 on two cores, some 10 for TinyLlama on a small machine."""

@@ -229,6 +229,7 @@ class View:
             answers=answers,
             scored=scored,
             loss=entry.header.loss,
+            pieces=[get_text(self._vocabulary, [token]) for token in quiz.tokens],
         )
 
     def get_account(self, address: Address) -> AccountView:

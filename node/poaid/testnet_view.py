@@ -224,7 +224,7 @@ def _describe_propagation(propagation: Propagation | None) -> str:
     if propagation is None:
         return "no block went from one node to another"
     return (
-        f"from a miner to the others, replay included: median {propagation['median_ms']} ms, "
+        f"from miner to others, replay included: median {propagation['median_ms']} ms, "
         f"95 % within {propagation['p95_ms']} ms"
     )
 

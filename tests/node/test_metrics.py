@@ -91,7 +91,7 @@ def test_what_happened_once_is_counted_once(status: StatusView) -> None:
     assert samples["poai_blocks_imported_total", "gossip"] == 1
     assert samples["poai_blocks_rejected_total", "difficulty/target"] == 1
     assert samples["poai_gossip_messages_total", "reject"] == 1
-    assert samples["poai_requests_total", "headers", "timeout"] == 1
+    assert samples["poai_requests_total", "headers", "failed"] == 1
     assert samples["poai_reorgs_total",] == 1
     assert samples["poai_reorg_depth_blocks_sum",] == 2
     assert samples["poai_replay_seconds_count",] == 1

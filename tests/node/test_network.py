@@ -1,0 +1,967 @@
+"""`Network` against hosts of the plain library on loopback: what strangers may do, and what must get through.
+
+Where `poaid.network` mends the library, a test shows the library as it comes, too: when that one fails, a remedy can go.
+"""
+
+import gc
+import socket
+import sys
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from typing import Any, cast
+
+import libp2p
+import pytest
+import trio
+from libp2p.abc import IHost, INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.io.exceptions import IOException
+from libp2p.network.config import ConnectionConfig
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerinfo import info_from_p2p_addr
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.mcache import MessageCache
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.security.insecure.transport import PLAINTEXT_PROTOCOL_ID, InsecureTransport
+from libp2p.tools.anyio_service import background_trio_service
+from libp2p.utils import encode_varint_prefixed
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
+from multiaddr import Multiaddr
+
+from poai_spec.networking import MAX_GOSSIP_BYTES, Verdict, compute_message_id, encode_frame
+from poai_spec.notation import Malformed, SpecError
+from poaid import network
+from poaid.errors import NodeError
+from poaid.network import MESHSUB, Network, PeerError
+
+pytestmark = pytest.mark.trio
+
+TOPIC, ECHO, SINK = "/poai/abcd0123/blocks/1", "/test/echo/1", "/test/sink/1"
+LIMIT = 100
+"""Most bytes of a request to `ECHO`."""
+PATIENCE_S = 20.0
+"""What a test waits for something at most; it takes milliseconds on an idle machine."""
+SEEDS = count(1)
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    """Collect what a test has left, so that its warnings are its own."""
+    yield
+    gc.collect()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    with trio.fail_after(PATIENCE_S):
+        while not condition():
+            await trio.sleep(0.005)
+
+
+class Owner:
+    """Handlers that write down what they are told, and echo requests."""
+
+    def __init__(self) -> None:
+        self.connected: list[str] = []
+        self.addresses: list[str] = []
+        self.disconnected: list[str] = []
+        self.gossip: list[bytes] = []
+        self.forwarders: list[str] = []
+        self.requests: list[bytes] = []
+        self.faults: list[tuple[str, str]] = []
+        self.discovered: list[str] = []
+        self.verdicts: dict[bytes, Verdict] = {}
+        self.judge: Callable[[bytes], Awaitable[None]] | None = None
+        self.answer: Callable[[bytes], Awaitable[bytes | None]] | None = None
+
+    async def on_connected(self, peer: str, address: str, *, outbound: bool) -> None:
+        self.connected.append(peer)
+        self.addresses.append(f"{'out' if outbound else 'in'} {address}")
+
+    def on_disconnected(self, peer: str) -> None:
+        self.disconnected.append(peer)
+
+    async def on_gossip(self, peer: str, data: bytes) -> Verdict:
+        self.gossip.append(data)
+        self.forwarders.append(peer)
+        if self.judge is not None:
+            await self.judge(data)
+        return self.verdicts.get(data, Verdict.ACCEPT)
+
+    async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
+        self.requests.append(payload)
+        if self.answer is not None:
+            return await self.answer(payload)
+        return None if protocol == SINK else payload
+
+    def on_fault(self, peer: str, error: SpecError) -> None:
+        self.faults.append((peer, error.code))
+
+    def on_discovered(self, address: str) -> None:
+        self.discovered.append(address)
+
+
+def make_network(owner: Owner, **changes: Any) -> Network:
+    arguments: dict[str, Any] = {
+        "seed": next(SEEDS).to_bytes(32, "big"), "host": "127.0.0.1", "port": 0,
+        "topic": TOPIC, "limits": {ECHO: LIMIT, SINK: LIMIT}, "handlers": owner,
+    }  # fmt: skip
+    return Network(**(arguments | changes))
+
+
+@asynccontextmanager
+async def networks(number: int) -> AsyncIterator[list[tuple[Network, Owner]]]:
+    """Run some networks that do not know of each other."""
+    async with AsyncExitStack() as stack:
+        pairs = []
+        for _ in range(number):
+            owner = Owner()
+            pairs.append((make_network(owner), owner))
+            await stack.enter_async_context(pairs[-1][0].run())
+        yield pairs
+
+
+async def link(one: Network, other: Network) -> None:
+    """Connect two networks, and wait until each sends the other what it accepts."""
+    await one.connect(other.addresses[0])
+    for here, there in ((one, other), (other, one)):
+        await here._router.wait_for_mesh(ID.from_string(there.peer_id), TOPIC, PATIENCE_S)
+        await here._pubsub.wait_for_peer(ID.from_string(there.peer_id), PATIENCE_S)
+
+
+class Stranger:
+    """A host of the plain library that says whatever it is told to."""
+
+    def __init__(self, host: IHost) -> None:
+        self.host = host
+        self.received: list[rpc_pb2.RPC] = []
+        for protocol in MESHSUB:
+            host.set_stream_handler(protocol, self._receive)
+
+    @property
+    def peer_id(self) -> str:
+        return str(self.host.get_id())
+
+    @property
+    def address(self) -> str:
+        return str(self.host.get_addrs()[0])
+
+    async def connect(self, victim: Network | IHost) -> ID:
+        address = victim.addresses[0] if isinstance(victim, Network) else str(victim.get_addrs()[0])
+        info = info_from_p2p_addr(Multiaddr(address))
+        with trio.fail_after(PATIENCE_S):
+            await self.host.connect(info)
+        return cast("ID", info.peer_id)
+
+    async def open(self, victim: Network | IHost, protocol: str) -> INetStream:
+        with trio.fail_after(PATIENCE_S):
+            return await self.host.new_stream(await self.connect(victim), [TProtocol(protocol)])
+
+    async def open_raw(self, victim: Network | IHost) -> INetStream:
+        """Open a stream without saying what for."""
+        return await cast("Swarm", self.host.get_network()).new_stream(await self.connect(victim))
+
+    async def _receive(self, stream: INetStream) -> None:
+        try:
+            while True:
+                rpc = rpc_pb2.RPC()
+                rpc.ParseFromString(await read_varint_prefixed_bytes_limited(stream, 1 << 24))
+                self.received.append(rpc)
+        except (IOException, SwarmException):
+            pass
+
+
+def make_host(**options: Any) -> IHost:
+    return libp2p.new_host(key_pair=create_new_key_pair(next(SEEDS).to_bytes(32, "big")), **options)
+
+
+@asynccontextmanager
+async def running(host: IHost) -> AsyncIterator[IHost]:
+    async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+        try:
+            yield host
+        finally:
+            with trio.move_on_after(3) as scope:
+                scope.shield = True
+                await host.close()
+
+
+@asynccontextmanager
+async def stranger(**options: Any) -> AsyncIterator[Stranger]:
+    async with running(make_host(**options)) as host:
+        yield Stranger(host)
+
+
+@asynccontextmanager
+async def plain(*, validator: Any = None, **options: Any) -> AsyncIterator[tuple[IHost, Pubsub]]:
+    """Run a host with gossip as the library comes."""
+    host = make_host(**options)
+    router = GossipSub(MESHSUB, 6, 4, 12, heartbeat_interval=1)
+    pubsub = Pubsub(host, router)
+    async with running(host), background_trio_service(pubsub), background_trio_service(router):
+        await pubsub.wait_until_ready()
+        await pubsub.subscribe(TOPIC)
+        if validator is not None:
+            pubsub.set_topic_validator(TOPIC, validator, is_async_validator=False)
+        yield host, pubsub
+
+
+def frame_rpc(*messages: rpc_pb2.Message, **fields: Any) -> bytes:
+    return encode_varint_prefixed(rpc_pb2.RPC(publish=messages, **fields).SerializeToString())
+
+
+def message(data: bytes, **fields: Any) -> rpc_pb2.Message:
+    return rpc_pb2.Message(data=data, topicIDs=[TOPIC], **fields)
+
+
+async def ends(stream: INetStream) -> None:
+    """Wait until a stream is closed or reset by the other side."""
+    with trio.fail_after(PATIENCE_S):
+        try:
+            while await stream.read(4096):
+                pass
+        except IOException:
+            pass
+
+
+# What a stranger sends.
+
+
+async def send_garbage_rpc(peer: Stranger, victim: Network | IHost) -> INetStream:
+    stream = await peer.open(victim, MESHSUB[0])
+    await stream.write(encode_varint_prefixed(b"\xff" * 40))
+    return stream
+
+
+async def send_garbage_key(peer: Stranger, victim: Network | IHost) -> INetStream:
+    stream = await peer.open(victim, MESHSUB[0])
+    fields = {"from_id": b"\x01\x02", "seqno": bytes(8), "signature": b"no signature", "key": b"\xff\xff\xff"}
+    await stream.write(frame_rpc(message(b"block", **fields)))
+    return stream
+
+
+async def send_garbage_protocol(peer: Stranger, victim: Network | IHost) -> INetStream:
+    stream = await peer.open_raw(victim)
+    await stream.write(encode_varint_prefixed(b"/multistream/1.0.0\n"))
+    await stream.write(encode_varint_prefixed(b"\xff\xfe\n"))
+    return stream
+
+
+ATTACKS = [send_garbage_rpc, send_garbage_key, send_garbage_protocol]
+Attack = Callable[[Stranger, Network | IHost], Awaitable[INetStream]]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_library_ends_on_garbage(attack: Attack) -> None:
+    with pytest.raises(BaseExceptionGroup):
+        async with stranger() as peer, plain() as (host, _):
+            await attack(peer, host)
+            await trio.sleep(PATIENCE_S)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+async def test_garbage_costs_its_sender_a_stream(attack: Attack) -> None:
+    async with networks(2) as [(victim, owner), (honest, _)], stranger() as peer:
+        stream = await attack(peer, victim)
+        if attack is not send_garbage_protocol:
+            await until(lambda: owner.faults)
+            assert owner.faults == [(peer.peer_id, "encoding/undecodable")]
+        if attack is not send_garbage_key:
+            await ends(stream)
+        await link(honest, victim)
+        await honest.publish(b"block")
+        await until(lambda: owner.gossip == [b"block"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode_varint_prefixed(bytes(MAX_GOSSIP_BYTES + 1))[:64],
+        b"\xff" * 16,
+        frame_rpc(*[message(bytes([index])) for index in range(network.MAX_RPC_MESSAGES + 1)]),
+    ],
+    ids=["too large", "endless length", "too many messages"],
+)
+async def test_an_rpc_beyond_the_limits_is_a_fault(data: bytes) -> None:
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        stream = await peer.open(victim, MESHSUB[0])
+        await stream.write(data)
+        await until(lambda: owner.faults)
+        assert (owner.faults, owner.gossip) == ([(peer.peer_id, "encoding/undecodable")], [])
+        await ends(stream)
+
+
+async def test_an_rpc_of_the_largest_size_passes() -> None:
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        stream = await peer.open(victim, MESHSUB[0])
+        overhead = len(rpc_pb2.RPC(publish=[message(bytes(1_000_000))]).SerializeToString()) - 1_000_000
+        data = bytes(MAX_GOSSIP_BYTES - overhead)
+        await stream.write(frame_rpc(message(data)))
+        await until(lambda: owner.gossip)
+        assert (owner.gossip == [data], owner.faults) == (True, [])
+
+
+async def test_a_new_gossip_stream_takes_the_place_of_the_old_one() -> None:
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        streams = [await peer.open(victim, MESHSUB[0]) for _ in range(5)]
+        for stream in streams[:-1]:
+            await ends(stream)
+        await streams[-1].write(frame_rpc(message(b"block")))
+        await until(lambda: owner.gossip == [b"block"])
+
+
+async def test_messages_of_other_topics_are_not_shown() -> None:
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        stream = await peer.open(victim, MESHSUB[0])
+        others = [rpc_pb2.Message(data=b"1", topicIDs=topics) for topics in ([], ["/other"], [TOPIC, "/other"])]
+        await stream.write(frame_rpc(*others, message(b"2")))
+        await until(lambda: owner.gossip)
+        assert owner.gossip == [b"2"]
+
+
+# What the owner's handlers raise is a bug, and ends the network.
+
+
+class BugError(KeyError):
+    """Of a class that a stranger's bytes could cause, too."""
+
+
+async def fail(_: bytes) -> None:
+    raise BugError("Connection closed")  # the library takes what is called so for the end of a connection
+
+
+@pytest.mark.parametrize("attack", ["gossip", "request"])
+async def test_a_bug_of_the_owners_is_seen(attack: str) -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with stranger() as peer, networks(1) as [(victim, owner)]:
+            if attack == "gossip":
+                owner.judge = fail
+                await (await peer.open(victim, MESHSUB[0])).write(frame_rpc(message(b"block")))
+            else:
+                owner.answer = fail
+                await (await peer.open(victim, ECHO)).write(encode_frame(b"question"))
+            await trio.sleep(PATIENCE_S)
+    assert caught.value.subgroup(BugError) is not None
+
+
+@pytest.mark.parametrize("handler", ["on_connected", "on_disconnected", "on_fault"])
+async def test_a_bug_in_what_the_owner_is_told_is_seen(handler: str) -> None:
+    with pytest.raises(BaseExceptionGroup) as caught:
+        async with stranger() as peer, networks(1) as [(victim, owner)]:
+            async def fail_later(*_: Any, **__: Any) -> None:
+                raise BugError
+
+            def fail_now(*_: Any) -> None:
+                raise BugError
+
+            setattr(owner, handler, fail_later if handler == "on_connected" else fail_now)
+            if handler == "on_fault":
+                await send_garbage_rpc(peer, victim)
+            else:
+                await peer.connect(victim)
+                await until(lambda: owner.connected)
+                await victim.disconnect(peer.peer_id)
+            await trio.sleep(PATIENCE_S)
+    assert caught.value.subgroup(BugError) is not None
+
+
+async def test_library_ends_when_a_validator_raises() -> None:
+    def validate(_: ID, __: rpc_pb2.Message) -> bool:
+        raise BugError
+
+    with pytest.raises(BaseExceptionGroup):
+        async with plain(validator=validate) as (_, pubsub):
+            pubsub.manager.run_task(pubsub.publish, TOPIC, b"block")
+            await trio.sleep(PATIENCE_S)
+
+
+async def test_library_ends_when_a_handler_of_streams_raises() -> None:
+    async def serve(stream: INetStream) -> None:
+        int((await stream.read(10)).decode())
+
+    with pytest.raises(BaseExceptionGroup):
+        async with stranger() as peer, plain() as (host, _):
+            host.set_stream_handler(TProtocol(ECHO), serve)
+            await (await peer.open(host, ECHO)).write(b"not a number")
+            await trio.sleep(PATIENCE_S)
+
+
+# Requests.
+
+
+async def test_a_request_is_answered() -> None:
+    async with networks(2) as [(here, _), (there, owner)]:
+        peer = await here.connect(there.addresses[0])
+        assert await here.request(peer, ECHO, b"x" * LIMIT, LIMIT) == b"x" * LIMIT
+        assert await here.request(peer, ECHO, b"", 0) == b""
+        assert await here.request(peer, SINK, b"farewell", None) == b""
+        await until(lambda: owner.requests[2:] == [b"farewell"])
+
+
+async def test_many_requests_leave_no_streams() -> None:
+    async with networks(2) as [(here, _), (there, _)]:
+        peer = await here.connect(there.addresses[0])
+        for number in range(300):
+            payload = number.to_bytes(2, "big")
+            assert await here.request(peer, ECHO, payload, LIMIT) == payload
+        await until(lambda: max(count_streams(here), count_streams(there)) <= 4)
+
+
+def count_streams(net: Network) -> int:
+    """How many streams the muxer keeps; two each are for gossip."""
+    return sum(len(cast("Any", connection.muxed_conn).streams) for connection in net._swarm.get_connections())
+
+
+async def test_streams_that_the_other_side_never_ends_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "CLOSE_TIMEOUT_S", 0.05)
+    async with networks(1) as [(victim, _)], stranger() as peer:
+        streams = [await peer.open(victim, ECHO) for _ in range(20)]
+        for stream in streams:
+            await stream.write(encode_frame(b"question"))
+            assert await stream.read(4) == encode_frame(b"question")[:4]
+        await until(lambda: count_streams(victim) <= 2)
+
+
+async def test_an_unknown_protocol_is_no_answer() -> None:
+    async with networks(2) as [(here, _), (there, _)]:
+        peer = await here.connect(there.addresses[0])
+        with pytest.raises(PeerError):
+            await here.request(peer, "/test/unknown/1", b"", LIMIT)
+
+
+async def test_a_peer_that_is_not_connected_is_not_dialled_by_a_request() -> None:
+    async with networks(2) as [(here, owner), (there, _)]:
+        peer = await here.connect(there.addresses[0])
+        await here.disconnect(peer)
+        await until(lambda: owner.disconnected)
+        with pytest.raises(PeerError):
+            await here.request(peer, ECHO, b"", LIMIT)
+        assert owner.connected == [peer]
+
+
+async def test_a_frozen_peer_costs_the_time_of_a_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 100)
+    reset = trio.Event()
+
+    async def freeze(stream: INetStream) -> None:
+        await stream.read(4)
+        await ends(stream)
+        reset.set()
+
+    async with networks(1) as [(here, _)], stranger() as peer:
+        peer.host.set_stream_handler(TProtocol(ECHO), freeze)
+        await here.connect(peer.address)
+        with pytest.raises(PeerError, match=r"within 0\.1 s"):
+            await here.request(peer.peer_id, ECHO, b"question", LIMIT)
+        with trio.fail_after(PATIENCE_S):
+            await reset.wait()
+
+
+async def respond(data: bytes) -> tuple[str, list[tuple[str, str]]]:
+    """Return what becomes of a request that is answered with these bytes and the end of the stream."""
+
+    async def answer(stream: INetStream) -> None:
+        await stream.read(4)
+        await stream.write(data)
+        await stream.close()
+
+    async with networks(1) as [(here, owner)], stranger() as peer:
+        peer.host.set_stream_handler(TProtocol(ECHO), answer)
+        await here.connect(peer.address)
+        try:
+            return repr(await here.request(peer.peer_id, ECHO, b"", LIMIT)), owner.faults
+        except PeerError:
+            return "PeerError", owner.faults
+        except Malformed as error:
+            return error.code, owner.faults
+
+
+@pytest.mark.parametrize(
+    ("data", "outcome"),
+    [
+        (encode_frame(bytes(LIMIT + 1)), "networking/frame-length"),
+        (b"\xff\xff\xff\xff", "networking/frame-length"),
+        (encode_frame(b"answer") + b"more", "b'answer'"),
+        (encode_frame(b"answer")[:-1], "PeerError"),
+        (b"\x01\x00", "PeerError"),
+        (b"", "PeerError"),
+    ],
+)
+async def test_bad_responses(data: bytes, outcome: str) -> None:
+    assert await respond(data) == (outcome, [])
+
+
+async def test_a_request_above_the_limit_is_a_fault() -> None:
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        stream = await peer.open(victim, ECHO)
+        await stream.write(encode_frame(bytes(LIMIT + 1))[:4])
+        await ends(stream)
+        await until(lambda: owner.faults)
+        assert (owner.faults, owner.requests) == ([(peer.peer_id, "networking/frame-length")], [])
+
+
+async def test_a_truncated_request_is_nobodys_fault() -> None:
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        stream = await peer.open(victim, ECHO)
+        await stream.write(encode_frame(b"question")[:-1])
+        await stream.close()
+        await ends(stream)
+        assert (owner.faults, owner.requests) == ([], [])
+
+
+async def test_a_request_that_never_ends_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 200)
+    async with networks(1) as [(victim, owner)], stranger() as peer, trio.open_nursery() as nursery:
+        stream = await peer.open(victim, ECHO)
+        await stream.write(encode_frame(bytes(LIMIT))[:4])
+
+        async def drip() -> None:
+            while True:
+                await trio.sleep(0.01)
+                try:
+                    await stream.write(b"\0")
+                except IOException:
+                    return
+
+        nursery.start_soon(drip)
+        await ends(stream)
+        assert (owner.faults, owner.requests) == ([], [])
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_refused_request_is_a_fault() -> None:
+    async def refuse(_: bytes) -> bytes:
+        raise Malformed("encoding/undecodable", "by the owner")
+
+    async with networks(1) as [(victim, owner)], stranger() as peer:
+        owner.answer = refuse
+        stream = await peer.open(victim, ECHO)
+        await stream.write(encode_frame(b"question"))
+        await ends(stream)
+        await until(lambda: owner.faults)
+        assert owner.faults == [(peer.peer_id, "encoding/undecodable")]
+
+
+async def test_a_peer_has_so_many_streams_and_no_more() -> None:
+    async with networks(2) as [(victim, owner), (honest, _)], stranger() as peer:
+        streams = [await peer.open_raw(victim) for _ in range(300)]
+        async with trio.open_nursery() as nursery:
+            for stream in streams[network.MAX_STREAMS_PER_PEER :]:
+                nursery.start_soon(ends, stream)
+        await honest.connect(victim.addresses[0])
+        assert await honest.request(victim.peer_id, ECHO, b"question", LIMIT) == b"question"
+        for stream in streams:
+            await stream.reset()
+        await until(lambda: victim._host._open[peer.host.get_id()] <= 1)
+        stream = await peer.open(victim, ECHO)
+        await stream.write(encode_frame(b"still there"))
+        await until(lambda: owner.requests == [b"question", b"still there"])
+
+
+# Connections.
+
+
+async def test_who_connects_and_never_speaks_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "DIAL_TIMEOUT_S", 0.2)
+    async with networks(2) as [(victim, owner), (honest, _)]:
+        port = int(victim.addresses[0].split("/")[4])
+        silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(network.MAX_CONNECTIONS + 1)]
+        await honest.connect(victim.addresses[0])
+        for stream in silent:
+            with trio.fail_after(PATIENCE_S):
+                while await stream.receive_some():
+                    pass
+            await stream.aclose()
+        assert owner.connected == [honest.peer_id]
+
+
+async def test_events_come_once_though_both_dial() -> None:
+    async with networks(2) as [(here, owner), (there, other)]:
+        for times in (1, 2, 3):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(here.connect, there.addresses[0])
+                nursery.start_soon(there.connect, here.addresses[0])
+            await until(lambda: len(owner.connected) == len(other.connected) == times)  # noqa: B023
+            await here.disconnect(there.peer_id)
+            await until(lambda: len(owner.disconnected) == len(other.disconnected) == times)  # noqa: B023
+        assert owner.connected == owner.disconnected == [there.peer_id] * 3
+        assert other.connected == other.disconnected == [here.peer_id] * 3
+
+
+async def test_gossip_survives_the_end_of_one_of_two_connections() -> None:
+    async with networks(2) as [(here, owner), (there, other)]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.connect, there.addresses[0])
+            nursery.start_soon(there.connect, here.addresses[0])
+        await link(here, there)
+        connections = here._swarm.get_connections(ID.from_string(there.peer_id))
+        for connection in connections[1:]:
+            await connection.close()
+        for number in range(3):  # the first may be lost, and ends the stream that is dead
+            await here.publish(b"here %d" % number)
+            await there.publish(b"there %d" % number)
+            await trio.sleep(0.01)
+        await until(lambda: here._pubsub.peers and there._pubsub.peers)
+        await until(lambda: here._router.mesh[TOPIC] and there._router.mesh[TOPIC])
+        await here.publish(b"here at last")
+        await there.publish(b"there at last")
+        await until(lambda: b"here at last" in other.gossip and b"there at last" in owner.gossip)
+        assert owner.disconnected == other.disconnected == []
+
+
+async def test_addresses_and_directions() -> None:
+    async with networks(2) as [(here, owner), (there, other)]:
+        await here.connect(there.addresses[0])
+        await until(lambda: owner.addresses and other.addresses)
+        assert owner.addresses == ["out " + there.addresses[0].partition("/p2p/")[0]]
+        assert other.addresses[0].startswith("in /ip4/127.0.0.1/tcp/")
+
+
+async def test_who_was_sent_away_is_not_dialled_again() -> None:
+    async with networks(2) as [(here, owner), (there, other)]:
+        await link(here, there)
+        await there.disconnect(here.peer_id)
+        await until(lambda: owner.disconnected and other.disconnected)
+        for net in (here, there):
+            assert await never(net._swarm.auto_connector.maybe_connect)
+            await net._pubsub._handle_new_peer_with_retry(ID.from_string((there if net is here else here).peer_id))
+        assert (len(owner.connected), len(other.connected)) == (1, 1)
+        assert here._swarm.get_total_connections() == there._swarm.get_total_connections() == 0
+
+
+async def never(function: Callable[[], Awaitable[None]]) -> bool:
+    await function()
+    return True
+
+
+async def test_library_dials_whom_it_remembers() -> None:
+    async with stranger() as peer, plain() as (host, _):
+        await host.connect(info_from_p2p_addr(Multiaddr(peer.address)))
+        await host.disconnect(peer.host.get_id())
+        await until(lambda: not host.get_network().get_connections())
+        stream = await host.new_stream(peer.host.get_id(), MESHSUB)
+        await stream.reset()
+        assert len(host.get_network().get_connections()) == 1
+
+
+async def test_a_failed_dial_says_so_and_may_be_tried_at_once() -> None:
+    async with networks(1) as [(here, _)]:
+        owner = Owner()
+        there = make_network(owner)
+        port = get_free_port()
+        with pytest.raises(PeerError, match="cannot be reached"):
+            await here.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{there.peer_id}")
+        for bad in ("", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1/p2p/xyz", "no address"):
+            with pytest.raises(PeerError):
+                await here.connect(bad)
+        async with there.run():
+            assert await here.connect(there.addresses[0]) == there.peer_id
+
+
+async def test_somebody_else_at_an_address_is_refused() -> None:
+    async with networks(2) as [(here, _), (there, _)]:
+        other = make_network(Owner()).peer_id
+        with pytest.raises(PeerError):
+            await here.connect(there.addresses[0].partition("/p2p/")[0] + f"/p2p/{other}")
+
+
+async def come_and_go(victim: Network | IHost, times: int) -> None:
+    for _ in range(times):
+        async with stranger() as peer:
+            await peer.connect(victim)
+
+
+async def test_library_is_deaf_after_so_many_connections() -> None:
+    config = ConnectionConfig(
+        max_connections=3, high_watermark=3, low_watermark=0, min_connections=0
+    )
+    async with plain(connection_config=config) as (host, _):
+        await come_and_go(host, 3)
+        await until(lambda: not host.get_network().get_connections())
+        with pytest.raises(SwarmException):
+            await come_and_go(host, 1)
+
+
+async def test_connections_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "MAX_HANDSHAKES", 3)
+    async with networks(1) as [(victim, owner)]:
+        await come_and_go(victim, 4)
+        await until(lambda: len(owner.disconnected) == 4)
+
+
+async def test_newcomers_beyond_the_limit_are_refused_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(network, "MAX_INBOUND", 2)
+    async with networks(6) as [(victim, owner), *others]:
+        for net, _ in others[:2]:
+            await net.connect(victim.addresses[0])
+        await until(lambda: len(owner.connected) == 2)
+        for net, other in others[2:4]:
+            await swallow(net.connect, victim.addresses[0])
+            await until(lambda: len(other.disconnected) == len(other.connected))  # noqa: B023
+        await victim.connect(others[4][0].addresses[0])
+        await until(lambda: len(set(owner.connected)) - len(set(owner.disconnected)) == 3)
+        for net in (others[0][0], others[1][0]):
+            assert await net.request(victim.peer_id, ECHO, b"here", LIMIT) == b"here"
+        assert await victim.request(others[4][0].peer_id, ECHO, b"there", LIMIT) == b"there"
+
+
+async def swallow(function: Callable[[str], Awaitable[object]], argument: str) -> None:
+    try:
+        await function(argument)
+    except PeerError:
+        pass
+
+
+def plaintext(host_seed: int) -> dict[str, Any]:
+    keys = create_new_key_pair(host_seed.to_bytes(32, "big"))
+    return {"sec_opt": {TProtocol(PLAINTEXT_PROTOCOL_ID): InsecureTransport(keys)}}
+
+
+async def test_library_takes_anybodys_word_for_who_he_is() -> None:
+    async with plain() as (host, _), running(libp2p.new_host(create_new_key_pair(bytes(32)), **plaintext(0))) as liar:
+        await Stranger(liar).connect(host)
+
+
+async def test_who_does_not_prove_who_he_is_is_refused() -> None:
+    async with (
+        networks(1) as [(victim, owner)],
+        running(libp2p.new_host(create_new_key_pair(bytes(32)), **plaintext(0))) as liar,
+    ):
+        with pytest.raises(SwarmException):
+            await Stranger(liar).connect(victim)
+        assert owner.connected == []
+
+
+# Listening.
+
+
+def get_free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def test_library_shares_a_port() -> None:
+    port = get_free_port()
+    address = [Multiaddr(f"/ip4/127.0.0.1/tcp/{port}")]
+    one, other = make_host(), make_host()
+    async with one.run(address), other.run(address):
+        assert len(one.get_addrs()) == len(other.get_addrs()) == 1
+        await other.close()
+        await one.close()
+
+
+async def test_a_port_in_use_is_refused_and_free_again_at_once() -> None:
+    port = get_free_port()
+    for _ in range(2):
+        async with make_network(Owner(), port=port).run():
+            with pytest.raises(NodeError) as caught:
+                async with make_network(Owner(), port=port).run():
+                    pass
+            assert str(caught.value) == f"port {port} on 127.0.0.1: Address already in use; give another --p2p-port"
+
+
+async def test_cancelling_frees_the_port() -> None:
+    port = get_free_port()
+    for _ in range(2):
+        with trio.CancelScope() as scope:
+            async with networks(1) as [(other, _)], make_network(Owner(), port=port).run():
+                await other.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{(await peer_of(port))}") if False else None
+                scope.cancel()
+                await trio.sleep_forever()
+
+
+async def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(NodeError, match="give another --p2p-host"):
+        async with make_network(Owner(), host="192.0.2.255", port=1).run():
+            pass
+
+
+async def test_listening_everywhere_shows_addresses_to_dial() -> None:
+    net = make_network(Owner(), host="0.0.0.0")  # noqa: S104
+    async with net.run(), networks(1) as [(other, _)]:
+        assert net.addresses[0].startswith("/ip4/127.0.0.1/tcp/")
+        assert not any("0.0.0.0" in address for address in net.addresses)  # noqa: S104
+        assert all(address.endswith(f"/p2p/{net.peer_id}") for address in net.addresses)
+        for address in net.addresses:
+            assert await other.connect(address) == net.peer_id
+            await other.disconnect(net.peer_id)
+
+
+async def test_ipv6() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    owner = Owner()
+    net = make_network(owner, host="::1")
+    async with net.run(), networks(1) as [(other, _)]:
+        assert net.addresses[0].startswith("/ip6/::1/tcp/")
+        await other.connect(net.addresses[0])
+        assert await other.request(net.peer_id, ECHO, b"question", LIMIT) == b"question"
+
+
+@pytest.mark.slow
+async def test_mdns_finds_a_neighbour() -> None:
+    if not has_multicast():
+        pytest.skip("multicast does not work here")
+    one, other = Owner(), Owner()
+    here, there = (make_network(owner, host="0.0.0.0", local_name="abcd0123") for owner in (one, other))  # noqa: S104
+    started = trio.current_time()
+    async with here.run(), there.run():
+        assert trio.current_time() - started < 1, "registering goes on in the background"
+        with trio.fail_after(15):
+            await until(lambda: any(there.peer_id in address for address in one.discovered))
+            await until(lambda: any(here.peer_id in address for address in other.discovered))
+        found = next(address for address in one.discovered if there.peer_id in address)
+        assert await here.connect(found) == there.peer_id
+
+
+def has_multicast() -> bool:
+    """Whether a datagram to mDNS's group comes back to this machine."""
+    group = ("224.0.0.251", get_free_port())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+        receiver.settimeout(1)
+        receiver.bind(("", group[1]))
+        try:
+            membership = socket.inet_aton(group[0]) + socket.inet_aton("0.0.0.0")  # noqa: S104
+            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            receiver.sendto(b"here", group)
+            return receiver.recv(4) == b"here"
+        except OSError:
+            return False
+
+
+# Verdicts.
+
+
+@asynccontextmanager
+async def line() -> AsyncIterator[list[tuple[Network, Owner]]]:
+    """Run three networks of which the middle one knows both others."""
+    async with networks(3) as pairs:
+        await link(pairs[0][0], pairs[1][0])
+        await link(pairs[1][0], pairs[2][0])
+        yield pairs
+
+
+async def test_accepted_messages_are_forwarded_and_own_ones_not_judged() -> None:
+    async with line() as [(first, own), (_, middle), (_, last)]:
+        for number in range(20):
+            await first.publish(b"block %d" % number)
+        await until(lambda: len(last.gossip) == 20)
+        assert Counter(middle.gossip) == Counter(last.gossip) == Counter(b"block %d" % n for n in range(20))
+        assert own.gossip == []
+
+
+async def test_ignored_messages_are_not_forwarded_and_judged_again() -> None:
+    async with line() as [(first, _), (_, middle), (_, last)]:
+        middle.verdicts[b"early"] = Verdict.IGNORE
+        await first.publish(b"early")
+        await until(lambda: middle.gossip == [b"early"])
+        await first.publish(b"next")
+        await until(lambda: last.gossip == [b"next"])
+        del middle.verdicts[b"early"]
+        await first.publish(b"early")
+        await until(lambda: last.gossip == [b"next", b"early"])
+        assert middle.gossip == [b"early", b"next", b"early"]
+
+
+async def test_rejected_messages_are_not_forwarded_and_not_judged_again() -> None:
+    async with line() as [(first, _), (net, middle), (_, last)]:
+        middle.verdicts[b"bad"] = Verdict.REJECT
+        for data in (b"bad", b"bad", b"good"):
+            await first.publish(data)
+        await until(lambda: last.gossip == [b"good"])
+        assert middle.gossip == [b"bad", b"good"]
+        assert net._pubsub._scorer.score(ID.from_string(first.peer_id), [TOPIC]) < 0
+        assert net._pubsub._scorer.score(ID.from_string(last.forwarders and net.peer_id), [TOPIC]) == 0
+
+
+async def test_equal_messages_are_judged_once_and_the_next_forwarders_after_ignore() -> None:
+    async with networks(1) as [(victim, owner)], stranger() as one, stranger() as other:
+        streams = [await peer.open(victim, MESHSUB[0]) for peer in (one, other)]
+        gate = trio.Event()
+        owner.judge = lambda _: gate.wait()
+        owner.verdicts[b"early"] = Verdict.IGNORE
+        for stream in streams:
+            await stream.write(frame_rpc(message(b"block"), message(b"early"), message(b"block")))
+        await until(lambda: list(map(len, victim._pubsub._in_flight.values())) == [2, 2])
+        gate.set()
+        await until(lambda: not victim._pubsub._in_flight)
+        assert Counter(owner.gossip) == {b"block": 1, b"early": 2}
+        assert len({peer for peer, data in zip(owner.forwarders, owner.gossip, strict=True) if data == b"early"}) == 2
+
+
+async def test_library_judges_once_for_every_forwarder() -> None:
+    gate, judged = trio.Event(), []
+
+    async def validate(forwarder: ID, _: rpc_pb2.Message) -> bool:
+        judged.append(forwarder)
+        await gate.wait()
+        return True
+
+    async with plain() as (_, pubsub):
+        pubsub.strict_signing = False
+        pubsub.set_topic_validator(TOPIC, validate, is_async_validator=True)
+        async with trio.open_nursery() as nursery:
+            for forwarder in (ID(b"one"), ID(b"other")):
+                nursery.start_soon(pubsub.push_msg, forwarder, message(b"block"))
+            await until(lambda: len(judged) == 2)
+            gate.set()
+
+
+async def test_messages_travel_unsigned() -> None:
+    async with networks(1) as [(here, _)], stranger() as peer:
+        await (await peer.open(here, MESHSUB[0])).write(frame_rpc(subscriptions=[subscribe()]))
+        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await here.publish(b"block")
+        await until(lambda: any(rpc.publish for rpc in peer.received))
+        [sent] = [sent for rpc in peer.received for sent in rpc.publish]
+        assert [field.name for field, _ in sent.ListFields()] == ["data", "topicIDs"]
+
+
+def subscribe() -> rpc_pb2.RPC.SubOpts:
+    return rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)
+
+
+# Control messages.
+
+
+def make_id(data: bytes) -> bytes:
+    return compute_message_id(TOPIC, data)
+
+
+async def test_lost_messages_are_offered_and_asked_for() -> None:
+    async with networks(1) as [(here, owner)], stranger() as peer:
+        stream = await peer.open(here, MESHSUB[0])
+        ihave = rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[make_id(b"block")])
+        await stream.write(frame_rpc(control=rpc_pb2.ControlMessage(ihave=[ihave])))
+        await until(lambda: any(rpc.control.iwant for rpc in peer.received))
+        [iwant] = [iwant for rpc in peer.received for iwant in rpc.control.iwant]
+        assert list(iwant.messageIDs) == [make_id(b"block")]
+        await stream.write(frame_rpc(message(b"block")))
+        await until(lambda: owner.gossip == [b"block"])
+
+
+async def test_what_is_asked_for_is_sent_once() -> None:
+    async with networks(1) as [(here, _)], stranger() as peer:
+        await here.publish(b"block")
+        stream = await peer.open(here, MESHSUB[0])
+        wanted = rpc_pb2.ControlIWant(messageIDs=[make_id(b"block"), make_id(b"unknown")] * 100)
+        await here._pubsub.wait_for_peer(peer.host.get_id(), PATIENCE_S)
+        await stream.write(frame_rpc(control=rpc_pb2.ControlMessage(iwant=[wanted] * 100)))
+        await until(lambda: any(rpc.publish for rpc in peer.received))
+        await stream.write(frame_rpc(message(b"last"), subscriptions=[subscribe()]))
+        await until(lambda: any(rpc.control.graft for rpc in peer.received))
+        assert [sent.data for rpc in peer.received for sent in rpc.publish if sent.data == b"block"] == [b"block"] * 2
+
+
+def test_library_sends_as_often_as_it_is_asked() -> None:
+    router = GossipSub(MESHSUB, 6, 4, 12)
+    router.mcache.put(rpc_pb2.Message(data=b"block", from_id=b"f", seqno=b"s"))
+    sent: list[rpc_pb2.RPC] = []
