@@ -275,15 +275,22 @@ def test_any_events_give_the_pages_store(events: list[Step]) -> None:
     run_steps(events, Counter())
 
 
+def draw_steps(draw: random.Random) -> list[Step]:
+    """Return every block twice, mostly behind its parent, and other events in between."""
+    blocks = range(len(make_forest()))
+    order = [number for _ in range(2) for number in sorted(blocks, key=lambda n: n + draw.uniform(0, 3))]
+    return [
+        (kind, number, draw.choice(PEERS))
+        for number in order
+        for kind in ("block", *([draw.choice(KINDS)] if draw.random() < 0.2 else []))
+    ]
+
+
 def test_long_runs_meet_every_case() -> None:
     """Longer, in an order that lets branches grow; and the guard of both: each case does occur."""
     seen = Counter[str]()
     for seed in range(5):
-        draw = random.Random(seed)
-        blocks = range(len(make_forest()))
-        order = [*sorted(blocks, key=lambda n: n + draw.uniform(0, 5)), *draw.choices(blocks, k=30)]  # noqa: B023
-        events = [(draw.choice(KINDS) if draw.random() < 0.4 else "block", n, draw.choice(PEERS)) for n in order]
-        run_steps(events, seen)
+        run_steps(draw_steps(random.Random(seed)), seen)
     codes = {"work/trace", "work/loss", "work/trace-digest", "work/trace-length", "state/root"}
     codes |= {"fork-choice/" + name for name in ("lighter", "known-invalid", "invalid-ancestor", "unknown-parent")}
     cases = {"counted", "again", "restarted", "pruned", "depth 0", "depth 1", "depth 2"}
