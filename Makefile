@@ -16,7 +16,7 @@ REQUIRES := pyproject.toml constraints.txt
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test testnet check vectors mutants spec model gpu constraints clean
+.PHONY: help venv test testnet check vectors mutants spec model pictures gpu constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
 
 model: $(VENV)/.run ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
 	$(BIN)/poai model fetch smollm2
+
+pictures: $(VENV)/.dev model ## run a testnet and draw the README's pictures of it; needs Chromium
+	$(BIN)/python -m poai_tools.pictures docs/img
 
 gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='torch==2.13.0+cpu'
 	@echo "installing $(TORCH)"

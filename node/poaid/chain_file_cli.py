@@ -110,8 +110,8 @@ def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) 
             raise typer.Exit(130) from None
     network_id, head = compute_network_id(judge.config).hex()[:8], chain.head
     print(
-        f"imported {format_count(run.new, 'block')} of network {network_id}, every one replayed; {run.known:,} were "
-        f"there; the chain ends at height {head.height:,}"
+        f"replayed and stored {format_count(run.new, 'block')} of network {network_id}; {run.known:,} were "
+        f"there before; the chain ends at height {head.height:,}"
     )
 
 

@@ -153,9 +153,17 @@ def verify(
     if drawn is None or sample is None:
         print(f"{height} blocks of network {network_id} are valid, every one replayed; {accounts}")
         return
-    replayed = f"{format_count(sample, 'random replay')} of {format_count(len(drawn), 'block')} found no fault"
-    print(f"{height} blocks of network {network_id} keep every rule that needs no replay; {accounts}\n{replayed}")
-    odds = f"0.90^{sample} = {Decimal('0.9') ** sample * 100:.2g} %"
+    print(f"{height} blocks of network {network_id} keep every rule that needs no replay; {accounts}")
+    _print_odds(sample, len(drawn))
+
+
+def _print_odds(draws: int, blocks: int) -> None:
+    """Say what a sample of replays proves."""
+    if not blocks:
+        print("there is no block to replay")
+        return
+    print(f"{format_count(draws, 'random replay')} of {format_count(blocks, 'block')} found no fault")
+    odds = f"0.90^{draws} = {Decimal('0.9') ** draws * 100:.2g} %"
     print(f"a chain that is forged in a tenth of its work passes with probability {odds}")
 
 

@@ -18,6 +18,7 @@ from poaid.models import load_engine, locate_model
 from poaid.networks import Network, parse_target
 from poaid.options import TargetText
 from poaid.testnet import LocalTestnet, Plan, choose_target, get_base_network, make_network, measure_rate
+from poaid.testnet_summary import Summary
 from poaid.testnet_view import Frame, Screen, make_summary_view, save_picture
 
 MAX_NODES = 32
@@ -42,24 +43,27 @@ def start_testnet(
 ) -> None:
     """Run several nodes that mine, verify and agree; exit 1 if they do not.
 
-    Without --target the first blocks take some five seconds on this machine, whatever its speed.
+    Without --target the first blocks take some four seconds on this machine, whatever its speed.
     """
     for file in (json_file, record):
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no folder {file.absolute().parent}: make it, or give another")
     console = Console(stderr=True)
+    named = None if data_dir is None else _make_folder(data_dir)
     source, network = _make_network(model, target, console)
-    folder = _make_folder(data_dir)
+    folder = named or Path(tempfile.mkdtemp(prefix="poaid-testnet-"))
     net = LocalTestnet(Plan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes)))
     with Screen(console) as screen:
         net.show = lambda: screen.show(_make_frame(net))
         trio.run(net.run)
         net.show()
-    _report(net, json_file, record)
-    if keep or data_dir is not None or net.fault is not None:
+    summary = net.get_summary()
+    Console().print(make_summary_view(summary), soft_wrap=True, highlight=False)
+    if keep or named or net.fault is not None:
         print(f"  chains and logs: {folder}; check one: poaid verify --data-dir {folder / 'node-0'}")
     else:
         shutil.rmtree(folder)
+    _write(net, summary, json_file, record)
     if net.fault is not None:
         raise NodeError(net.fault)
     if net.signal is not None:
@@ -77,15 +81,13 @@ def _make_network(model: str, target: str | None, console: Console) -> tuple[str
     return source, make_network(base, base.config.initial_target if target else choose_target(rate, base.config))
 
 
-def _make_folder(data_dir: Path | None) -> Path:
-    """Return a new folder, a temporary one if none is named.
+def _make_folder(data_dir: Path) -> Path:
+    """Return an absolute path of an empty folder, made if it is not there.
 
     Raises:
         UsageError: it is there and not empty.
         NodeError: it cannot be made.
     """
-    if data_dir is None:
-        return Path(tempfile.mkdtemp(prefix="poaid-testnet-"))
     folder = data_dir.absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,10 +103,8 @@ def _make_frame(net: LocalTestnet) -> Frame:
     return Frame(net.nodes, Path(plan.model).name, plan.network_id, plan.blocks, net.seconds, ended=net.has_ended)
 
 
-def _report(net: LocalTestnet, json_file: Path | None, record: Path | None) -> None:
-    """Print the summary, and write it where it was asked for."""
-    summary = net.get_summary()
-    Console().print(make_summary_view(summary), soft_wrap=True, highlight=False)
+def _write(net: LocalTestnet, summary: Summary, json_file: Path | None, record: Path | None) -> None:
+    """Write the summary and the picture where they were asked for."""
     try:
         if json_file is not None:
             json_file.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")

@@ -4,9 +4,7 @@ The node is a chain in memory behind the real server. Tests that take `url` and 
 node that has blocks.
 """
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,11 +15,13 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from poai_engine.errors import ModelError
 from poai_engine.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.model_store import MODEL_DIR_VARIABLE
 from poai_spec.block import Judge
 from poai_spec.containers import Block
 from poai_spec.encoding import decode
+from poai_tools.pictures import FLAGS, find_browser
 from poaid.models import load_engine
 from poaid.store import Store
 from poaid.view import Event, PeerView
@@ -29,15 +29,6 @@ from tests.e2e.shown_node import ShownNode
 from tests.node.memory_view import PEERS, MemoryView
 from tests.node.support import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = [
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-gpu",
-    "--disable-sync",
-    "--no-first-run",
-    *(["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),  # Chromium refuses root otherwise
-]
 TIMEOUT_MS = 15_000
 BLOCKS = 3 * len(PACES)
 START = BLOCKS - 2
@@ -52,8 +43,9 @@ MIN_CONTRAST = 4.5
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if executable is None:
+    try:
+        executable = find_browser()
+    except ModelError:
         pytest.skip("no Chromium on PATH: install the package chromium (or google-chrome) to test the page")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)

@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def endless(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A testnet whose first block is mined, of far more than a test waits for."""
-    with start(folder, "--blocks", 100_000) as process:
+    with start(folder, "--blocks", 100_000, "--target", 5) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if re.match(r"\d+:\d\d block 1 ", line):

@@ -1,7 +1,7 @@
 """Blocks for the chain: a tree of true and false ones, cheap to make, and what takes them in."""
 
 import random
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +20,7 @@ from poai_tools.vectors.chains import TRUE, Alteration, make_core, seal_block
 from poai_tools.vectors.engines import get_lexicon
 from poai_tools.vectors.network import LEXICON
 from poaid.chain import Chain
+from poaid.header_check import HEADER_BYTES
 from poaid.importer import Importer
 from poaid.metrics import Metrics
 from poaid.networks import Network
@@ -157,8 +158,8 @@ def make_forest() -> tuple[Made, ...]:
         if draw.random() < 0.3:
             fault = draw.choice((BACKWARDS, DEARER, SWAPPED, SHORT))
             made.append(grow(draw.choice(made[-3:]), alteration=fault))
-        if draw.random() < 0.1:
-            made.append(grow(draw.choice(made[-3:]), state={MINERS[0]: Account(balance=1)}))
+        if draw.random() < 0.15:
+            made.append(grow(draw.choice(made[-2:]), state={MINERS[0]: Account(balance=1)}))
     return (*trunk, *made)
 
 
@@ -181,6 +182,11 @@ class Rig:
     @property
     def chain(self) -> Chain:
         return self.importer.chain
+
+    def receive_headers(self, blocks: Iterable[Made], peer: bytes = b"peer") -> None:
+        """Keep headers, so that it is known what their branch claims before its blocks come."""
+        for made in blocks:
+            self.chain.tree.receive_header(made.data[:HEADER_BYTES], peer)
 
     @property
     def asked(self) -> list[tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """`poaid testnet` without its nodes: what is concluded from what they say, and how it is shown."""
 
 import io
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +11,15 @@ from typing import Any, cast
 
 import pytest
 import trio
+import trio.testing
 from rich.console import Console, RenderableType
 
 from poaid.errors import NodeError
 from poaid.networks import read_network
 from poaid.testnet import (
     NETWORK_FILE,
+    SETTLE_S,
+    START_S,
     Child,
     Plan,
     choose_ports,
@@ -25,6 +29,8 @@ from poaid.testnet import (
     observe,
     prepare,
     read_chain,
+    stop,
+    wait_until_agreed,
 )
 from poaid.testnet_summary import Observed, compute_percentile, find_difference, make_summary
 from poaid.testnet_view import (
@@ -58,8 +64,9 @@ def make_status(n: int, **changes: Any) -> StatusView:
     """Return what node `n` says once it has the last block."""
     status = {
         "activity": "idle", "reason": "height 3 is reached (--stop-height)", "height": BLOCKS, "head": make_hash("03"),
-        "target": f"{2**256 // 40 - 1:#x}", "miner": make_miner(n), "balance": str(5 * 10**18), "quizzes_per_second": 3.14,
-        "peer_count": 2, "mined": 1, "reorgs": 0,
+        "target": f"{2**256 // 40 - 1:#x}", "miner": make_miner(n), "balance": str(5 * 10**18),
+        "quizzes_per_second": 3.14, "peer_count": 2,
+        "mined": 1, "reorgs": 0,
     }  # fmt: skip
     return cast(StatusView, status | changes)
 
@@ -318,7 +325,7 @@ def test_picture(tmp_path: Path) -> None:
 # What is prepared.
 
 
-@pytest.mark.parametrize(("rate", "quizzes"), [(0.5, 20), (4, 20), (18, 90), (1_000, 5_000)])
+@pytest.mark.parametrize(("rate", "quizzes"), [(0.5, 20), (5, 20), (18, 72), (1_000, 4_000)])
 def test_the_first_target_suits_the_machine_and_is_never_easier_than_the_testnet_s(rate: float, quizzes: int) -> None:
     config = get_base_network("mini").config
     config = replace(config, spacing=15_000, initial_target=2**256 // 20)
@@ -396,6 +403,61 @@ def test_a_node_that_dies_is_explained_in_a_line(tmp_path: Path, program: str, e
     trio.run(main)
     assert not child.is_running()
     assert child.describe_end() == "node 1 " + end.format(log=tmp_path / "log")
+
+
+def test_a_node_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poaid.testnet.STOP_S", 0.0)
+    program = [sys.executable, "-c", "import time; time.sleep(600)"]
+    children = [Child(Observed(f"node {n}", ""), program, tmp_path / "log") for n in range(3)]
+
+    async def main() -> None:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which a child inherits
+        try:
+            for child in children[:2]:
+                await child.start()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        await stop(children)  # the third was never started
+
+    trio.run(main)
+    codes = [child.process.returncode if child.process else None for child in children]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, None]
+
+
+# How long is waited.
+
+
+@pytest.mark.trio
+async def test_nodes_that_do_not_answer(autojump_clock: trio.testing.MockClock) -> None:
+    nodes = make_nodes()
+    nodes[0].status = nodes[2].status = None
+    fault = await wait_until_agreed(nodes, BLOCKS)
+    assert fault == "node 0, node 2 did not answer within 120 s: see the log, and try fewer --nodes"
+    assert trio.current_time() >= START_S
+
+
+@pytest.mark.trio
+async def test_nodes_that_stay_apart(autojump_clock: trio.testing.MockClock) -> None:
+    fault = await wait_until_agreed(make_nodes(height=2, head=make_hash("02")), BLOCKS)
+    assert fault == "no agreement within 60 s: node 2 is at height 2 of 3"
+
+
+@pytest.mark.trio
+async def test_nodes_that_agree_in_the_end(autojump_clock: trio.testing.MockClock) -> None:
+    """Blocks may take for ever; only the last one's way is limited."""
+    nodes, statuses = make_nodes(), [node.status for node in make_nodes()]
+    for node in nodes:
+        node.status = make_status(0, height=1, head=make_hash("01"))
+
+    async def mine() -> None:
+        for node, status in zip(nodes, statuses, strict=True):
+            await trio.sleep(START_S + SETTLE_S if node is nodes[0] else SETTLE_S / 3)
+            node.status = status
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mine)
+        assert await wait_until_agreed(nodes, BLOCKS) is None
+    assert trio.current_time() >= START_S + SETTLE_S + SETTLE_S / 3
 
 
 # What is asked.

@@ -22,6 +22,7 @@ from poai_tools import (
     fidelity,
     header_bench,
     llama_bits,
+    network_bench,
     plots,
     prefix_saving,
     prescreen,
@@ -31,7 +32,9 @@ from poai_tools import (
     start_bench,
 )
 from poai_tools.measure import warn_if_busy
+from poaid.importer import MAX_REMEMBERED
 from poaid.models import get_known_model
+from poaid.testnet_cli import MAX_NODES
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
 Model = Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")]
@@ -196,6 +199,7 @@ SPEED_BENCHES = {
     "headers": header_bench.make_tables,
     "replay": replay_bench.make_tables,
     "spec": spec_bench.make_tables,
+    "network": network_bench.make_tables,
 }
 
 
@@ -293,9 +297,36 @@ def spec_command(quick: Quick = False, file: Json = None) -> None:
     publish(spec_bench.run(seconds, rounds, say), file)
 
 
+@app.command("network")
+def network_command(
+    models: Models = None,
+    nodes: Annotated[
+        int | None, typer.Option(min=2, max=MAX_NODES, help="Of each testnet.  [default: 8 with mini, else 3]")
+    ] = None,
+    blocks: Annotated[
+        int | None, typer.Option(min=1, max=MAX_REMEMBERED, help="Height at which they stop.  [default: 50]")
+    ] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Testnets of each model.  [default: 3]")] = None,
+    growth_blocks: Annotated[
+        int | None,
+        typer.Option(min=0, help="Blocks of mini over which memory is watched; 0: none.  [default: 1000]"),
+    ] = None,
+    quick: Quick = False,
+    file: Json = None,
+) -> None:
+    """Run testnets on this machine: how fast blocks spread, what imports cost, how long they wait, what memory."""
+    if quick:
+        models, nodes, growth_blocks = models or ["mini"], nodes or network_bench.OTHER_NODES, growth_blocks or 0
+    blocks = blocks or (network_bench.QUICK_BLOCKS if quick else network_bench.BLOCKS)
+    rounds = rounds or (network_bench.QUICK_ROUNDS if quick else network_bench.ROUNDS)
+    growth = network_bench.GROWTH_BLOCKS if growth_blocks is None else growth_blocks
+    warn_if_busy(say)
+    publish(network_bench.run(models or [], nodes, blocks, rounds, growth, say), file)
+
+
 @app.command("show")
 def show_command(
-    result: Annotated[Path, typer.Argument(help="What --json of engine, start, headers, replay or spec has written.")],
+    result: Annotated[Path, typer.Argument(help="What --json of a bench of speed has written.")],
     markdown: Annotated[bool, typer.Option("--markdown", help="Tables as in docs/performance.md.")] = False,
     folder: PlotFolder = None,
 ) -> None:

@@ -127,12 +127,20 @@ def get_peak_memory() -> int:
 
     Linux's `ru_maxrss` begins with the parent's at the fork, so the kernel's own counter is read there.
     """
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text("ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    found = read_memory(Path("/proc/self/status"), "VmHWM")
+    if found is not None:
+        return found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def read_memory(file: Path, field: str) -> int | None:
+    """Return a field of a file such as `/proc/self/status`, bytes; None where the kernel has no such file or field."""
+    with suppress(OSError):
+        for line in file.read_text("ascii").splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def describe_machine() -> dict[str, Any]:
