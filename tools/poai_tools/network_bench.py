@@ -1,8 +1,8 @@
 """A real testnet, measured: `poai bench network`.
 
 Every node is a `poaid run`, a process of its own, and all go by this machine's one clock. They are started and watched
-as by `poaid testnet`; when all agree, their histograms are read, and pooled over nodes and rounds. A histogram
-counts by bucket, so means are exact, medians are interpolated in their bucket, and of the largest value the bucket is known.
+as by `poaid testnet`; when all agree, their histograms are read, and pooled over nodes and rounds. A histogram counts
+by bucket, so means are exact, medians are interpolated in their bucket, and the bucket of the largest value is known.
 The limits that a node is to keep are bounds of buckets, so whether they are kept is known for certain.
 """
 
