@@ -96,7 +96,7 @@ class Importer:
             check_gossip_size(data)
             block = decode(Block, data)
             async with _Turnstile(self._busy, compute_block_hash(block.header)):
-                while event := self._busy.get(block.header.core.parent_hash):
+                while (event := self._busy.get(block.header.core.parent_hash)) is not None:
                     await event.wait()  # gossip brings a block before its parent's replay has ended
                 return await self._import(block, data, sender, source, evaluation)
         except SpecError as error:
@@ -191,7 +191,7 @@ class _Turnstile:
         self._busy, self._key = busy, key
 
     async def __aenter__(self) -> None:
-        while event := self._busy.get(self._key):
+        while (event := self._busy.get(self._key)) is not None:
             await event.wait()
         self._busy[self._key] = trio.Event()
 

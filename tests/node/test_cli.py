@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from poaid.cli import format_poai
+from poaid.amounts import format_poai
 from poaid.store import FILE_NAME, Store
 from tests.node.conftest import MinedChain
 from tests.node.support import Run, change, read_data, run_sql
