@@ -128,11 +128,11 @@ def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
 def verify(
     data_dir: DataDir,
     model: Annotated[
-        str | None, typer.Option(help="Where the model is now, if its file was moved.  [default: as mined]")
+        str | None, typer.Option(help="Where the model is now, if its file was moved.  \\[default: as mined]")
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_SAMPLE, help="Replay so many random blocks, drawn by work.  [default: all, once]"),
+        typer.Option(min=1, max=MAX_SAMPLE, help="Replay so many random blocks, drawn by work.  \\[default: all, once]"),
     ] = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,

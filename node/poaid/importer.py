@@ -155,14 +155,17 @@ class Importer:
             if not sender.may_replay():  # neighbours may have used up the time since the block came
                 raise BusyError
 
+        def settle(measured: tuple[Evaluation | SpecError, float]) -> None:
+            self.metrics.replay_seconds.observe(measured[1])
+            if isinstance(measured[0], SpecError):
+                sender.charge(measured[1])
+
         judge, parent = self._replay_judge, checked.entry.parent
         assert parent is not None, "genesis is replayed"
         work = partial(replay_block, checked.block, Branch(parent), judge.config, judge.questions, judge.engine)
         check()
-        result, seconds = await self.verifier.do(sender.turn, partial(_measure, work), check)
-        self.metrics.replay_seconds.observe(seconds)
+        result, _ = await self.verifier.do(sender.turn, partial(_measure, work), check, settle)
         if isinstance(result, SpecError):
-            sender.charge(seconds)
             raise result
         return result
 

@@ -175,7 +175,7 @@ class Node:
     def _why_not_mine(self) -> str | None:
         if self.is_syncing():  # not while it is stalled: one who holds back a block would stop everybody's mining
             return "syncing"
-        wanted = bool(self.options.peer_multiaddrs)
+        wanted = bool(self.options.peer_multiaddrs or self.rules.bootstrap)
         if wanted and not self.peers.connected and time.monotonic() - self.started < FIRST_PEER_S:
             return "waiting for the first peer"
         return None

@@ -19,7 +19,7 @@ Corpus = Annotated[
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="CPU threads for the model.  [default: all; profile llama.cpp: 1]"),
+    typer.Option("--threads", min=1, help="CPU threads for the model.  \\[default: all; profile llama.cpp: 1]"),
 ]
 GpuLayers = Annotated[
     int,
@@ -31,5 +31,5 @@ GpuLayers = Annotated[
     ),
 ]
 MovedModel = Annotated[
-    str | None, typer.Option("--model", help="Where the model is now, if its file was moved.  [default: as mined]")
+    str | None, typer.Option("--model", help="Where the model is now, if its file was moved.  \\[default: as mined]")
 ]

@@ -64,11 +64,11 @@ def run(
     ] = None,
     mdns: Annotated[bool, typer.Option(help="Look for peers on the local network.")] = True,
     miner_address: Annotated[
-        str | None, typer.Option(help="Account that gets the subsidies.  [default: of a key in the data directory]")
+        str | None, typer.Option(help="Account that gets the subsidies.  \\[default: of a key in the data directory]")
     ] = None,
     no_mine: Annotated[bool, typer.Option("--no-mine", help="Verify and relay only.")] = False,
     prune_depth: Annotated[
-        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  [default: never]")
+        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  \\[default: never]")
     ] = None,
     assume_valid: Annotated[
         str | None, typer.Option(help="Hash of a block up to which nothing is replayed; say whom you trust for it.")
@@ -76,11 +76,11 @@ def run(
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
     http_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  [default: p2p-port + 4000]")
+        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  \\[default: p2p-port + 4000]")
     ] = None,
     http_host: Annotated[str, typer.Option(help="Address of page and API; whoever reaches it can read.")] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  [default: none]")
+        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  \\[default: none]")
     ] = None,
     stop_height: Annotated[int | None, typer.Option(min=1, help="Mine no block above this height.")] = None,
     log_format: Annotated[LogFormat, typer.Option(help="auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,

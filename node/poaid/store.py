@@ -477,8 +477,9 @@ def _encode_changes(changes: Changes) -> bytes:
 
 def _decode_changes(data: bytes, path: Path) -> Changes:
     try:
-        rows = [(address, before, after) for address, before, after in rlp.decode(data)]
-        sound = all(isinstance(field, bytes) for row in rows for field in row)
+        decoded = rlp.decode(data)
+        rows = [(address, before, after) for address, before, after in decoded]
+        sound = isinstance(decoded, list) and all(isinstance(field, bytes) for row in rows for field in row)
     except (rlp.DecodingError, ValueError, TypeError):
         sound = False
     if not sound or any(len(address) != ADDRESS_BYTES for address, _, _ in rows):

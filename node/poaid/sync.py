@@ -145,7 +145,7 @@ class Sync:
             return True
         goals = list(islice(self._chain.tree.iterate_heaviest_waiting(), MAX_GOALS))
         for goal in goals:
-            if goal.hash in self._chain.tree.entries:  # still
+            if goal.hash in self._chain.tree.entries and not goal.replayed:  # still, gossip goes on meanwhile
                 self.goal = goal
                 if await self._fetch_blocks(goal):
                     self.stalled = False
@@ -326,7 +326,8 @@ class Sync:
             try:
                 evaluation = (await self._evaluate([entry], sender)).get(entry.hash)
             except BusyError:
-                self._chain.tree.drop(missing[0])  # what cannot be checked must not be waited for
+                for first in self._list_missing(missing[-1])[:1]:  # what cannot be checked must not be waited for
+                    self._chain.tree.drop(first)
                 return False
             if evaluation is None:
                 continue

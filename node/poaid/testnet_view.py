@@ -19,8 +19,8 @@ HASH_DIGITS = 8
 """Of a hash in the table: enough to tell a few heads apart."""
 WIDE = 110
 """Columns from which the table also says where each node's page is."""
-PICTURE_WIDTH = 96
-"""Columns of the recorded picture: a README shows about so many at its own size."""
+PICTURE_WIDTH = 80
+"""Columns of the recorded picture: those of a terminal."""
 STYLES = {"mining": "green", "done": "bold green", "syncing": "yellow", "stalled": "red"}
 
 

@@ -29,6 +29,7 @@ class Turn(IntEnum):
 class _Job:
     work: Callable[[], Any]
     check: Callable[[], None]
+    settle: Callable[[Any], None]
     asked: float
     done: trio.Event = field(default_factory=trio.Event)
     result: outcome.Outcome[Any] | None = None
@@ -60,9 +61,17 @@ class Verifier:
                     self._last = turn
                     self._on_wait(time.monotonic() - job.asked)
                 job.result = await trio.to_thread.run_sync(outcome.capture, job.work, abandon_on_cancel=True)  # type: ignore[call-arg]
+                if isinstance(job.result, outcome.Value):
+                    job.settle(job.result.value)
             job.done.set()
 
-    async def do(self, turn: Turn, work: Callable[[], T], check: Callable[[], None] = lambda: None) -> T:
+    async def do(
+        self,
+        turn: Turn,
+        work: Callable[[], T],
+        check: Callable[[], None] = lambda: None,
+        settle: Callable[[T], None] = lambda _: None,
+    ) -> T:
         """Have a function run when it is its turn; return what it returns, raise what it raises.
 
         A caller that is cancelled before that takes its job back.
@@ -71,8 +80,9 @@ class Verifier:
             turn: who waits.
             work: the function.
             check: called right before it, in the caller's thread; what it raises comes in its place.
+            settle: called there with what it returns, before any other job runs, even if its caller has left meanwhile.
         """
-        job = _Job(work, check, time.monotonic())
+        job = _Job(work, check, settle, time.monotonic())
         self._queues[turn].append(job)
         self._wake.set()
         try:

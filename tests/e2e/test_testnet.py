@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def endless(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A testnet whose first block is mined, of far more than a test waits for."""
+    """A testnet that has mined a block, of far more than a test waits for."""
     with start(folder, "--blocks", 100_000, "--target", 5) as process:
         assert process.stderr is not None
-        for line in process.stderr:
-            if re.match(r"\d+:\d\d block 1 ", line):
-                break
+        lines = list(takewhile(lambda line: not re.match(r"\d+:\d\d block \d+ ", line), process.stderr))
+        assert process.poll() is None, lines
         assert len([line for line in find_processes(folder) if "--p2p-port" in line]) == 3
         yield process
 

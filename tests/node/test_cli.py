@@ -225,3 +225,12 @@ def test_an_interrupt_keeps_what_was_logged(tmp_path: Path) -> None:
 )
 def test_amounts(wei: int, text: str) -> None:
     assert format_poai(wei) == text
+
+
+def test_help_shows_defaults_that_are_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich takes `[default: ...]` for mark-up unless its bracket is escaped."""
+    monkeypatch.setenv("COLUMNS", "200")
+    status, out, _ = run("run", "--help")
+    assert status == 0
+    for default in ("of a key in the data directory", "p2p-port + 4000", "never", "all; profile llama.cpp: 1"):
+        assert f"[default: {default}]" in out

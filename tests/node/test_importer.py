@@ -1,6 +1,6 @@
 """The way into the chain: one replay for equal blocks, children behind parents, and what each failure costs whom."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -128,47 +128,48 @@ async def test_a_child_before_its_parent_does_not_wait(paused: Rig) -> None:
     assert paused.chain.tree.count_waiting() == 2
 
 
-async def test_a_sender_that_gives_up_makes_way(paused: Rig) -> None:
-    """Validation has a time limit; the next copy of the block is replayed then, and the child goes on."""
-    line, other = grow_line(make_root(), 2), Watched(paused, b"2")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(Watched(paused, b"1").send, line[0].data)
-        await wait_all_tasks_blocked()
-        async with trio.open_nursery() as senders:
-            senders.start_soon(other.send, line[0].data)
-            senders.start_soon(other.send, line[1].data)
-            await wait_all_tasks_blocked()
-            assert paused.importer.verifier.count_waiting() == 1
-            nursery.cancel_scope.cancel()
-            senders.cancel_scope.shield = True
-            senders.start_soon(run_until_idle, paused)
-    assert other.results == [True, True]
-    assert len(paused.asked) == 2
-    assert paused.importer._busy == {}
-
-
-async def run_until_idle(rig: Rig) -> None:
-    """Run the verifier until a job of the lowest rank has had its turn twice: those behind it are done by then."""
+async def run_until_done(rig: Rig, *sent: tuple[Watched, Made]) -> None:
+    """Let the verifier run until these have an answer."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rig.importer.verifier.run)
-        while rig.importer._busy or rig.importer.verifier.count_waiting():
-            await rig.importer.verifier.do(Turn.MINING, lambda: None)
+        for watched, made in sent:
+            await watched.send(made.data)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_sender_that_gives_up_makes_way(paused: Rig) -> None:
+    """Validation has a time limit: whoever waits behind it goes on, and nothing is left of the one that left."""
+    line, first, other = grow_line(make_root(), 2), Watched(paused, b"1"), Watched(paused, b"2")
+    async with trio.open_nursery() as nursery:
+        impatient = trio.CancelScope()
+
+        async def give_up() -> None:
+            with impatient:
+                await first.send(line[0].data)
+
+        nursery.start_soon(give_up)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(other.send, line[1].data)
+        await wait_all_tasks_blocked()
+        impatient.cancel()
+        await wait_all_tasks_blocked()
+        assert other.results == ["fork-choice/parent-not-replayed"]
+        assert (paused.importer._busy, paused.importer.verifier.count_waiting()) == ({}, 0)
+    await run_until_done(paused, (other, line[0]), (other, line[1]))
+    assert (first.results, other.results[1:], len(paused.asked)) == ([], [True, True], 2)
 
 
 async def test_a_header_that_makes_room_during_the_replay_does_not_count(paused: Rig) -> None:
     made, peer = grow(make_root()), Watched(paused)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.send, made.data)
-        await wait_all_tasks_blocked()
+        nursery.start_soon(race, paused, (peer, made))
+        while made.hash not in paused.chain.tree.entries:
+            await trio.lowlevel.checkpoint()
         paused.chain.tree.drop(paused.chain.tree.entries[made.hash])
-        await run_until_idle(paused)
     assert peer.results == [False]
     assert (paused.chain.head.height, paused.store.read_height(), list(paused.store.read_headers())) == (0, 0, [])
     assert read_metric(paused, "blocks_imported_total", source="gossip") == 0
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(peer.send, made.data)
-        await run_until_idle(paused)
+    await run_until_done(paused, (peer, made))
     assert paused.chain.head.hash == made.hash
 
 
@@ -297,7 +298,7 @@ async def test_head_changes_are_told_and_counted(tmp_path: Path) -> None:
         genesis = rig.chain.tree.genesis
         assert [(change.old.height, change.depth) for change in changes][:2] == [(0, 0), (1, 0)]
         assert changes[-1].new.hash == rival[-1].hash
-        assert [change.fork for change in changes if change.depth][0] is genesis
+        assert next(change.fork for change in changes if change.depth) is genesis
         assert read_metric(rig, "reorgs_total") == sum(change.depth > 0 for change in changes) >= 1
 
 
@@ -317,6 +318,11 @@ async def test_what_is_remembered_for_people_is_bounded(tmp_path: Path, monkeypa
 # --- The disk ---
 
 
+async def send_all(peer: Watched, blocks: Iterable[Made]) -> None:
+    for made in blocks:
+        await peer.send(made.data)
+
+
 async def test_a_full_disk_ends_the_node_and_the_folder_opens_again(tmp_path: Path) -> None:
     """Nothing is written after the failure, also not when there is room again: a parent could be missing."""
     line = grow_line(make_root(), 60)
@@ -326,14 +332,12 @@ async def test_a_full_disk_ends_the_node_and_the_folder_opens_again(tmp_path: Pa
             await peer.send(made.data)
         (pages,) = rig.store._query("PRAGMA page_count")[0]
         rig.store._query(f"PRAGMA max_page_count = {pages}")
-        rest = iter(line[5:])
         with pytest.raises(NodeError, match="database or disk is full; check the disk's space"):
-            for made in rest:
-                await peer.send(made.data)
+            await send_all(peer, line[5:])
         rig.store._query(f"PRAGMA max_page_count = {100 * pages}")
         stored = rig.store.read_height()
         with pytest.raises(NodeError, match="database or disk is full; check the disk's space"):
-            await peer.send(next(rest).data)
+            await peer.send(line[rig.store.read_height() + 1].data)
         with pytest.raises(NodeError, match="database or disk is full"):
             rig.store.write_peers([StoredPeer("Q1", "/one", 0, 0)])
         assert rig.store.read_height() == stored < 60

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import rlp
 
 from poai_spec.block import Judge, make_genesis
 from poai_spec.notation import SpecError
@@ -23,10 +25,12 @@ from poai_spec.work import check_engine
 from poaid import store as store_module
 from poaid.chain import Chain
 from poaid.errors import NodeError
+from poaid.header_check import decode_header
 from poaid.networks import Network
-from poaid.store import FILE_NAME, Store
+from poaid.store import FILE_NAME, Store, StoredBlock, StoredPeer
 from poaid.verify import BlockError, verify_store
 from tests.node.conftest import MinedChain
+from tests.node.importing import MINERS, Made, grow, grow_line, make_easy_network, make_root
 from tests.node.support import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, read_data, run_sql
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
@@ -155,6 +159,138 @@ def test_mining_on_false_accounts_or_blocks_is_refused(mined: MinedChain, copy_o
         assert "\n" not in str(caught.value)
 
 
+# Branches, undo records, peers
+
+FIRST = grow(make_root())
+LINE = [FIRST, *grow_line(FIRST, 2, miner=MINERS[2])]
+RIVAL = grow_line(FIRST, 2, miner=MINERS[1])
+SIDE = grow(LINE[1])
+
+
+def make_stored(made: Made, parent: Made, *, assumed: bool = False) -> StoredBlock:
+    """Return a block as the chain stores it."""
+    rows = {**parent.state, **made.state}
+    changes = [(a, parent.state.get(a), made.state.get(a)) for a in rows if parent.state.get(a) != made.state.get(a)]
+    return StoredBlock(made.hash, made.block.header.core.height, made.data, tuple(changes), assumed)
+
+
+def fill(folder: Path) -> None:
+    """Store three blocks in a row, the second assumed valid, and one beside the third; and two peers."""
+    with Store.create_or_open(folder, make_easy_network(), "mini") as store:
+        root = make_root()
+        for height, (parent, made) in enumerate(pairwise([root, *LINE])):
+            store.commit([make_stored(made, parent, assumed=height == 1)], height, [made.hash], made.state)
+        store.commit([make_stored(SIDE, LINE[1])], 3, (), {})
+        store.write_peers([StoredPeer("Q1", "/one", 5, 0), StoredPeer("Q2", "/two", 9, 7)])
+
+
+def reorganise(store: Store) -> None:
+    """Make the rival branch the chain: the accounts go back to the first block's and up again."""
+    before, after = LINE[2].state, RIVAL[1].state
+    accounts = {a: after.get(a) for a in {**before, **after} if before.get(a) != after.get(a)}
+    blocks = [make_stored(RIVAL[0], LINE[0]), make_stored(RIVAL[1], RIVAL[0])]
+    store.commit(blocks, 1, [made.hash for made in RIVAL], accounts)
+
+
+def test_branches_and_their_undo_records(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with Store.open(tmp_path) as store:
+        assert [row.block_hash for row in store.read_chain()] == [made.hash for made in LINE]
+        assert (store.read_head(), store.read_height(), store.read_state()) == (LINE[2].hash, 3, LINE[2].state)
+        reorganise(store)
+    with Store.open(tmp_path) as store:
+        made = [LINE[0], *RIVAL]
+        assert [row.block_hash for row in store.read_chain()] == [block.hash for block in made]
+        assert read_data(store) == [block.data for block in made]
+        assert (store.read_head(), store.read_height(), store.read_state()) == (RIVAL[1].hash, 3, RIVAL[1].state)
+        headers = {row.block_hash: row for row in store.read_headers()}
+        assert {h: (row.data, row.assumed) for h, row in headers.items()} == {
+            block.hash: (block.data[:216], block is LINE[1]) for block in (*LINE, SIDE, *RIVAL)
+        }
+        for parent, block in ((LINE[0], LINE[1]), (LINE[1], LINE[2]), (LINE[1], SIDE), (RIVAL[0], RIVAL[1])):
+            assert store.read_block(block.hash) == block.data
+            assert store.read_changes(block.hash) == make_stored(block, parent).changes
+        unknown = b"\7" * 32
+        assert (store.read_block(unknown), store.read_changes(unknown), store.has_body(unknown)) == (None, None, False)
+
+
+def test_headers_come_behind_their_parents(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with Store.open(tmp_path) as store:
+        reorganise(store)
+        known = {make_root().hash}
+        for row in store.read_headers():
+            assert decode_header(row.data).core.parent_hash in known
+            known.add(row.block_hash)
+
+
+def test_pruning_takes_bodies_of_all_branches_and_no_header(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with Store.open(tmp_path) as store:
+        count = len(list(store.read_headers()))
+        assert (store.prune(0), store.prune(1), store.read_bodies_from()) == (0, 0, 1)
+        assert (store.prune(3), store.read_bodies_from()) == (2, 3)
+        assert (store.prune(3), store.prune(2), store.read_bodies_from()) == (0, 0, 3)
+        assert [row.body is None for row in store.read_chain()] == [True, True, False]
+        assert store.read_changes(LINE[1].hash) is None
+        reorganise(store)  # new bodies below the horizon
+        assert store.read_bodies_from() == 2
+        assert (store.prune(4), store.read_bodies_from()) == (4, 4)
+        assert len(list(store.read_headers())) == count + 2
+    with Store.open(tmp_path) as store:
+        assert store.read_bodies_from() == 4
+
+
+def test_the_address_book_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with Store.open(tmp_path) as store:
+        assert store.read_peers() == [StoredPeer("Q2", "/two", 9, 7), StoredPeer("Q1", "/one", 5, 0)]
+        store.write_peers([StoredPeer("Q3", "", 0, 8)])
+        assert store.read_peers() == [StoredPeer("Q3", "", 0, 8)]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"\x80",
+        rlp.encode([[bytes(20), b""]]),
+        rlp.encode([[bytes(19), b"", b""]]),
+        rlp.encode([[[], b"", b""]]),
+        rlp.encode([[bytes(20), [], b""]]),
+        rlp.encode([[bytes(20), b"", b"\1"]]),
+        rlp.encode([[bytes(20), b"", b""]]) + b"\0",
+    ],
+)
+def test_a_damaged_undo_record_is_said_in_one_line(tmp_path: Path, record: bytes) -> None:
+    fill(tmp_path)
+    run_sql(tmp_path, "UPDATE bodies SET changes = ? WHERE height = 2", record)
+    with Store.open(tmp_path) as store, pytest.raises(NodeError, match=r"does not decode; .*restore a copy") as caught:
+        store.read_changes(LINE[1].hash)
+    assert "\n" not in str(caught.value)
+
+
+def test_after_a_failure_nothing_is_written(tmp_path: Path) -> None:
+    """A statement that fails in the middle leaves the rest undone, and so do later calls: they could build on it."""
+    fill(tmp_path)
+    with Store.open(tmp_path) as store:
+        before = dump(store)
+        store._query("CREATE TEMP TRIGGER fault BEFORE INSERT ON accounts BEGIN SELECT RAISE(ABORT, 'fault'); END")
+        with pytest.raises(NodeError, match="fault"):
+            reorganise(store)
+        store._query("DROP TRIGGER fault")
+        writes: list[Callable[[], object]] = [
+            partial(reorganise, store), partial(store.prune, 3), partial(store.write_peers, [])
+        ]  # fmt: skip
+        for write in writes:
+            with pytest.raises(NodeError, match="fault"):
+                write()
+        assert dump(store) == before
+    with Store.open(tmp_path) as store:
+        reorganise(store)
+        assert dump(store) != before
+
+
 # Damaged files
 
 
@@ -279,6 +415,61 @@ def test_killed_at_every_statement_of_the_first_start(network: Network, judge: J
             break
     assert endings == {-signal.SIGKILL: sum(endings.values()) - 1, 0: 1}
     assert endings[-signal.SIGKILL] >= 10
+
+
+def dump(store: Store) -> dict[str, list[tuple[object, ...]]]:
+    """Return every row of every table."""
+    tables = ("meta", "headers", "bodies", "chain", "accounts", "peers")
+    return {table: sorted(store._query(f"SELECT * FROM {table}")) for table in tables}  # noqa: S608  constants
+
+
+def prune_to_three(store: Store) -> None:
+    store.prune(3)
+
+
+def write_one_peer(store: Store) -> None:
+    store.write_peers([StoredPeer("Q3", "", 0, 8)])
+
+
+def _write_and_die(folder: Path, write: Callable[[Store], None], statements: int) -> None:
+    """Write to a data directory and get killed after a number of SQL statements."""
+    left = statements
+
+    def count(_: str) -> None:
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+    store = Store.open(folder)
+    store._connection.set_trace_callback(count)
+    write(store)
+    os._exit(0)
+
+
+@pytest.mark.parametrize(("write", "least"), [(reorganise, 10), (prune_to_three, 4), (write_one_peer, 4)])
+def test_killed_at_every_statement_of_a_write(tmp_path: Path, write: Callable[[Store], None], least: int) -> None:
+    """All of it is there, or nothing; and all of it once COMMIT has returned."""
+    whole = tmp_path / "whole"
+    fill(whole)
+    with Store.open(whole) as store:
+        before = dump(store)
+        write(store)
+        after = dump(store)
+    assert before != after
+    fork = multiprocessing.get_context("fork")
+    for statements in range(40):
+        folder = tmp_path / str(statements)
+        fill(folder)
+        process = fork.Process(target=_write_and_die, args=(folder, write, statements))
+        process.start()
+        process.join(60)
+        with Store.open(folder) as store:
+            assert dump(store) == (after if process.exitcode == 0 else before)
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert statements >= least
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3, 6, 11])

@@ -145,6 +145,29 @@ async def test_a_check_right_before_the_turn_comes_in_its_place() -> None:
     assert order == ["P", "U0", "refused"]
 
 
+async def test_a_job_is_settled_before_the_next_one_begins_even_if_its_caller_has_left() -> None:
+    verifier, events = Verifier(), list[str]()
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        may_end.wait(30)
+        return "result"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(verifier.run)
+        async with trio.open_nursery() as callers:
+            callers.start_soon(verifier.do, P, work, lambda: None, events.append)
+            await trio.to_thread.run_sync(begun.wait, 30)
+            callers.cancel_scope.cancel()
+        nursery.start_soon(verifier.do, P, lambda: None, lambda: events.append("next"))
+        await wait_all_tasks_blocked()
+        may_end.set()
+        await until_idle(verifier)
+        nursery.cancel_scope.cancel()
+    assert events == ["result", "next"]
+
+
 async def test_the_wait_of_verifications_is_told() -> None:
     waits = list[float]()
     await run_in_order(Verifier(waits.append), [P, U, M])

@@ -132,9 +132,10 @@ def test_a_round_without_propagation_is_said() -> None:
 
 def test_slope() -> None:
     line = [Memory(height, 1_000_000 + 700 * height, None, None) for height in (100, 203, 300)]
-    assert compute_slope(line) == pytest.approx(700)
-    assert compute_slope([Memory(100, None, None, None), Memory(200, 5, None, None)]) is None
-    assert compute_slope(line[:1]) is None
+    full = [Memory(10, 0, None, None), *line]
+    assert compute_slope(line, 0) == compute_slope(full, 100) == pytest.approx(700)
+    assert compute_slope([Memory(100, None, None, None), Memory(200, 5, None, None)], 0) is None
+    assert compute_slope(line, 300) is None
 
 
 def test_memory_of_no_process(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_kept_result_is_shown(tmp_path: Path) -> None:
     assert [row[-1] for row in rows if row[1:2] == ["wait for the model"]] == ["largest 1500: NOT KEPT"]
     assert ["mini", "3", "200.0", "-", "90.5"] in rows
     assert ["10", "200.0", "200.0"] in rows
-    assert ["slope, MB per 1,000 blocks", "1.0", "-"] in rows
+    assert ["from 10 on, per 1,000 blocks", "1.0", "-"] in rows
 
 
 # The command.
@@ -185,7 +186,7 @@ def test_wrong_usage(flags: tuple[object, ...]) -> None:
 @pytest.mark.parametrize(
     ("flags", "given"),
     [
-        ((), ([], None, 50, 3, 1_000)),
+        ((), ([], None, 30, 3, 1_000)),
         (("--quick",), (["mini"], 3, 10, 1, 0)),
         (("--quick", "--model", "smollm2", "--nodes", 2, "--growth-blocks", 40), (["smollm2"], 2, 10, 1, 40)),
         (("--blocks", 7, "--rounds", 2, "--growth-blocks", 0), ([], None, 7, 2, 0)),
