@@ -156,8 +156,8 @@ IPV6_PREFIX_BITS = 56
 
 # ### Penalties
 
-# A peer's score is the sum of its penalties ([get_penalty](#get_penalty)) and halves in `PENALTY_HALF_LIFE_MS`, at once or
-# gradually. At `BAN_SCORE` the peer is sent away with `FAULT` and not heard again for `BAN_MS`.
+# A peer's score is the sum of its penalties ([get_penalty](#get_penalty)) and halves every `PENALTY_HALF_LIFE_MS`.
+# At `BAN_SCORE` the peer is sent away with `FAULT` and not heard again for `BAN_MS`.
 
 # | name | value | unit | why |
 # | --- | --- | --- | --- |

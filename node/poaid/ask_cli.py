@@ -48,7 +48,7 @@ Folder = Annotated[
 ]
 Port = Annotated[
     int | None,
-    typer.Option("--http-port", min=1, max=65535, help=f"The node's.  \\[default: as it runs, else {DEFAULT_HTTP_PORT}]"),
+    typer.Option("--http-port", min=1, max=65535, help=f"The node's.  \\[default: as it runs; {DEFAULT_HTTP_PORT}]"),
 ]
 Host = Annotated[str | None, typer.Option("--http-host", help="The node's.  \\[default: this machine]")]
 Json = Annotated[bool, typer.Option("--json", help="Print what the node's API says, as JSON.")]
@@ -69,7 +69,7 @@ def status(data_dir: Folder = None, http_port: Port = None, http_host: Host = No
 
 
 def balance(
-    address: Annotated[str | None, typer.Argument(help="0x...  \\[default: the account that the node mines for]")] = None,
+    address: Annotated[str | None, typer.Argument(help="0x...  \\[default: the account that it mines for]")] = None,
     data_dir: Folder = None,
     http_port: Port = None,
     http_host: Host = None,

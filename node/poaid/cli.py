@@ -132,7 +132,7 @@ def verify(
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_SAMPLE, help="Replay so many random blocks, drawn by work.  \\[default: all, once]"),
+        typer.Option(min=1, max=MAX_SAMPLE, help="Replay so many blocks, drawn by work.  \\[default: all, once]"),
     ] = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,

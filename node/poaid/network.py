@@ -230,19 +230,37 @@ class Network:
         self._swarm.register_notifee(_Notifee(self._on_opened, self._on_closed))
         for protocol in self._limits:
             self._host.set_stream_handler(TProtocol(protocol), partial(self._serve, protocol))
-        async with self._host.run(listen_addrs=[self._listen]), self._owner.run():
+        stop, stopped = trio.Event(), trio.Event()
+        async with trio.open_nursery() as nursery, self._owner.run():
+            await nursery.start(self._run_host, stop, stopped)
             try:
-                if not self._swarm.listeners:
-                    raise NodeError(f"cannot listen on {self._listen}; give another --p2p-host or --p2p-port")
                 async with background_trio_service(self._pubsub), background_trio_service(self._router):
                     await self._pubsub.wait_until_ready()
                     await self._pubsub.subscribe(self._topic)
                     self._owner.start(self._discover)
                     yield
             finally:
-                with _shielded():  # else the port stays open
+                stop.set()
+                with _shielded():
+                    await stopped.wait()
+
+    async def _run_host(
+        self, stop: trio.Event, stopped: trio.Event, *, task_status: Any = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run libp2p until it is told to stop: cancelled, it would leave its port and its connections open."""
+        try:
+            with trio.CancelScope() as scope:
+                scope.shield = True
+                async with self._host.run(listen_addrs=[self._listen]):
+                    if not self._swarm.listeners:
+                        raise NodeError(f"cannot listen on {self._listen}; give another --p2p-host or --p2p-port")
+                    task_status.started()
+                    await stop.wait()
+                    scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
                     await self._host.close()
-                self._pubsub.seen_messages.stop()
+        finally:
+            self._pubsub.seen_messages.stop()
+            stopped.set()
 
     async def connect(self, address: str) -> str:
         """Dial a multiaddr that ends with a peer id; return the peer id.

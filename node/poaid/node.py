@@ -229,8 +229,12 @@ class Node:
         self.metrics.gossip(verdict.value)
         return verdict
 
+    def _find_heard(self, peer: str) -> Peer | None:
+        """Return a connected peer, unless it is banned and on its way out."""
+        return None if self.peers.is_banned(peer, get_time()) else self.peers.connected.get(peer)
+
     async def _judge(self, peer: str, data: bytes) -> Verdict:
-        sender = self.peers.connected.get(peer)
+        sender = self._find_heard(peer)
         if sender is None or not sender.gossip.take(trio.current_time()) or sender.queued >= MAX_QUEUED:
             return Verdict.IGNORE
         sender.queued += 1
@@ -270,7 +274,7 @@ class Node:
         if protocol == GOODBYE_PROTOCOL:
             await self._take_leave(peer, decode(Goodbye, payload))
             return None
-        asker = self.peers.connected.get(peer)
+        asker = self._find_heard(peer)
         if asker is None or not asker.requests.take(trio.current_time()):
             return encode_response(Result.TOO_MANY_REQUESTS)
         try:
@@ -295,7 +299,9 @@ class Node:
 
     def make_status(self) -> Status:
         """Return what this node says about itself."""
-        head, assumed = self.chain.head, self.chain.assumed.values()
+        head = self.chain.head
+        known = ((height, h) for h, height in self.chain.assumed.items() if height <= head.height)
+        assumed = (height for height, h in known if head.get_ancestor(height).hash == h)
         return Status(
             version=PROTOCOL_VERSION, network_id=self.network_id, head=head.hash, height=head.height, work=head.work,
             bodies_from=self.chain.get_bodies_from(), assumed=max(assumed, default=0),
@@ -316,7 +322,7 @@ class Node:
                 "--target and --test-corpus", peer=peer.peer_id
             )  # fmt: skip
             return False
-        peer.status, peer.status_at = status, trio.current_time()
+        peer.note_status(status, trio.current_time())
         self.sync.wake()
         return True
 

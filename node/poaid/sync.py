@@ -8,7 +8,7 @@ fetched: a cheap true beginning under a forged heavy end is caught at once. Page
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, takewhile
@@ -19,9 +19,10 @@ import trio
 from poai_spec.containers import Block, compute_block_hash
 from poai_spec.difficulty import compute_work
 from poai_spec.encoding import encode
-from poai_spec.engine import Evaluation
+from poai_spec.engine import Engine, Evaluation
 from poai_spec.networking import (
     BLOCKS_PROTOCOL,
+    FALSE_WORK,
     HEADERS_PROTOCOL,
     MAX_BLOCKS,
     MAX_BLOCKS_BYTES,
@@ -41,6 +42,7 @@ from poai_spec.networking import (
 )
 from poai_spec.notation import Hash32, Invalid, NotYet, SpecError
 from poai_spec.parameters import UINT256_MAX
+from poai_spec.quiz import Quiz
 from poaid.chain import Chain, get_entry_quiz
 from poaid.header_check import encode_header
 from poaid.importer import BusyError, Importer, Sender
@@ -97,6 +99,7 @@ class Sync:
         self._importer, self._peers, self._ask, self._assume_valid = importer, peers, ask, assume_valid
         self._wake = trio.Event()
         self._sampled: dict[Hash32, Evaluation] = {}
+        self._sampled_ends: dict[Hash32, None] = {}
         self._unserved: dict[Hash32, float] = {}
         self._batch = 1
         self._replayed: list[tuple[float, int]] = []
@@ -260,15 +263,17 @@ class Sync:
     async def _import(self, peer: Peer, wanted: Sequence[Entry], blocks: Sequence[Block]) -> bool:
         """Replay fetched blocks in one batch and import them in order; return whether any counted."""
         pairs = list(zip(wanted, blocks, strict=False))
-        sender, start = self._ask.sender(peer), time.monotonic()
+        sender, start, seconds = self._ask.sender(peer), time.monotonic(), 0.0
         try:
-            evaluations = await self._evaluate([entry for entry, _ in pairs], sender)
+            evaluations, seconds = await self._evaluate([entry for entry, _ in pairs], sender)
             for entry, block in pairs:
                 await self._import_one(entry, block, sender, evaluations.get(entry.hash))
         except BusyError:
             peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
             return False
         except SpecError as error:
+            if error.code in FALSE_WORK:
+                sender.charge(seconds)
             self._ask.blame(peer.peer_id, error)
             return not isinstance(error, NotYet)  # a fault has changed the tree: look again
         peer.proven = True
@@ -296,45 +301,60 @@ class Sync:
 
     # Replays.
 
-    async def _evaluate(self, entries: Iterable[Entry], sender: Sender) -> dict[Hash32, Evaluation]:
-        """Run the model for headers that were not replayed yet, in one batch; those assumed valid are left out."""
+    async def _evaluate(self, entries: Sequence[Entry], sender: Sender) -> tuple[dict[Hash32, Evaluation], float]:
+        """Run the model for headers that were not replayed yet, in one batch; those assumed valid are left out.
+
+        Returns:
+            The evaluations by block hash, those of an earlier sample too, and the seconds that the model ran.
+
+        Raises:
+            BusyError: the sender has used up its time.
+        """
+
+        def check() -> None:
+            if not sender.may_replay():
+                raise BusyError
+
         found = {entry.hash: self._sampled[entry.hash] for entry in entries if entry.hash in self._sampled}
         rest = [entry for entry in entries if entry.hash not in found and not self._is_assumed(entry)]
         if not rest:
-            return found
-        if not sender.may_replay():
-            raise BusyError
+            return found, 0.0
         quizzes = [get_entry_quiz(entry, self._importer.judge) for entry in rest]
-        engine = self._importer.judge.engine
-        work = partial(engine.evaluate, [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
+        work = partial(_run_timed, self._importer.judge.engine, quizzes)
         try:
-            evaluations = await self._importer.verifier.do(sender.turn, work)
+            evaluations, seconds = await self._importer.verifier.do(sender.turn, work, check)
         except SpecError:
-            return found  # a quiz without a loss, which only the profile llama.cpp has: each is replayed by itself
-        return found | {entry.hash: evaluation for entry, evaluation in zip(rest, evaluations, strict=True)}
+            return found, 0.0  # a quiz without a loss, which only the profile llama.cpp has: each is replayed by itself
+        return found | {entry.hash: evaluation for entry, evaluation in zip(rest, evaluations, strict=True)}, seconds
 
     async def _replay_sample(self, missing: Sequence[Entry]) -> bool:
-        """Replay some headers of a segment, once; a false one is marked invalid. Return whether all were true."""
-        if any(entry.hash in self._sampled for entry in missing) or self._is_assumed(missing[-1]):
+        """Replay some headers of a segment, once for each end; a false one is marked invalid.
+
+        What is found is kept for the import, so that a sample costs nothing where the branch is true.
+
+        Returns:
+            Whether all were true.
+        """
+        if missing[-1].hash in self._sampled_ends or self._is_assumed(missing[-1]):
             return True
+        self._sampled_ends[missing[-1].hash] = None
         works = [compute_work(entry.header.core.target) for entry in missing]
         drawn = {entry.hash: entry for entry in random.choices(missing, works, k=SAMPLE_BLOCKS)}  # noqa: S311
         peer = next((p for p in self._peers.connected.values() if p.key == missing[-1].peer), None)
         sender = self._ask.sender(peer) if peer else Sender(missing[-1].peer, Turn.UNPROVEN)
         for entry in drawn.values():
-            start = time.monotonic()
             try:
-                evaluation = (await self._evaluate([entry], sender)).get(entry.hash)
+                evaluations, seconds = await self._evaluate([entry], sender)
             except BusyError:
                 for first in self._list_missing(missing[-1])[:1]:  # what cannot be checked must not be waited for
                     self._chain.tree.drop(first)
                 return False
-            if evaluation is None:
+            if (evaluation := evaluations.get(entry.hash)) is None:
                 continue
             try:
                 check_replay(entry.header, None, evaluation)  # the trace list itself has not come yet
             except Invalid as error:
-                sender.charge(time.monotonic() - start)
+                sender.charge(seconds)
                 self._chain.tree.mark_invalid(entry.hash)
                 self._ask.blame(entry.peer.decode("ascii"), error)
                 return False
@@ -354,8 +374,9 @@ class Sync:
                 log.warning("Nobody serves the blocks of a heavier branch: forgotten", height=entry.height)
                 del self._unserved[block_hash]
                 tree.drop(self._list_missing(entry)[0])
-        for block_hash in [h for h in self._sampled if h not in tree.entries or tree.entries[h].replayed]:
-            del self._sampled[block_hash]
+        for kept in (self._sampled, self._sampled_ends):
+            for block_hash in [h for h in kept if h not in tree.entries or tree.entries[h].replayed]:
+                del kept[block_hash]
 
     def _note_rate(self, count: int) -> None:
         now = trio.current_time()
@@ -368,6 +389,13 @@ class Sync:
             return 0.0
         seconds = self._replayed[-1][0] - self._replayed[0][0]
         return sum(n for _, n in self._replayed[1:]) / seconds if seconds > 0 else 0.0
+
+
+def _run_timed(engine: Engine, quizzes: Sequence[Quiz]) -> tuple[list[Evaluation], float]:
+    """Run quizzes; return also the seconds that they took."""
+    start = time.perf_counter()
+    evaluations = engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
+    return evaluations, time.perf_counter() - start
 
 
 def _read_headers(request: HeadersRequest, payload: bytes) -> Headers:

@@ -153,8 +153,8 @@ def make_result() -> dict[str, Any]:
             "memory": [memory, memory, memory],
         }],
         "growth": {
-            "model": "mini", "nodes": 2, "blocks": 20, "seconds": 4.0, "samples": [[memory], [memory]],
-            "bytes_a_block": [1024.0, None],
+            "model": "mini", "nodes": 2, "blocks": 20, "seconds": 4.0, "side_blocks": 3,
+            "samples": [[memory], [memory]], "bytes_a_block": [1024.0, None],
         },
     }  # fmt: skip
 
@@ -216,6 +216,7 @@ def test_a_real_testnet(tmp_path: Path) -> None:
     assert row["times"][network_bench.OVERHEAD]["count"] >= 6
     assert len(row["memory"]) == 2
     growth = result["growth"]
+    assert growth["side_blocks"] >= 0
     for samples in growth["samples"]:
         heights = [sample["height"] for sample in samples]
         assert heights == sorted(set(heights))

@@ -20,6 +20,7 @@ from poai_tools import (
     engine_bench,
     equality,
     fidelity,
+    forgery_bench,
     header_bench,
     llama_bits,
     network_bench,
@@ -28,6 +29,8 @@ from poai_tools import (
     prescreen,
     replay_bench,
     retarget_simulation,
+    selfish_bench,
+    selfish_simulation,
     spec_bench,
     start_bench,
 )
@@ -84,7 +87,9 @@ def read_result(file: Path) -> Any:
 def fidelity_command(
     model: Model = "smollm2",
     quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on, besides a text.")] = fidelity.QUIZZES,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the exact engine.  \\[default: all]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads of the exact engine.  \\[default: all]")
+    ] = None,
     file: Json = None,
 ) -> None:
     """Compare the losses of the exact engine and of llama.cpp with a float64 pass of the same file."""
@@ -185,7 +190,9 @@ def llama_bits_command(
 
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Name or path; repeat for more.  \\[default: SmolLM2 or mini, and what else is there]"),
+    typer.Option(
+        "--model", help="Name or path; repeat for more.  \\[default: SmolLM2 or mini, and what else is there]"
+    ),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less of everything: a look, not a figure to quote.")]
@@ -200,6 +207,8 @@ SPEED_BENCHES = {
     "replay": replay_bench.make_tables,
     "spec": spec_bench.make_tables,
     "network": network_bench.make_tables,
+    "forgery": forgery_bench.make_tables,
+    "selfish": selfish_bench.make_tables,
 }
 
 
@@ -217,11 +226,14 @@ def publish(result: dict[str, Any], file: Path | None, folder: Path | None = Non
 def engine_command(
     models: Models = None,
     threads: Annotated[
-        list[int] | None, typer.Option(min=1, help="CPU threads; repeat for more.  \\[default: 1 and 2, if there are 2]")
+        list[int] | None,
+        typer.Option(min=1, help="CPU threads; repeat for more.  \\[default: 1 and 2, if there are 2]"),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=engine_bench.MAX_BATCH, help="Quizzes a batch; repeat for more.  \\[default: 1 4 16 64]"),
+        typer.Option(
+            min=1, max=engine_bench.MAX_BATCH, help="Quizzes a batch; repeat for more.  \\[default: 1 4 16 64]"
+        ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Measurements of each.  \\[default: 5]")] = None,
     ubatch: Annotated[
@@ -322,6 +334,25 @@ def network_command(
     growth = network_bench.GROWTH_BLOCKS if growth_blocks is None else growth_blocks
     warn_if_busy(say)
     publish(network_bench.run(models or [], nodes, blocks, rounds, growth, say), file)
+
+
+@app.command("forgery")
+def forgery_command(quick: Quick = False, file: Json = None) -> None:
+    """Forge headers and replay: what a false block costs its forger, and the verifier, for each preset at hand."""
+    tries, quizzes = forgery_bench.TRIES, forgery_bench.QUIZZES
+    if quick:
+        tries, quizzes = forgery_bench.QUICK_TRIES, forgery_bench.QUICK_QUIZZES
+    warn_if_busy(say)
+    publish(forgery_bench.run([], tries, quizzes, say), file)
+
+
+@app.command("selfish")
+def selfish_command(quick: Quick = False, file: Json = None) -> None:
+    """Withhold blocks: what it gains by hash share, under our rule for ties and under "first seen"; takes minutes."""
+    shares, blocks = selfish_bench.SHARES, selfish_simulation.BLOCKS
+    if quick:
+        shares, blocks = selfish_bench.QUICK_SHARES, selfish_bench.QUICK_BLOCKS
+    publish(selfish_bench.run(shares, blocks, say), file)
 
 
 @app.command("show")

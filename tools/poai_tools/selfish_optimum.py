@@ -1,4 +1,4 @@
-"""The best that any withholding of blocks can gain, exactly: a Markov decision process over `selfish_simulation`'s game.
+"""The best that any withholding of blocks can gain: a Markov decision process over the game of `selfish_simulation`.
 
 Sapirshtein, Sompolinsky and Zohar (2016): the attacker's share of the chain is the largest r for which some policy
 earns (1 - r) for each of his blocks and loses r for each honest one without loss in the long run. For a given r the
@@ -16,14 +16,17 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from poai_tools.selfish_simulation import START, Action, Policy, Rule, State, Tie
+from poai_tools.selfish_simulation import Action, Policy, Rule, State, Tie
 
 MAX_BRANCH = 40
 """Blocks of a branch."""
 MAX_OUTCOMES = 3
-"""Of one block: the attacker's, and two of the honest miners'."""
+"""Of one block: it has one of two miners, and only one of both can make a tie, which goes one of two ways."""
 PRECISION = 1e-7
 """Of a mean reward a block."""
+NOTICED = 1e-6
+"""A mean reward above this is a gain and no error of the iteration."""
+THRESHOLD_STEP = 1e-3
 MAX_STEPS = 100_000
 """Of value iteration: a share below 1/2 needs a few thousand."""
 
@@ -89,9 +92,10 @@ def _scale(part: float, drawn: list[tuple[float, State]]) -> list[tuple[float, S
 
 @dataclass(frozen=True)
 class Process:
-    """The decisions as arrays, a row for each action of each state.
+    """The decisions of an attacker as arrays, a row for each action of each state.
 
     Attributes:
+        share: his part of the hash rate.
         states: all of them.
         actions: of each row.
         first: the first row of each state.
@@ -101,6 +105,7 @@ class Process:
         theirs: expected honest ones.
     """
 
+    share: float
     states: list[State]
     actions: list[Action]
     first: NDArray[np.intp]
@@ -111,18 +116,18 @@ class Process:
 
 
 def make_process(rule: Rule, share: float, advantage: float) -> Process:
-    """Return the decisions of an attacker."""
+    """Return the decisions of an attacker: his part of the hash rate, and his advantage, as in `Game`."""
     states = list(iterate_states())
     number = {state: index for index, state in enumerate(states)}
     rows = [(state, action) for state in states for action in list_actions(state)]
     outcomes = [list_outcomes(rule, share, advantage, *row) for row in rows]
-    chances, following = np.zeros((len(rows), MAX_OUTCOMES + 1)), np.zeros((len(rows), MAX_OUTCOMES + 1), np.intp)
+    chances, following = np.zeros((len(rows), MAX_OUTCOMES)), np.zeros((len(rows), MAX_OUTCOMES), np.intp)
     for row, found in enumerate(outcomes):
         chances[row, : len(found)] = [p for p, *_ in found]
         following[row, : len(found)] = [number[state] for _, state, *_ in found]
     first = [index for index, (state, _) in enumerate(rows) if index == 0 or rows[index - 1][0] != state]
     return Process(
-        states, [action for _, action in rows], np.array(first), chances, following,
+        share, states, [action for _, action in rows], np.array(first), chances, following,
         np.array([sum(p * settled for p, _, settled, _ in found) for found in outcomes]),
         np.array([sum(p * lost for p, _, _, lost in found) for found in outcomes]),
     )  # fmt: skip
@@ -161,34 +166,41 @@ def compute_revenue(process: Process, rows: NDArray[np.intp]) -> float:
     for _ in range(MAX_STEPS):
         moved = process.chances[rows] * visits[:, None]
         after = np.bincount(process.following[rows].ravel(), moved.ravel(), len(visits))
-        change, visits = np.abs(after - visits).sum(), after
+        change = np.abs(after - visits).sum()
+        visits[:] = after
         if change < PRECISION / 100:
             break
     ours, theirs = visits @ process.ours[rows], visits @ process.theirs[rows]
     return float(ours / (ours + theirs))
 
 
-def find_optimum(rule: Rule, share: float, advantage: float = 0.0) -> tuple[float, Policy]:
+def find_optimum(process: Process) -> tuple[float, Policy]:
     """Return the largest share of the chain that the attacker can get, and how."""
-    process = make_process(rule, share, advantage)
-    values, revenue = np.zeros(len(process.states)), share
-    while True:
+    values, revenue, found = np.zeros(len(process.states)), 0.0, process.share
+    while found > revenue + 10 * PRECISION:
+        revenue = found
         compute_gain(process, revenue, values)
         rows = choose_rows(process, revenue, values)
-        found = compute_revenue(process, rows)
-        if found <= revenue + PRECISION * 10:
-            break
-        revenue = found
+        found = max(revenue, compute_revenue(process, rows))
     chosen = {state: process.actions[row] for state, row in zip(process.states, rows, strict=True)}
-    return max(found, revenue), chosen.__getitem__
+    return found, chosen.__getitem__
 
 
-def evaluate(rule: Rule, policy: Policy, share: float, advantage: float = 0.0) -> float:
-    """Return the share of the chain that a policy gets, without simulating it; at the cut it gives up or publishes."""
-    process = make_process(rule, share, advantage)
-    ends = [*process.first[1:], len(process.actions)]
-    rows = []
+def evaluate(process: Process, policy: Policy) -> float:
+    """Return the share of the chain that a policy gets, without playing it; at the cut it publishes or gives up."""
+    ends, rows = [*process.first[1:], len(process.actions)], []
     for state, first, end in zip(process.states, process.first, ends, strict=True):
         actions, wanted = process.actions[first:end], policy(state)
         rows.append(first + (actions.index(wanted) if wanted in actions else len(actions) - 1))
     return compute_revenue(process, np.array(rows))
+
+
+def find_threshold(rule: Rule, advantage: float = 0.0) -> float:
+    """Return the part of the hash rate from which on some policy gets more than it, to `THRESHOLD_STEP`."""
+    low, high = 0.0, 0.5
+    while high - low > THRESHOLD_STEP:
+        middle = (low + high) / 2
+        process = make_process(rule, middle, advantage)
+        gains = compute_gain(process, middle, np.zeros(len(process.states))) > NOTICED
+        low, high = (low, middle) if gains else (middle, high)
+    return high

@@ -1,0 +1,88 @@
+// js-libp2p as the page networking wants it: TCP, Noise, Yamux, identify, gossipsub without signatures, and requests of
+// one frame that are answered by one frame.
+
+import "./polyfill.js";
+
+import { gossipsub } from "@libp2p/gossipsub";
+import { identify } from "@libp2p/identify";
+import { noise } from "@libp2p/noise";
+import { tcp } from "@libp2p/tcp";
+import { byteStream } from "@libp2p/utils";
+import { yamux } from "@libp2p/yamux";
+import { createLibp2p } from "libp2p";
+
+import { intFromLittleEndian } from "../../../test_vectors/clients/javascript/bytes.js";
+import * as networking from "../../../test_vectors/clients/javascript/networking.js";
+
+/** Without a mesh every message is announced (IHAVE) and asked for (IWANT), and none is sent unasked. */
+const NO_MESH = { D: 0, Dlo: 0, Dhi: 0, Dout: 0, Dscore: 0 };
+const MESH = { D: networking.MESH_DEGREE, Dlo: networking.MESH_DEGREE_LOW, Dhi: networking.MESH_DEGREE_HIGH };
+
+/** Start a host that listens on the loopback interface; port 0 lets the system choose. */
+export function startHost({ port, topic, mesh }) {
+  return createLibp2p({
+    addresses: { listen: [`/ip4/127.0.0.1/tcp/${port}`] },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    services: {
+      identify: identify(),
+      pubsub: gossipsub({
+        ...(mesh ? MESH : NO_MESH),
+        globalSignaturePolicy: "StrictNoSign",
+        msgIdFn: ({ topic: name, data }) => networking.computeMessageId(name, data),
+        heartbeatInterval: networking.HEARTBEAT_MS,
+        seenTTL: networking.SEEN_MS,
+        maxInboundDataLength: networking.MAX_GOSSIP_BYTES,
+        allowedTopics: [topic],
+        fallbackToFloodsub: false,
+        allowPublishToZeroTopicPeers: true,
+      }),
+    },
+  });
+}
+
+async function readFrame(bytes, limit, signal) {
+  const length = Number(intFromLittleEndian((await bytes.read({ bytes: 4, signal })).subarray()));
+  networking.checkFrameLength(length, limit);
+  return (await bytes.read({ bytes: length, signal })).subarray();
+}
+
+/** Send a request; return the payload of the response, or undefined if the protocol has none (`limit` undefined). */
+export async function ask(host, peerId, protocol, payload, limit) {
+  const signal = AbortSignal.timeout(networking.RESPONSE_TIMEOUT_MS);
+  const [connection] = host.getConnections(peerId);
+  if (connection === undefined) throw new Error(`${peerId} is not connected`);
+  const stream = await connection.newStream(protocol, { signal });
+  try {
+    const bytes = byteStream(stream);
+    await bytes.write(networking.encodeFrame(payload), { signal });
+    const answer = limit === undefined ? undefined : await readFrame(bytes, limit, signal);
+    await stream.close({ signal });
+    return answer;
+  } catch (error) {
+    stream.abort(error);
+    throw error;
+  }
+}
+
+/**
+ * Answer requests of one protocol.
+ *
+ * `answer(peerId, payload)` returns the response's payload, or undefined for none; `onError(peerId, error)` gets what a
+ * request that was cut short or is too long has raised.
+ */
+export function serve(host, protocol, limit, answer, onError) {
+  return host.handle(protocol, async (stream, connection) => {
+    const signal = AbortSignal.timeout(networking.RESPONSE_TIMEOUT_MS);
+    try {
+      const bytes = byteStream(stream);
+      const response = answer(connection.remotePeer, await readFrame(bytes, limit, signal));
+      if (response !== undefined) await bytes.write(networking.encodeFrame(response), { signal });
+      await stream.close({ signal });
+    } catch (error) {
+      stream.abort(error);
+      onError(connection.remotePeer, error);
+    }
+  });
+}
