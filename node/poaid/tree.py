@@ -30,8 +30,8 @@ from poaid.header_check import check_encoded_header, decode_header, encode_heade
 
 T = TypeVar("T")
 
-MAX_DECODED = 4_096
-"""Decoded headers in memory, 4 MiB: a check reads the last 11 and the ends of a period, of each branch that grows."""
+MAX_DECODED = 1_024
+"""Decoded headers in memory, 1 MiB: a check reads the last 11 and the ends of a period, of each branch that grows."""
 MAX_SINGLE_REMOVALS = 64
 """Removing more entries than this at once, the whole list is filtered: one pass is cheaper than so many moves in it."""
 

@@ -4,9 +4,12 @@ Half of it is kept for peers that have delivered a true block: while both kinds 
 from the thread once it runs, so what is given to it is short: one replay, a batch that was cut to about a second.
 """
 
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, TypeVar
@@ -15,6 +18,9 @@ import outcome
 import trio
 
 T = TypeVar("T")
+
+MODEL_NICENESS = 5
+"""Of the model's thread: an import takes milliseconds, and should not wait for a time slice of those that mine."""
 
 
 class Turn(IntEnum):
@@ -33,6 +39,13 @@ class _Job:
     asked: float
     done: trio.Event = field(default_factory=trio.Event)
     result: outcome.Outcome[Any] | None = None
+
+
+def _run_aside(work: Callable[[], Any]) -> outcome.Outcome[Any]:
+    """Run the model with less of the processor's favour than the thread that imports blocks and answers peers."""
+    with suppress(OSError):  # only Linux has priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), MODEL_NICENESS)
+    return outcome.capture(work)
 
 
 class Verifier:
@@ -60,7 +73,7 @@ class Verifier:
                 if turn is not Turn.MINING:
                     self._last = turn
                     self._on_wait(time.monotonic() - job.asked)
-                job.result = await trio.to_thread.run_sync(outcome.capture, job.work, abandon_on_cancel=True)  # type: ignore[call-arg]
+                job.result = await trio.to_thread.run_sync(_run_aside, job.work, abandon_on_cancel=True)  # type: ignore[call-arg]
                 if isinstance(job.result, outcome.Value):
                     job.settle(job.result.value)
             job.done.set()

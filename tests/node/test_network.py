@@ -134,10 +134,10 @@ async def link(one: Network, other: Network) -> None:
 class Stranger:
     """A host of the plain library that says whatever it is told to."""
 
-    def __init__(self, host: IHost) -> None:
+    def __init__(self, host: IHost, *, listens: bool = True) -> None:
         self.host = host
         self.received: list[rpc_pb2.RPC] = []
-        for protocol in MESHSUB:
+        for protocol in MESHSUB if listens else ():
             host.set_stream_handler(protocol, self._receive)
 
     @property
@@ -189,9 +189,10 @@ async def running(host: IHost) -> AsyncIterator[IHost]:
 
 
 @asynccontextmanager
-async def stranger(**options: Any) -> AsyncIterator[Stranger]:
-    async with running(make_host(**options)) as host:
-        yield Stranger(host)
+async def stranger(*, listens: bool = True) -> AsyncIterator[Stranger]:
+    """Run a stranger; one that does not listen takes no gossip, and so is no peer of the gossip's."""
+    async with running(make_host()) as host:
+        yield Stranger(host, listens=listens)
 
 
 @asynccontextmanager
@@ -439,6 +440,21 @@ async def test_streams_that_the_other_side_never_ends_are_dropped(monkeypatch: p
         await until(lambda: count_streams(victim) <= 2)
 
 
+async def test_streams_that_an_answerer_never_ends_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "CLOSE_TIMEOUT_S", 0.05)
+
+    async def answer(stream: INetStream) -> None:
+        await stream.write(encode_frame(b"answer"))
+        await ends(stream)
+
+    async with networks(1) as [(here, _)], stranger() as peer:
+        peer.host.set_stream_handler(TProtocol(ECHO), answer)
+        await here.connect(peer.address)
+        for _ in range(20):
+            assert await here.request(peer.peer_id, ECHO, b"question", LIMIT) == b"answer"
+        await until(lambda: count_streams(here) <= 2)
+
+
 async def test_an_unknown_protocol_is_no_answer() -> None:
     async with networks(2) as [(here, _), (there, _)]:
         peer = await here.connect(there.addresses[0])
@@ -608,22 +624,19 @@ async def test_events_come_once_though_both_dial() -> None:
 
 async def test_gossip_survives_the_end_of_one_of_two_connections() -> None:
     async with networks(2) as [(here, owner), (there, other)]:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.connect, there.addresses[0])
-            nursery.start_soon(there.connect, here.addresses[0])
         await link(here, there)
-        connections = here._swarm.get_connections(ID.from_string(there.peer_id))
-        for connection in connections[1:]:
-            await connection.close()
-        for number in range(3):  # the first may be lost, and ends the stream that is dead
-            await here.publish(b"here %d" % number)
-            await there.publish(b"there %d" % number)
-            await trio.sleep(0.01)
-        await until(lambda: here._pubsub.peers and there._pubsub.peers)
-        await until(lambda: here._router.mesh[TOPIC] and there._router.mesh[TOPIC])
-        await here.publish(b"here at last")
-        await there.publish(b"there at last")
-        await until(lambda: b"here at last" in other.gossip and b"there at last" in owner.gossip)
+        await there._swarm.dial_addr(Multiaddr(here.addresses[0]), ID.from_string(here.peer_id))
+        first, _ = here._swarm.get_connections(ID.from_string(there.peer_id))
+        await first.close()
+        await until(lambda: len(there._swarm.get_connections()) == 1)
+        for net in (here, there):
+            await net.publish(b"lost: its stream has gone with the connection")
+        for net, peer in ((here, there), (there, here)):
+            await net._pubsub.wait_for_peer(ID.from_string(peer.peer_id), PATIENCE_S)
+            await net._router.wait_for_mesh(ID.from_string(peer.peer_id), TOPIC, PATIENCE_S)
+        await here.publish(b"here")
+        await there.publish(b"there")
+        await until(lambda: b"here" in other.gossip and b"there" in owner.gossip)
         assert owner.disconnected == other.disconnected == []
 
 
@@ -641,6 +654,7 @@ async def test_who_was_sent_away_is_not_dialled_again() -> None:
         await there.disconnect(here.peer_id)
         await until(lambda: owner.disconnected and other.disconnected)
         here._swarm.peerstore.add_addrs(ID.from_string(there.peer_id), [Multiaddr(there.addresses[0])], 60)
+        here._swarm.auto_connector._recent_disconnects.clear()
         await here._swarm.auto_connector.maybe_connect()
         await here._pubsub.ensure_peer_stream(ID.from_string(there.peer_id))
         assert here._swarm.get_total_connections() == there._swarm.get_total_connections() == 0
@@ -923,14 +937,17 @@ async def test_library_judges_once_for_every_forwarder() -> None:
             gate.set()
 
 
-async def test_messages_travel_unsigned() -> None:
-    async with networks(1) as [(here, _)], stranger() as peer:
-        await (await peer.open(here, MESHSUB[0])).write(frame_rpc(subscriptions=[subscribe()]))
+async def test_own_messages_travel_unsigned_and_are_not_judged_when_they_come_back() -> None:
+    async with networks(1) as [(here, owner)], stranger() as peer:
+        stream = await peer.open(here, MESHSUB[0])
+        await stream.write(frame_rpc(subscriptions=[subscribe()]))
         await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
         await here.publish(b"block")
         await until(lambda: any(rpc.publish for rpc in peer.received))
         [sent] = [sent for rpc in peer.received for sent in rpc.publish]
         assert [field.name for field, _ in sent.ListFields()] == ["data", "topicIDs"]
+        await stream.write(frame_rpc(sent, message(b"other")))
+        await until(lambda: owner.gossip == [b"other"])
 
 
 def subscribe() -> rpc_pb2.RPC.SubOpts:
@@ -1094,8 +1111,9 @@ async def test_peers_leave_nothing() -> None:
     async with networks(1) as [(victim, owner)]:
 
         async def measure(times: int) -> int:
-            for _ in range(times):
-                async with stranger() as peer:
+            for number in range(times):
+                async with stranger(listens=number % 2 == 0) as peer:
+                    await victim.connect(peer.address)
                     stream = await peer.open(victim, MESHSUB[0])
                     prune = rpc_pb2.ControlPrune(topicID=TOPIC, backoff=1)
                     control = rpc_pb2.ControlMessage(prune=[prune], idontwant=[rpc_pb2.ControlIDontWant()])

@@ -1,0 +1,120 @@
+"""What the documents on security say of the repository is so: tests, limits, links, packages."""
+
+import ast
+import re
+import tomllib
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from poai_tools.pages import CODE
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+THREATS = (DOCS / "threat-model.md").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
+
+
+def find_tests() -> set[str]:
+    """Return the names of all tests, and of the modules that they are in."""
+    names = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        names.add(path.stem)
+        tree = ast.walk(ast.parse(path.read_text("utf-8")))
+        names |= {node.name for node in tree if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    return names
+
+
+def compute(node: ast.expr, known: dict[str, object]) -> object:
+    """Return the value of an expression of numbers and earlier constants; None if it is another."""
+    code = compile(ast.Expression(node), "constant", "eval")
+    if not set(code.co_names) <= known.keys() or any(isinstance(part, ast.Call) for part in ast.walk(node)):
+        return None
+    return eval(code, {"__builtins__": {}}, known)  # noqa: S307 - our own source, names and numbers only
+
+
+def find_constants() -> dict[str, set[object]]:
+    """Return the values of all constants of the specification and the node: a name may stand in several modules."""
+    values: defaultdict[str, set[object]] = defaultdict(set)
+    for path in SOURCES:
+        known: dict[str, object] = {}
+        for node in ast.parse(path.read_text("utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            names = target.elts if isinstance(target, ast.Tuple) else [target]
+            value = getattr(node, "value", None)
+            parts = value.elts if isinstance(value, ast.Tuple) and len(names) > 1 else [value]
+            for name, part in zip(names, parts, strict=False):
+                if isinstance(name, ast.Name) and isinstance(part, ast.expr):
+                    found = compute(part, known)
+                    if isinstance(found, int | float):
+                        known[name.id] = found
+                        values[name.id].add(found)
+    values["MAX_BLOCK_BYTES"].add(8_452)  # of a constant that another page gives; `test_networking` computes it
+    return values
+
+
+def get_anchor(heading: str) -> str:
+    """Return the fragment that leads to a heading, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", THREATS))
+    assert len(named) > 100
+    assert sorted(named - find_tests()) == []
+
+
+def test_every_limit_has_its_value() -> None:
+    named = re.findall(r"`([A-Z][A-Z0-9_]{3,})` ([\d,]+)", THREATS)
+    constants = find_constants()
+    assert len(named) > 30
+    assert [pair for pair in named if int(pair[1].replace(",", "")) not in constants[pair[0]]] == []
+
+
+def test_a_wrong_limit_would_be_noticed() -> None:
+    constants = find_constants()
+    assert constants["MAX_ORPHANS"] == {256}
+    assert constants["MAX_STRING_BYTES"] == {1 << 20}
+    assert constants["NO_SUCH_LIMIT"] == set()
+
+
+def test_every_rejection_code_exists() -> None:
+    pages = {path.stem for path in (ROOT / "specs").glob("*.md")}
+    named = {code for code in re.findall(r"`([a-z-]+/[a-z0-9-]+)`", THREATS) if code.partition("/")[0] in pages}
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "poai_spec").glob("*.py"))
+    assert len(named) > 5
+    assert all(CODE.fullmatch(code) for code in named)
+    assert sorted(code for code in named if f'"{code}"' not in text) == []
+
+
+@pytest.mark.parametrize("name", ["threat-model.md", "dependencies.md", "performance.md"])
+def test_links_lead_to_files_and_headings(name: str) -> None:
+    text = (DOCS / name).read_text("utf-8")
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
+        file = DOCS / target if target else DOCS / name
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+            assert anchor in map(get_anchor, headings), f"{target}#{anchor}"
+
+
+def test_every_package_is_in_its_table() -> None:
+    text = (DOCS / "dependencies.md").read_text("utf-8")
+    run, extras = text.partition("## Extras")[::2]
+    rows = re.findall(r"^\| ([\w-]+) \|", run, re.MULTILINE)
+    wanted = [Requirement(line).name for line in PROJECT["dependencies"]]
+    assert [canonicalize_name(row) for row in rows if row not in ("package", "---")] == [
+        *map(canonicalize_name, wanted)
+    ]
+    listed = dict(re.findall(r"^\| ([\w-]+) \| ([\w, ]+) \|", extras.partition("## Audit")[0], re.MULTILINE))
+    found = {
+        Requirement(line).name: set[str]() for lines in PROJECT["optional-dependencies"].values() for line in lines
+    }
+    for extra, lines in PROJECT["optional-dependencies"].items():
+        for line in lines:
+            found[Requirement(line).name].add(extra)
+    assert {name: set(where.split(", ")) for name, where in listed.items() if name != "package"} == found
