@@ -238,4 +238,5 @@ class MemoEngine:
 #   seen when all is computed. A forger can take core and trace from a published block, and pays hashes only; what bounds
 #   him is that the verifier remembers the quiz.
 # - **What a forgery costs.** To pass `work/l-hat` takes about 2^256 / target hashes, and buys one layer of the verifier's
-#   time per core, not a pass, as long as the forger has computed no true entry himself. Figures per preset are pending.
+#   time per core, not a pass, as long as the forger has computed no true entry himself. `poai bench forgery` measures both
+#   sides for each preset; figures, and what bounds forgers, are in the [threat model](../docs/threat-model.md#forging-work).

@@ -30,15 +30,13 @@ from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Height, SpecError, uint32_le, uint64_le
 from poai_spec.parameters import PRESET_CHANGES, Config, make_config
 from poaid.errors import NodeError
-from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, Network, check_network
+from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, Network, check_network
 from poaid.store import Store
 
 MAGIC = b"PoAI chain 1\n"
 MAX_CONFIG_BYTES = MAX_FILE_BYTES
 """As of a network file: a config has some 200 bytes, more only where the model's salt has many ranges."""
 MAX_KIND_BYTES = 7
-MAX_NAME_BYTES = 255
-"""A file's or folder's name, as file systems have them."""
 MAX_QUESTION_BYTES = {"lexicon": MAX_FILE_BYTES, "corpus": MAX_CORPUS_BYTES}
 LENGTH_BYTES, COUNT_BYTES, DIGEST_BYTES = 4, 8, 32
 
@@ -89,7 +87,7 @@ class ChainReader:
             questions = decode(Corpus, data) if kind == "corpus" else parse_lexicon(data)
             return check_network(Network(self._name(config), config, questions, name.decode("utf-8")))
         except SpecError as error:
-            raise self._fault(f"the network in it breaks the rule {error.code}: {error.detail}") from error
+            raise self._fault(f"the network in it breaks the rule {error.code}: {error.detail:.400}") from error
         except UnicodeDecodeError as error:
             raise self._fault("the questions' name is no UTF-8") from error
 

@@ -36,6 +36,8 @@ MAX_FILE_BYTES = 1 << 20
 """A network file has 2 KB and a lexicon 40 KB; an odd vocabulary makes them larger, but nothing this large."""
 MAX_CORPUS_BYTES = 16 << 20
 """Of a corpus file: 1 KiB an item."""
+MAX_NAME_BYTES = 255
+"""Of a file's or folder's name, as file systems have them."""
 
 PINNED_LEXICONS = frozenset(MANIFESTS.values())
 LOCAL_MODEL = "smollm2-135m"
@@ -218,7 +220,7 @@ def read_network(path: Path) -> Network:
         presets = ", ".join(PRESET_CHANGES)
         raise NodeError(f"no network {str(path)!r} ({error.strerror}): give a file or one of {presets}") from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, or nested too deep
-        raise NodeError(f"{path} is not TOML: {error}") from error
+        raise NodeError(f"{path} is not TOML: {error!s:.200}") from error
     model, sources = data.pop("model", None), {key: data.pop(key) for key in ("lexicon", "corpus") if key in data}
     source, name = next(iter(sources.items()), ("lexicon", None))
     if len(sources) != 1 or not isinstance(name, str) or not isinstance(model, dict):
@@ -254,7 +256,7 @@ def check_multiaddr(text: str, what: str) -> str:
     begins_well = len(parts) == 7 and not parts[0] and parts[1] in ("ip4", "ip6", "dns", "dns4", "dns6")
     if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
         form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
-        raise UsageError(f"{what} {text!r} cannot be dialled: give {form}")
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: give {form}")
     return text
 
 
@@ -262,13 +264,14 @@ def _parse(kind: type, data: dict[str, Any], where: str) -> Any:
     names = {f.name for f in fields(kind)}
     if odd := sorted(data.keys() ^ names):
         known = "unknown" if odd[0] in data else "missing"
-        raise NodeError(f"{where}: {known} key {odd[0]!r}")
+        raise NodeError(f"{where}: {known} key {odd[0]!r:.80}")
     values = {}
     for f in fields(kind):
         try:
             values[f.name] = _parse_value(f.name, f.type, data[f.name])
         except (TypeError, ValueError) as error:
-            raise NodeError(f"{where}: {f.name} = {data[f.name]!r} is no valid value ({error})") from error
+            found = f"{f.name} = {data[f.name]!r:.80}"
+            raise NodeError(f"{where}: {found} is no valid value ({error!s:.120})") from error
     return kind(**values)
 
 
@@ -310,7 +313,8 @@ def _read_lexicon(name: str, network_file: Path) -> Lexicon:
     if name in PINNED_LEXICONS:
         return read_lexicon(name)
     if not _is_file_name(name):
-        raise NodeError(f"{network_file}: lexicon = {name!r} is neither a pinned one nor the name of a file beside it")
+        found = f"lexicon = {name!r:.80}"
+        raise NodeError(f"{network_file}: {found} is neither a pinned one nor the name of a file beside it")
     path = network_file.parent / name
     try:
         return parse_lexicon(_read_small(path))
@@ -320,7 +324,7 @@ def _read_lexicon(name: str, network_file: Path) -> Lexicon:
 
 def _read_corpus(name: str, network_file: Path) -> Corpus:
     if not _is_file_name(name):
-        raise NodeError(f"{network_file}: corpus = {name!r} is not the name of a file beside it")
+        raise NodeError(f"{network_file}: corpus = {name!r:.80} is not the name of a file beside it")
     path = network_file.parent / name
     try:
         return decode(Corpus, _read_small(path, MAX_CORPUS_BYTES))
@@ -331,7 +335,7 @@ def _read_corpus(name: str, network_file: Path) -> Corpus:
 
 
 def _is_file_name(name: str) -> bool:
-    return Path(name).name == name and name.isprintable()
+    return Path(name).name == name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
 
 
 def _read_small(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:

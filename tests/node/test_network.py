@@ -137,6 +137,7 @@ class Stranger:
     def __init__(self, host: IHost, *, listens: bool = True) -> None:
         self.host = host
         self.received: list[rpc_pb2.RPC] = []
+        self.streams: list[INetStream] = []
         for protocol in MESHSUB if listens else ():
             host.set_stream_handler(protocol, self._receive)
 
@@ -164,6 +165,7 @@ class Stranger:
         return await cast("Swarm", self.host.get_network()).new_stream(await self.connect(victim))
 
     async def _receive(self, stream: INetStream) -> None:
+        self.streams.append(stream)
         try:
             while True:
                 rpc = rpc_pb2.RPC()
@@ -638,6 +640,20 @@ async def test_gossip_survives_the_end_of_one_of_two_connections() -> None:
         await there.publish(b"there")
         await until(lambda: b"here" in other.gossip and b"there" in owner.gossip)
         assert owner.disconnected == other.disconnected == []
+
+
+async def test_a_subscription_survives_the_end_of_the_stream_to_the_subscriber() -> None:
+    async with networks(1) as [(here, _)], stranger() as peer:
+        stream = await peer.open(here, MESHSUB[0])
+        await stream.write(frame_rpc(subscriptions=[subscribe()]))
+        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await until(lambda: peer.streams)
+        await peer.streams[0].reset()
+        await here.publish(b"lost")
+        await until(lambda: len(peer.streams) == 2)
+        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await here.publish(b"block")
+        await until(lambda: b"block" in get_published(peer))
 
 
 async def test_addresses_and_directions() -> None:

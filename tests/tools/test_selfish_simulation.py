@@ -93,7 +93,7 @@ def test_what_is_computed_is_what_is_played(rule: Rule, advantage: float, strate
 
 @pytest.mark.parametrize(("share", "published"), [(1 / 3, 0.33705), (0.35, 0.37077)])
 def test_the_optimum_is_the_published_one(share: float, published: float) -> None:
-    """Sapirshtein, Sompolinsky and Zohar, table 1: no advantage, branches up to 75 blocks."""
+    """Sapirshtein, Sompolinsky and Zohar, no advantage."""
     found, _ = find_optimum(make_process(Rule.FIRST_SEEN, share, 0.0))
     assert found == pytest.approx(published, abs=2e-3)
     assert found < published + 1e-4, "short branches are a lower bound"
