@@ -1,11 +1,12 @@
 # Every target makes .venv and installs what it needs; a second run only checks the stamps.
 # Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/spec -x"`.
-# Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`.
+# Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`. A shorter soak: `make soak SOAK=10`.
 
 PYTHON ?= python3
 TESTS ?= tests
 TORCH ?= torch
 TESTNET ?=
+SOAK ?= 200
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -16,7 +17,7 @@ REQUIRES := pyproject.toml constraints.txt
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test testnet check vectors mutants spec model pictures gpu constraints clean
+.PHONY: help venv test soak testnet check vectors mutants spec model pictures gpu constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ venv: $(VENV)/.dev ## .venv with the project (editable) and its development tool
 
 test: $(VENV)/.llama model ## all tests and the examples of the pages; builds llama-cpp-python the first time
 	$(BIN)/python -m pytest $(TESTS)
+
+soak: $(VENV)/.dev ## the fuzzers and crash tests at 200 times their length: hours, not part of CI
+	POAI_SOAK=$(SOAK) $(BIN)/python -m pytest tests/fuzz tests/soak
 
 testnet: $(VENV)/.run model ## three nodes on this machine mine ten blocks with SmolLM2 and agree: a minute or two
 	$(BIN)/poaid testnet $(TESTNET)

@@ -73,6 +73,10 @@ class Importer:
         self.nlls: dict[Hash32, tuple[int, ...]] = {}
         self.received: dict[Hash32, Milliseconds] = {}
 
+    def tick(self) -> None:
+        """Set the clock that headers are compared with."""
+        self.chain.tree.tick(self._get_time())
+
     async def import_block(
         self, data: bytes, sender: Sender, source: Source, evaluation: Evaluation | None = None
     ) -> bool:
@@ -108,7 +112,7 @@ class Importer:
     ) -> bool:
         """Check, replay, accept; return whether it counts from now on."""
         start = time.perf_counter()
-        self.chain.tree.tick(self._get_time())
+        self.tick()
         checked = self.chain.check_block(block, data, sender.key, self.judge)
         if checked is None:
             return False

@@ -16,6 +16,7 @@ or loses messages; `tests/node/test_network.py` shows each of them, without the 
   verdicts, and which messages are in flight.
 - Messages without origin and number (StrictNoSign) look all alike to the message cache and to the check for
   equivocation: `_MessageCache` goes by the page's message id, `_GossipSub` leaves the check out.
+- A peer that has left the mesh is not told of messages for as long as it must not come back: `_GossipSub` tells it.
 - Control messages have no bounds: a peer chooses how many messages it is sent again, and for how many topics and
   years it is not to be asked: `_trim` cuts them. `_GossipSub` forgets what grows, and takes no addresses from peers.
 - The defaults are made for other uses: a heartbeat every 120 s, queues of 32, no scores: see `_make_router`.
@@ -29,7 +30,7 @@ import ipaddress
 import logging
 import socket
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -702,6 +703,17 @@ class _GossipSub(GossipSub):
     def _check_equivocation(self, msg: rpc_pb2.Message) -> bool:  # noqa: ARG002
         """Unsigned messages have no origin that could say two things."""
         return True
+
+    def gossip_heartbeat(self) -> defaultdict[ID, dict[str, list[bytes]]]:
+        """Announce recent messages to some peers outside of the mesh; the library leaves out whom it may not graft."""
+        assert self.pubsub is not None, "`_Pubsub` attaches itself"
+        announced: defaultdict[ID, dict[str, list[bytes]]] = defaultdict(dict)
+        for topic, mesh in self.mesh.items():
+            ids = self.mcache.window(topic)[:MAX_CONTROL_IDS]
+            if ids and topic in self.pubsub.peer_topics:
+                for peer_id in self._get_in_topic_gossipsub_peers_from_minus(topic, self.degree, mesh):
+                    announced[peer_id][topic] = ids
+        return announced
 
     def _periodic_security_cleanup(self) -> None:
         """Forget, with every heartbeat, what the library keeps for ever."""

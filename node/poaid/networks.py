@@ -39,6 +39,9 @@ MAX_CORPUS_BYTES = 16 << 20
 MAX_NAME_BYTES = 255
 """Of a file's or folder's name, as file systems have them."""
 
+MAX_PROFILE_BYTES = 32
+"""Of the name of a profile: what the config's encoding has room for."""
+
 PINNED_LEXICONS = frozenset(MANIFESTS.values())
 LOCAL_MODEL = "smollm2-135m"
 """Manifest of the model that the network `local` runs where none is named."""
@@ -270,9 +273,17 @@ def _parse(kind: type, data: dict[str, Any], where: str) -> Any:
         try:
             values[f.name] = _parse_value(f.name, f.type, data[f.name])
         except (TypeError, ValueError) as error:
-            found = f"{f.name} = {data[f.name]!r:.80}"
+            found = f"{f.name} = {_quote(data[f.name])}"
             raise NodeError(f"{where}: {found} is no valid value ({error!s:.120})") from error
     return kind(**values)
+
+
+def _quote(value: Any) -> str:
+    """Return the beginning of a foreign value as Python writes it."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # a hexadecimal number may have more digits than Python writes in decimal
+        return "a number of thousands of digits"
 
 
 def _parse_value(key: str, kind: Any, value: Any) -> Any:
@@ -282,7 +293,7 @@ def _parse_value(key: str, kind: Any, value: Any) -> Any:
     if key == "salt_ranges":
         return tuple(TokenRange(_uint(first, 32), _uint(last, 32)) for first, last in _of_type(list, value))
     if key == "profile":
-        return _of_type(str, value).encode("ascii")
+        return _profile(_of_type(str, value))
     if kind is bytes:
         return _hash(_of_type(str, value))
     if kind is int:
@@ -300,6 +311,13 @@ def _uint(value: Any, bits: int) -> int:
     if not 0 <= _of_type(int, value) < 1 << bits:
         raise ValueError(f"expected an integer of {bits} bits")
     return int(value)
+
+
+def _profile(text: str) -> bytes:
+    value = text.encode("ascii")
+    if len(value) > MAX_PROFILE_BYTES:
+        raise ValueError(f"expected at most {MAX_PROFILE_BYTES} characters")
+    return value
 
 
 def _hash(text: str) -> bytes:

@@ -30,6 +30,7 @@ from poai_spec.networking import (
     Status,
     Verdict,
     check_blocks_request,
+    check_gossip_size,
     check_headers_request,
     decode_response,
     encode_response,
@@ -169,8 +170,8 @@ class Node:
                     await self._say_goodbye()
 
     def is_syncing(self) -> bool:
-        """Whether a heavier branch is being fetched."""
-        return self.sync.goal is not None and not self.sync.goal.replayed
+        """Whether a heavier branch is being fetched; not while its blocks are only asked for again, in vain so far."""
+        return self.sync.goal is not None and not self.sync.goal.replayed and not self.sync.stalled
 
     def _why_not_mine(self) -> str | None:
         if self.is_syncing():  # not while it is stalled: one who holds back a block would stop everybody's mining
@@ -248,7 +249,10 @@ class Node:
     async def _import_gossip(self, sender: Peer, data: bytes) -> Verdict:
         arrived = get_time()
         try:
+            check_gossip_size(data)  # before it waits: it may be a hundred times as large as a block
             async with sender.replaying:
+                if self._find_heard(sender.peer_id) is None:  # banned for what it sent before this
+                    return Verdict.IGNORE
                 new = await self.importer.import_block(data, self._make_sender(sender), "gossip")
         except BusyError:
             return Verdict.IGNORE
@@ -271,12 +275,12 @@ class Node:
 
     async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
         """Answer a request within the peer's rate."""
+        asker = self._find_heard(peer)
+        if asker is None or not asker.requests.take(trio.current_time()):
+            return None if protocol == GOODBYE_PROTOCOL else encode_response(Result.TOO_MANY_REQUESTS)
         if protocol == GOODBYE_PROTOCOL:
             await self._take_leave(peer, decode(Goodbye, payload))
             return None
-        asker = self._find_heard(peer)
-        if asker is None or not asker.requests.take(trio.current_time()):
-            return encode_response(Result.TOO_MANY_REQUESTS)
         try:
             if protocol == STATUS_PROTOCOL:
                 return await self._answer_status(asker, decode(Status, payload))
@@ -367,9 +371,10 @@ class Node:
                 if self.is_syncing():
                     continue
                 self._synced, due = trio.Event(), trio.current_time()
-            for peer in list(self.peers.connected.values()):
-                if peer.status_at <= due:
-                    await self._refresh_status(peer.peer_id)
+            async with trio.open_nursery() as nursery:  # at once: who does not answer costs the others nothing
+                for peer in list(self.peers.connected.values()):
+                    if peer.status_at <= due:
+                        nursery.start_soon(self._refresh_status, peer.peer_id)
 
     # Peers.
 

@@ -35,6 +35,9 @@ MAX_LACKING = 4_096
 """Hashes that a peer said it lacks: twice what a pruned peer can be asked for between two replays."""
 DIAL_BACK_OFF_S, MAX_DIAL_BACK_OFF_S = 2.0, 300.0
 """Pause after a dial or the first failure, doubled with each further one, up to the second; a quarter more or less."""
+PAUSE_S, MAX_PAUSES_DOUBLED = 5.0, 6
+"""Pause after a request that failed, doubled with each further one in a row: up to 320 s, so that who claims much and
+answers nothing costs one timeout in five minutes."""
 MAX_FAILURES = 16
 """Failed dials that are counted: the pause has reached its longest by then."""
 BUDGET_S, BUDGET_REFILL_S = REPLAY_BUDGET_MS / 1000, REPLAY_BUDGET_PERIOD_MS / REPLAY_BUDGET_MS
@@ -92,7 +95,8 @@ class Peer:
         last_header: the last header that it delivered, where the next request goes on.
         fruitless: the head it claimed when its headers brought nothing new: it is asked again when that changes.
         fruitless_in_a_row: how many heads it has claimed so since its headers last brought anything.
-        not_before: it asked for a pause until then.
+        not_before: it is left alone until then.
+        failures: requests in a row that it left unanswered, or answered in part.
         lacking: blocks that it said it does not hold.
         queued: gossip messages that wait for their turn, the one whose replay runs included.
         replaying: held while one of its blocks is imported.
@@ -109,6 +113,7 @@ class Peer:
     fruitless: Hash32 | None = None
     fruitless_in_a_row: int = 0
     not_before: float = 0.0
+    failures: int = 0
     lacking: dict[Hash32, None] = field(default_factory=dict)
     queued: int = 0
     replaying: trio.Lock = field(default_factory=trio.Lock)
@@ -125,6 +130,11 @@ class Peer:
         if self.status is None or status.head != self.status.head:
             self.lacking.clear()
         self.status, self.status_at = status, now
+
+    def fail(self, now: float) -> None:
+        """Leave it alone, ever longer, after a request that failed."""
+        self.not_before = now + PAUSE_S * 2 ** min(self.failures, MAX_PAUSES_DOUBLED)
+        self.failures += 1
 
     def add_lacking(self, hashes: Iterable[Hash32]) -> None:
         """Remember blocks that it does not hold."""

@@ -48,18 +48,17 @@ from poaid.header_check import encode_header
 from poaid.importer import BusyError, Importer, Sender
 from poaid.miner import choose_batch_size
 from poaid.network import PeerError
-from poaid.peers import Peer, Peers
+from poaid.peers import PAUSE_S, Peer, Peers
 from poaid.tree import Entry
-from poaid.verifier import Turn
 from poaid.verify import check_replay
 from poaid.view import SyncView
 
 IDLE_S = 5.0
 """Pause while nothing can be done; news of any peer end it."""
-PAUSE_AFTER_FAILURE_S = 5.0
-"""How long a peer that did not answer, or asked for it, is left alone."""
 EXPIRY_S = 600.0
 """How long a waiting branch is kept whose blocks nobody serves: ten times the interval of status messages."""
+MAX_ASKED = 2
+"""Peers that are asked for headers in vain before blocks get their turn again."""
 MAX_GOALS = 4
 """Branches that are tried, the heaviest first, when the blocks of one cannot be had."""
 RATE_WINDOW_S = 30.0
@@ -143,9 +142,10 @@ class Sync:
     async def _step(self) -> bool:
         """Do one thing that helps; return whether there was any."""
         self._expire()
-        peer = self._choose_for_headers()
-        if peer is not None and await self._fetch_headers(peer):
-            return True
+        claimants = self._choose_for_headers()
+        for peer in claimants[:MAX_ASKED]:
+            if await self._fetch_headers(peer):
+                return True
         goals = list(islice(self._chain.tree.iterate_heaviest_waiting(), MAX_GOALS))
         for goal in goals:
             if goal.hash in self._chain.tree.entries and not goal.replayed:  # still, gossip goes on meanwhile
@@ -155,12 +155,15 @@ class Sync:
                     return True
         self.goal = None
         self.stalled = any(goal.work > self._chain.head.work and goal.hash in self._unserved for goal in goals)
-        return False
+        return len(claimants) > MAX_ASKED
 
     # Headers.
 
-    def _choose_for_headers(self) -> Peer | None:
-        """Return a peer whose head is not known here and claims as much work as the chain has, or more."""
+    def _choose_for_headers(self) -> list[Peer]:
+        """Return the peers whose heads are not known here and claim as much work as the chain has, or more.
+
+        A claim costs nothing: who has made good on one comes first, and who has failed to comes last.
+        """
         tree, now = self._chain.tree, trio.current_time()
         found = [
             peer
@@ -171,7 +174,9 @@ class Sync:
             and peer.status.head != peer.fruitless
             and peer.not_before <= now
         ]
-        return max(found, key=lambda peer: (peer.status.work if peer.status else 0, peer.proven), default=None)
+        return sorted(
+            found, key=lambda p: (p.failures, not p.proven, not p.outbound, -(p.status.work if p.status else 0))
+        )
 
     async def _fetch_headers(self, peer: Peer) -> bool:
         """Ask for the next headers and keep what passes; return whether any was new."""
@@ -183,13 +188,18 @@ class Sync:
             payload = await self._ask.request(peer, HEADERS_PROTOCOL, encode(request), MAX_HEADERS_BYTES + RESULT_BYTES)
             headers = await trio.to_thread.run_sync(_read_headers, request, payload)
             new = self._keep_headers(peer, headers)
-        except (PeerError, NotYet):
-            peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
+        except (PeerError, NotYet) as error:
+            _put_off(peer, error)
             return False
         except SpecError as error:
             self._ask.blame(peer.peer_id, error)
             peer.fruitless = claimed
             return False
+        if claimed in self._chain.tree.entries:
+            peer.failures = 0
+        elif len(headers.headers) < MAX_HEADERS:  # it has no more, whatever it claims; one at a time would be endless
+            peer.fruitless = claimed
+            peer.fail(trio.current_time())
         if not new and claimed not in self._chain.tree.entries:
             peer.fruitless, peer.last_header = claimed, None
             peer.fruitless_in_a_row += 1
@@ -202,6 +212,7 @@ class Sync:
     def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
         """Keep headers in order, up to the first that cannot be; return whether any was new."""
         tree, new = self._chain.tree, False
+        self._importer.tick()
         for header in headers.headers:
             known = len(tree.entries)
             entry = tree.receive_header(encode_header(header), peer.key)
@@ -237,12 +248,12 @@ class Sync:
         return not await self._replay_sample(missing)  # a branch without blocks may be one without work
 
     def _choose_for_blocks(self, first: Entry) -> list[Peer]:
-        """Return whom to ask for a block: who sent its header, then who has proven itself, then the others."""
+        """Return whom to ask for a block: who sent its header, who has proven itself, the others; who failed last."""
         now = trio.current_time()
         found = [
             peer for peer in self._peers.connected.values() if first.hash not in peer.lacking and peer.not_before <= now
         ]
-        return sorted(found, key=lambda peer: (peer.key != first.peer, not peer.proven))
+        return sorted(found, key=lambda peer: (peer.failures, peer.key != first.peer, not peer.proven))
 
     async def _request_blocks(self, peer: Peer, wanted: Sequence[Entry]) -> list[Block]:
         """Ask a peer for blocks; return those from the first on, without a gap; none after a failure."""
@@ -250,13 +261,17 @@ class Sync:
         try:
             payload = await self._ask.request(peer, BLOCKS_PROTOCOL, encode(request), MAX_BLOCKS_BYTES + RESULT_BYTES)
             answer = await trio.to_thread.run_sync(_read_blocks, request, payload)
-        except (PeerError, NotYet):
-            peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
+        except (PeerError, NotYet) as error:
+            _put_off(peer, error)
             return []
         except SpecError as error:
             self._ask.blame(peer.peer_id, error)
             return []
         peer.add_lacking(answer.lacking)
+        if len(answer.blocks) + len(answer.lacking) < len(wanted):
+            peer.fail(trio.current_time())
+        else:
+            peer.failures = 0
         pairs = zip(wanted, answer.blocks, strict=False)
         return [block for _, block in takewhile(lambda pair: compute_block_hash(pair[1].header) == pair[0].hash, pairs)]
 
@@ -265,11 +280,12 @@ class Sync:
         pairs = list(zip(wanted, blocks, strict=False))
         sender, start, seconds = self._ask.sender(peer), time.monotonic(), 0.0
         try:
-            evaluations, seconds = await self._evaluate([entry for entry, _ in pairs], sender)
-            for entry, block in pairs:
-                await self._import_one(entry, block, sender, evaluations.get(entry.hash))
+            async with peer.replaying:  # gossip's of the same peer waits, too
+                evaluations, seconds = await self._evaluate([entry for entry, _ in pairs], sender)
+                for entry, block in pairs:
+                    await self._import_one(entry, block, sender, evaluations.get(entry.hash))
         except BusyError:
-            peer.not_before = trio.current_time() + PAUSE_AFTER_FAILURE_S
+            peer.not_before = trio.current_time() + PAUSE_S
             return False
         except SpecError as error:
             if error.code in FALSE_WORK:
@@ -341,13 +357,16 @@ class Sync:
         works = [compute_work(entry.header.core.target) for entry in missing]
         drawn = {entry.hash: entry for entry in random.choices(missing, works, k=SAMPLE_BLOCKS)}  # noqa: S311
         peer = next((p for p in self._peers.connected.values() if p.key == missing[-1].peer), None)
-        sender = self._ask.sender(peer) if peer else Sender(missing[-1].peer, Turn.UNPROVEN)
+        if peer is None:  # nobody can be charged; who still has this branch sends its headers again
+            self._drop_branch(missing[-1])
+            return False
+        sender = self._ask.sender(peer)
         for entry in drawn.values():
             try:
-                evaluations, seconds = await self._evaluate([entry], sender)
+                async with peer.replaying:
+                    evaluations, seconds = await self._evaluate([entry], sender)
             except BusyError:
-                for first in self._list_missing(missing[-1])[:1]:  # what cannot be checked must not be waited for
-                    self._chain.tree.drop(first)
+                self._drop_branch(missing[-1])  # what cannot be checked must not be waited for
                 return False
             if (evaluation := evaluations.get(entry.hash)) is None:
                 continue
@@ -363,6 +382,11 @@ class Sync:
 
     # Bookkeeping.
 
+    def _drop_branch(self, end: Entry) -> None:
+        """Forget what waits of a branch, which gossip may have replayed in part."""
+        for first in self._list_missing(end)[:1]:
+            self._chain.tree.drop(first)
+
     def _expire(self) -> None:
         """Forget waiting branches that nobody serves, and samples of blocks that are no longer waiting."""
         tree, now = self._chain.tree, trio.current_time()
@@ -373,7 +397,7 @@ class Sync:
             elif now - since > EXPIRY_S:
                 log.warning("Nobody serves the blocks of a heavier branch: forgotten", height=entry.height)
                 del self._unserved[block_hash]
-                tree.drop(self._list_missing(entry)[0])
+                self._drop_branch(entry)
         for kept in (self._sampled, self._sampled_ends):
             for block_hash in [h for h in kept if h not in tree.entries or tree.entries[h].replayed]:
                 del kept[block_hash]
@@ -389,6 +413,14 @@ class Sync:
             return 0.0
         seconds = self._replayed[-1][0] - self._replayed[0][0]
         return sum(n for _, n in self._replayed[1:]) / seconds if seconds > 0 else 0.0
+
+
+def _put_off(peer: Peer, error: PeerError | NotYet) -> None:
+    """Leave a peer alone for a while; for longer each time, unless what keeps it waiting is here."""
+    if isinstance(error, PeerError) or error.code == "networking/refused":
+        peer.fail(trio.current_time())
+    else:
+        peer.not_before = trio.current_time() + PAUSE_S
 
 
 def _run_timed(engine: Engine, quizzes: Sequence[Quiz]) -> tuple[list[Evaluation], float]:

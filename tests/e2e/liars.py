@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
+from libp2p.pubsub.pb import rpc_pb2
 
 from poai_spec.block import make_genesis
 from poai_spec.containers import Block, Header, compute_block_hash
@@ -32,7 +33,7 @@ from poai_spec.state import State, process_header
 from poai_tools.vectors.chains import MINER, make_core, seal_header
 from poaid.network import FAULTS, MESHSUB
 from tests.e2e.nodes import Made
-from tests.node.test_network import Stranger, frame_rpc, rpc_pb2, stranger
+from tests.node.test_network import Stranger, frame_rpc, stranger
 
 Answer = Callable[[bytes], Awaitable[bytes | None]]
 """What a liar says to a request; with None it resets the stream."""

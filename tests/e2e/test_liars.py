@@ -21,6 +21,7 @@ from poai_spec.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
     HEADERS_PROTOCOL,
+    MAX_BLOCK_BYTES,
     SAMPLE_BLOCKS,
     STATUS_PROTOCOL,
     Blocks,
@@ -267,7 +268,7 @@ async def test_a_prefix_has_one_budget(maker: Maker, engine: CountingEngine, mon
         await until(lambda: hashes <= victim.node.chain.tree.entries.keys(), "the headers are kept")
         await check_health(victim)
         assert (engine.passes, victim.height) == (1, 3)
-        assert not (second.is_banned() or third.is_banned())
+        assert [liar.is_banned() for liar in (second, third)] == [False, False]
         monkeypatch.setattr(peers, "get_prefix", lambda _: "another")
         await third.gossip(encode(chain[3]))
         await until(lambda: victim.height == 4, "the true block counts")
@@ -326,6 +327,40 @@ async def test_false_contents_in_answers_do_not_stop_a_sync(maker: Maker) -> Non
         new.node._learn(old.address, wanted=True)
         await until(lambda: new.head == old.head, "the chain is there")
         await check_health(new, [old])
+
+
+async def test_sync_and_gossip_of_one_peer_take_turns(maker: Maker, engine: CountingEngine) -> None:
+    """While a block that a peer has gossiped is replayed, those that it serves wait."""
+    blocks = read_chain()[:5]
+    victim = maker.make()
+    by_hash = {compute_block_hash(block.header): block for block in blocks}
+
+    async def serve(payload: bytes) -> bytes:
+        asked = decode(BlocksRequest, payload).hashes
+        return encode_response(Result.OK, Blocks(tuple(by_hash[h] for h in asked), ()))
+
+    async with running(victim), liars(victim, 1) as [peer]:
+        forger = Forger(victim).follow(blocks)
+        peer.answers |= {HEADERS_PROTOCOL: forger.answer_headers, BLOCKS_PROTOCOL: serve}
+        peer.claim(forger.head, 5)
+        engine.passes = 0
+        lock = victim.node.peers.connected[peer.peer_id].replaying
+        async with lock:
+            await peer.tell_status()
+            await until(lambda: lock.statistics().tasks_waiting == 1 or engine.passes > 0, "the blocks have come")
+            assert engine.passes == 0
+        await until(lambda: victim.height == 5, "the chain is there")
+
+
+async def test_what_is_too_large_does_not_wait(maker: Maker) -> None:
+    """It is refused while a replay of the same peer's runs, rather than kept until that has ended."""
+    victim = maker.make(blocks=read_chain()[:3])
+    with capture_logs() as logs:
+        async with running(victim), liars(victim, 1) as [liar]:
+            async with victim.node.peers.connected[liar.peer_id].replaying:
+                await liar.gossip(*(bytes([n]) * (MAX_BLOCK_BYTES + 1) for n in range(4)))
+                await until(liar.is_banned, "four are a ban")
+            assert get_rules(logs, liar) == ["networking/block-size"] * 4
 
 
 # Repetitions and forks.
@@ -415,12 +450,12 @@ async def test_orphans_without_end_are_bounded(maker: Maker) -> None:
     chain = read_chain()[:3]
     victim = maker.make(blocks=chain)
     forger = Forger(victim).follow(chain)
-    orphans = [
-        Block(replace(header, core=replace(header.core, parent_hash=bytes([n]) * 32)), EMPTY_BODY, ())
-        for n, header in enumerate(forger.invent(30).chain[4:])
-    ]
+    headers = forger.invent(30).chain[4:]
     async with running(victim), liars(victim, 3) as crowd:
-        for liar in crowd:
+        for index, liar in enumerate(crowd):
+            parents = [bytes([index, n]) * 16 for n in range(len(headers))]
+            cores = [replace(h.core, parent_hash=parent) for h, parent in zip(headers, parents, strict=True)]
+            orphans = [Block(replace(h, core=core), EMPTY_BODY, ()) for h, core in zip(headers, cores, strict=True)]
             await liar.gossip(*map(encode, orphans))
         await until(lambda: all(liar.asked.get(STATUS_PROTOCOL) for liar in crowd), "each was asked for its status")
         await until(lambda: len(victim.node.chain.tree.orphans) == 3 * fork_choice.MAX_ORPHANS_PER_PEER, "the share")
@@ -429,15 +464,18 @@ async def test_orphans_without_end_are_bounded(maker: Maker) -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "silent", "drip"])
-async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(maker: Maker, how: str) -> None:
+async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(
+    maker: Maker, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two of six peers claim most work and do not answer for headers, or give one true header at a time."""
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
     blocks = read_chain()[:120]
     old = [maker.make(blocks=blocks) for _ in range(4)]
     new = maker.make()
     forger = Forger(new).follow(blocks)
 
     async def drip(payload: bytes) -> bytes:
-        await trio.sleep(3)
+        await trio.sleep(1)
         request = decode(HeadersRequest, payload)
         return await forger.answer_headers(encode(replace(request, count=1)))
 
@@ -450,14 +488,15 @@ async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(maker: Mak
             liar.claim(bytes(32), 10_000)
             await liar.tell_status()
         await until(lambda: all(liar.asked.get(HEADERS_PROTOCOL) for liar in crowd), "both were asked")
-        for made in old:
-            new.node._learn(made.address, wanted=True)
+        for made in old:  # strangers, as the liars are
+            made.node._learn(new.address, wanted=True)
         await until(lambda: new.head == old[0].head, "the chain is there")
         await check_health(new, old)
 
 
-async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker) -> None:
+async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A liar keeps the blocks of a heavier branch back and does not even answer."""
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
     blocks = read_chain()[:60]
     victim = maker.make(blocks=blocks[:50], miner=MINER)
     victim.node.mining._stop_height = 50
@@ -481,6 +520,20 @@ async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker) -
         victim.node.mining._stop_height = None
         await until(lambda: victim.height > 53, "mining goes on")
         await check_health(victim)
+
+
+async def test_who_does_not_tell_its_status_delays_nobody(maker: Maker) -> None:
+    """All are asked at once; one after the other it would take 80 s."""
+    victim = maker.make()
+
+    async def hang(_: bytes) -> None:
+        await trio.sleep_forever()
+
+    async with running(victim), liars(victim, FLOOD_PEERS) as crowd:
+        for liar in crowd:
+            liar.answers[STATUS_PROTOCOL] = hang
+        victim.node._synced.set()
+        await until(lambda: all(liar.asked.get(STATUS_PROTOCOL) for liar in crowd), "all are asked")
 
 
 # Other networks, and the clock.

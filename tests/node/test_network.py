@@ -989,6 +989,25 @@ async def test_lost_messages_are_offered_and_asked_for() -> None:
         await until(lambda: owner.gossip == [b"block"])
 
 
+def announce(router: GossipSub) -> dict[ID, dict[str, list[bytes]]]:
+    """Return what a heartbeat announces to a subscriber that has just left the mesh."""
+    peer, pubsub = ID(b"peer"), Pubsub(make_host(), router)
+    pubsub.seen_messages.stop()
+    router.mesh[TOPIC], pubsub.peer_topics[TOPIC] = set(), {peer}
+    router.peer_protocol[peer] = MESHSUB[0]
+    router._add_back_off(peer, TOPIC, is_unsubscribe=False)
+    router.mcache.put(message(b"block", from_id=b"f"))
+    return router.gossip_heartbeat()
+
+
+async def test_who_has_left_the_mesh_is_told_of_messages() -> None:
+    assert announce(network._make_router()) == {ID(b"peer"): {TOPIC: [make_id(b"block")]}}
+
+
+async def test_library_does_not_tell_who_has_left_the_mesh() -> None:
+    assert announce(GossipSub(MESHSUB, 6, 4, 12)) == {}
+
+
 async def test_what_is_asked_for_is_sent_once() -> None:
     async with networks(1) as [(here, _)], stranger() as peer:
         stream = await peer.open(here, MESHSUB[0])

@@ -38,6 +38,18 @@ def make_peer(address: str = "/ip4/192.0.2.7/tcp/4001", peer_id: str = "Q1") -> 
     return Peer(peer_id, address, outbound=False, connected_at=0.0)
 
 
+# --- Requests ---
+
+
+def test_who_fails_is_left_alone_ever_longer() -> None:
+    peer, pauses = make_peer(), []
+    for _ in range(9):
+        peer.fail(100.0)
+        pauses.append(peer.not_before - 100.0)
+    assert pauses == [5, 10, 20, 40, 80, 160, 320, 320, 320]
+    assert peer.failures == 9
+
+
 # --- Rates ---
 
 

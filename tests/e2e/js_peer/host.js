@@ -11,8 +11,13 @@ import { byteStream } from "@libp2p/utils";
 import { yamux } from "@libp2p/yamux";
 import { createLibp2p } from "libp2p";
 
-import { intFromLittleEndian } from "../../../test_vectors/clients/javascript/bytes.js";
+import { SpecError, intFromLittleEndian } from "../../../test_vectors/clients/javascript/bytes.js";
 import * as networking from "../../../test_vectors/clients/javascript/networking.js";
+
+/** A connection that ended, or no answer in time. */
+export class Unreachable extends Error {}
+
+const explain = (error) => (error instanceof SpecError ? error : new Unreachable(error.message, { cause: error }));
 
 /** Without a mesh every message is announced (IHAVE) and asked for (IWANT), and none is sent unasked. */
 const NO_MESH = { D: 0, Dlo: 0, Dhi: 0, Dout: 0, Dscore: 0 };
@@ -48,29 +53,35 @@ async function readFrame(bytes, limit, signal) {
   return (await bytes.read({ bytes: length, signal })).subarray();
 }
 
-/** Send a request; return the payload of the response, or undefined if the protocol has none (`limit` undefined). */
-export async function ask(host, peerId, protocol, payload, limit) {
-  const signal = AbortSignal.timeout(networking.RESPONSE_TIMEOUT_MS);
-  const [connection] = host.getConnections(peerId);
-  if (connection === undefined) throw new Error(`${peerId} is not connected`);
-  const stream = await connection.newStream(protocol, { signal });
+/**
+ * Send a request; return the payload of the response.
+ *
+ * A protocol that has none has a `limit` of undefined: then this returns when the other side has closed the stream,
+ * which says that it has read the request. Throws Unreachable, or a SpecError for a frame that is too long.
+ */
+export async function ask(host, peerId, protocol, payload, limit, timeout = networking.RESPONSE_TIMEOUT_MS) {
+  const signal = AbortSignal.timeout(timeout);
+  let stream;
   try {
+    const [connection] = host.getConnections(peerId);
+    if (connection === undefined) throw new Unreachable(`${peerId} is not connected`);
+    stream = await connection.newStream(protocol, { signal });
     const bytes = byteStream(stream);
     await bytes.write(networking.encodeFrame(payload), { signal });
-    const answer = limit === undefined ? undefined : await readFrame(bytes, limit, signal);
+    const answer = await (limit === undefined ? bytes.read({ signal }) : readFrame(bytes, limit, signal));
     await stream.close({ signal });
     return answer;
   } catch (error) {
-    stream.abort(error);
-    throw error;
+    stream?.abort(error);
+    throw explain(error);
   }
 }
 
 /**
  * Answer requests of one protocol.
  *
- * `answer(peerId, payload)` returns the response's payload, or undefined for none; `onError(peerId, error)` gets what a
- * request that was cut short or is too long has raised.
+ * `answer(peerId, payload)` returns the response's payload, or undefined for none, and throws nothing; `onError(peerId,
+ * error)` gets an Unreachable, or a SpecError for a frame that is too long.
  */
 export function serve(host, protocol, limit, answer, onError) {
   return host.handle(protocol, async (stream, connection) => {
@@ -82,7 +93,7 @@ export function serve(host, protocol, limit, answer, onError) {
       await stream.close({ signal });
     } catch (error) {
       stream.abort(error);
-      onError(connection.remotePeer, error);
+      onError(connection.remotePeer, explain(error));
     }
   });
 }

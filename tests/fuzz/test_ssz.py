@@ -1,0 +1,72 @@
+"""Every container that travels or lies in a file, through the one function that decodes them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+
+from poai_spec.containers import Block, Body, Header, HeaderCore
+from poai_spec.corpus import Corpus, CorpusItem
+from poai_spec.encoding import decode, encode
+from poai_spec.networking import (
+    Blocks,
+    BlocksRequest,
+    Goodbye,
+    Headers,
+    HeadersRequest,
+    Result,
+    Status,
+    decode_response,
+    encode_response,
+)
+from poai_spec.parameters import Config, ModelManifest
+from poaid.header_check import decode_header, encode_header
+from tests.fuzz.driving import drive, judge
+from tests.fuzz.mutation import broken, values_of
+
+KINDS = [
+    HeaderCore, Header, Body, Block, Status, HeadersRequest, Headers, BlocksRequest, Blocks, Goodbye, Config,
+    ModelManifest, Corpus, CorpusItem,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_decodes_has_this_encoding(kind: type) -> None:
+    def read(data: bytes) -> str:
+        def check() -> None:
+            assert encode(decode(kind, data)) == data
+
+        return judge(check)
+
+    seen = drive(f"SSZ {kind.__name__}", broken(values_of(kind).map(encode)), 200, read)
+    assert set(seen) == {"accepted", "encoding/undecodable"}
+
+
+@pytest.mark.parametrize("kind", [Status, Headers, Blocks])
+def test_responses(kind: type[Any]) -> None:
+    def read(payload: bytes) -> str:
+        def check() -> None:
+            assert encode_response(Result.OK, decode_response(kind, payload)) == payload
+
+        return judge(check)
+
+    whole = values_of(kind).map(lambda message: encode_response(Result.OK, message))
+    payloads = st.one_of(whole, whole, st.sampled_from(Result).map(lambda result: bytes([result])))
+    seen = drive(f"response {kind.__name__}", broken(payloads), 150, read)
+    assert {"networking/response", "networking/refused", "encoding/undecodable"} < set(seen)
+
+
+def test_headers_as_a_node_reads_them() -> None:
+    """The fast reader and the page refuse the same bytes, and read the same header from the others."""
+
+    def read(data: bytes) -> str:
+        def check() -> None:
+            header = decode_header(data)
+            assert header == decode(Header, data)
+            assert encode_header(header) == data
+
+        outcome = judge(check)
+        assert outcome == judge(lambda: decode(Header, data))
+        return outcome
+
+    drive("header, fast reader", broken(values_of(Header).map(encode)), 300, read)
