@@ -267,7 +267,7 @@ def check_pieces(pieces: Mapping[str, Any]) -> None:
         Invalid: `lexicon/unknown-piece`, `lexicon/missing-piece`, `lexicon/ids`, `lexicon/same-ids`.
     """
     if unknown := sorted(pieces.keys() - set(PIECES)):
-        raise Invalid("lexicon/unknown-piece", f"{unknown[0]!r} is not a piece")
+        raise Invalid("lexicon/unknown-piece", f"{unknown[0]!r:.80} is not a piece")
     if missing := [piece for piece in PIECES if piece not in pieces]:
         raise Invalid("lexicon/missing-piece", f"{missing[0]!r} has no token ids")
     if wrong := [piece for piece in PIECES if not is_id_list(pieces[piece])]:

@@ -81,11 +81,9 @@ class Mining:
             self._wake = trio.Event()
             self.reason = self._find_reason()
             if self.reason is None:
-                try:
-                    await self._mine_on(self._importer.chain.head)
+                await self._mine_on(self._importer.chain.head)
+                if self.reason is None:
                     continue
-                except NodeError as error:  # the clock
-                    self.reason = str(error)
             self._ran.clear()
             with trio.move_on_after(LOOK_AGAIN_S):
                 await self._wake.wait()
@@ -101,11 +99,15 @@ class Mining:
         self._wake.set()
 
     async def _mine_on(self, head: Entry) -> None:
-        """Run batches until the head changes, or there is a reason to stop."""
+        """Run batches until the head changes, or there is a reason to stop; set `reason` if the clock is one."""
         chain, judge = self._importer.chain, self._importer.judge
         assert self._miner is not None, "`_find_reason` has looked"
         headers, nonce = Branch(head), 0
-        template = make_template(headers, chain.state, judge.config, self._miner, self._get_time())
+        try:
+            template = make_template(headers, chain.state, judge.config, self._miner, self._get_time())
+        except NodeError as error:  # the clock; that of a database that cannot be written ends the node
+            self.reason = str(error)
+            return
         work = compute_work(template.target)
         while chain.head is head and self._find_reason() is None:
             stamp = choose_timestamp(headers, judge.config, self._get_time())

@@ -309,7 +309,12 @@ class Network:
                 stream = await self._host.new_stream(ID.from_string(peer), [TProtocol(protocol)])
                 async with _closing(stream):
                     await stream.write(encode_frame(payload))
-                    answer = b"" if limit is None else await _read_frame(stream, limit)
+                    if limit is not None:
+                        answer = await _read_frame(stream, limit)
+                    else:  # wait until it has been read: who hangs up right after writing may not be heard
+                        answer = b""
+                        with suppress(*FAULTS):
+                            await stream.read(1)
         except trio.TooSlowError as error:
             raise PeerError(f"no answer to {protocol} within {RESPONSE_TIMEOUT_MS / 1000:g} s") from error
         except FAULTS as error:

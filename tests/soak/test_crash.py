@@ -260,7 +260,6 @@ def test_a_read_only_folder_is_said_in_one_line(killed: Path) -> None:
             path.chmod(0o755)
 
 
-@pytest.mark.xfail(strict=True, reason="poaid/mining.py takes a database that cannot be written for a wrong clock")
 def test_a_full_disk_stops_the_node_with_one_line(tmp_path: Path, network_file: Path, judge: Judge) -> None:
     """No file may grow beyond a limit, which the log of the database reaches first; with room it goes on."""
     folder, log = tmp_path / "full", tmp_path / "full.log"
