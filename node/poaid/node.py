@@ -15,6 +15,7 @@ from poai_spec.networking import (
     GOODBYE_PROTOCOL,
     HEADERS_PROTOCOL,
     MAX_BLOCKS_REQUEST_BYTES,
+    MAX_FRUITLESS,
     MAX_GOODBYE_BYTES,
     MAX_HEADERS_REQUEST_BYTES,
     MAX_STATUS_BYTES,
@@ -341,6 +342,9 @@ class Node:
             fits = self._note_status(peer, decode_response(Status, payload))
         except PeerError as error:
             log.debug("No status", peer=peer_id, why=str(error))
+            peer.fail(trio.current_time())
+            if peer.status is None and peer.failures >= MAX_FRUITLESS:
+                await self._part(peer_id, Reason.USELESS)  # it keeps a place that another could fill
             return
         except NotYet as error:
             if Result.OTHER_NETWORK.name in error.detail:

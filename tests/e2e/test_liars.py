@@ -22,6 +22,7 @@ from poai_spec.networking import (
     GOODBYE_PROTOCOL,
     HEADERS_PROTOCOL,
     MAX_BLOCK_BYTES,
+    MAX_FRUITLESS,
     SAMPLE_BLOCKS,
     STATUS_PROTOCOL,
     Blocks,
@@ -534,6 +535,17 @@ async def test_who_does_not_tell_its_status_delays_nobody(maker: Maker) -> None:
             liar.answers[STATUS_PROTOCOL] = hang
         victim.node._synced.set()
         await until(lambda: all(liar.asked.get(STATUS_PROTOCOL) for liar in crowd), "all are asked")
+
+
+async def test_who_never_tells_its_status_loses_its_place(maker: Maker) -> None:
+    victim = maker.make()
+    async with running(victim), liars(victim, 1) as [liar]:
+        liar.answers[STATUS_PROTOCOL] = reset
+        for _ in range(MAX_FRUITLESS):
+            assert liar.peer_id in victim.node.peers.connected
+            await victim.node._refresh_status(liar.peer_id)
+        await until(lambda: not victim.node.peers.connected, "the connection is closed")
+        assert not liar.is_banned()
 
 
 # Other networks, and the clock.
