@@ -337,7 +337,7 @@ def test_a_large_model_is_not_run_on_the_reference_engine(
 
 
 def test_speed(mined: MinedChain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "time", FakeClock(seconds=0.4))  # a batch takes 0.4 s, and 0.4 s pass between two
+    monkeypatch.setattr(doctor, "time", FakeClock(seconds=0.3))  # a batch takes 0.3 s, and 0.3 s pass between two
     found = doctor.check_speed(mined.judge, 2**256 // 32)
-    # Start at 0.4 s; batches of 1, 2 and 4 quizzes end at 1.2, 2.0 and 2.8 s.
-    assert (found.level, found.text) == (Level.OK, "2.92 quizzes/s, alone a block every 11 s")
+    # Start at 0.3 s; batches of 1, 2, 4 and 7 quizzes end at 0.9, 1.5, 2.1 and 2.7 s.
+    assert (found.level, found.text) == (Level.OK, "5.83 quizzes/s, alone a block every 5.3 s")
