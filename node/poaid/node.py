@@ -61,6 +61,9 @@ DIAL_INTERVAL_S = 1.0
 """Between two dials, or two looks for somebody to dial."""
 FIRST_PEER_S = 10.0
 """How long a node that was given peers waits for the first one before it mines on what it has."""
+DROPPED_S = 5.0
+"""How soon a peer is asked for its status again when a message was dropped for want of time: it may have been a block
+that nobody sends twice, and two tips of equal work are settled only when all have both."""
 ANNOUNCE_S = 0.5
 """How long a sync may pause before its end is told to the peers."""
 GOODBYE_S = 1.0
@@ -141,7 +144,7 @@ class Node:
             self.importer, options.miner, self._why_not_mine, self.network.publish, get_time, options.stop_height
         )
         self.reorgs = 0
-        self._synced = trio.Event()
+        self._synced, self._dropped = trio.Event(), False
         self.sync.on_progress = self._on_progress
         self.importer.on_head.append(self._on_head)
         for address in (*options.peer_multiaddrs, *rules.bootstrap):
@@ -237,7 +240,10 @@ class Node:
 
     async def _judge(self, peer: str, data: bytes) -> Verdict:
         sender = self._find_heard(peer)
-        if sender is None or not sender.gossip.take(trio.current_time()) or sender.queued >= MAX_QUEUED:
+        if sender is None:
+            return Verdict.IGNORE
+        if sender.queued >= MAX_QUEUED or not sender.gossip.take(trio.current_time()):
+            self._dropped = True
             return Verdict.IGNORE
         sender.queued += 1
         try:
@@ -245,6 +251,7 @@ class Node:
                 return await self._import_gossip(sender, data)
         finally:
             sender.queued -= 1
+        self._dropped = True
         return Verdict.IGNORE
 
     async def _import_gossip(self, sender: Peer, data: bytes) -> Verdict:
@@ -256,6 +263,7 @@ class Node:
                     return Verdict.IGNORE
                 new = await self.importer.import_block(data, self._make_sender(sender), "gossip")
         except BusyError:
+            self._dropped = True
             return Verdict.IGNORE
         except SpecError as error:
             self._blame(sender.peer_id, error)
@@ -353,6 +361,7 @@ class Node:
                     "--test-corpus", peer=peer_id
                 )  # fmt: skip
                 self.peers.forget(peer_id, trio.current_time())
+            self._dropped = True  # too many requests, then
             return
         except SpecError as error:
             self._blame(peer_id, error)
@@ -362,19 +371,21 @@ class Node:
             await self._part(peer_id, Reason.OTHER_NETWORK)
 
     async def _exchange_status(self) -> None:
-        """Exchange statuses with every peer from time to time, since gossip may have been lost, and after a sync.
+        """Exchange statuses with every peer: from time to time, soon where gossip was dropped, and after a sync.
 
         What a sync has brought was not gossiped: peers on other branches learn of it in this way.
         """
         while True:
-            with trio.move_on_after(STATUS_INTERVAL_MS / 1000 / 4) as waiting:
+            with trio.move_on_after(DROPPED_S) as waiting:
                 await self._synced.wait()
-            due = trio.current_time() - STATUS_INTERVAL_MS / 1000
+            age = 0.0 if self._dropped else STATUS_INTERVAL_MS / 1000
             if not waiting.cancelled_caught:
                 await trio.sleep(ANNOUNCE_S)
                 if self.is_syncing():
                     continue
-                self._synced, due = trio.Event(), trio.current_time()
+                self._synced, age = trio.Event(), 0.0
+            self._dropped = False
+            due = trio.current_time() - age
             async with trio.open_nursery() as nursery:  # at once: who does not answer costs the others nothing
                 for peer in list(self.peers.connected.values()):
                     if peer.status_at <= due:

@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from poai_spec.notation import Address
+from poaid.peers import Bucket
 from tests.e2e.nodes import Maker, make_vector_network, read_chain, running, until
 
 MINER: Address = b"\x31" * 20
@@ -44,6 +45,19 @@ async def test_two_halves_merge_to_the_heavier_chain(maker: Maker) -> None:
     for miner in (MINER, OTHER):
         assert (state[miner].balance if miner in state else 0) == mined.count(miner) * SUBSIDY
     assert left.node.reorgs + right.node.reorgs >= 1
+
+
+async def test_what_gossip_drops_is_asked_for(maker: Maker) -> None:
+    """Blocks that come faster than the rate allows are dropped; the last one would be missed for a minute."""
+    miner = maker.make(miner=MINER, blocks=read_chain()[:5], stop_height=5)
+    other = maker.make(peers=[miner], blocks=read_chain()[:5])
+    async with running(miner, other):
+        await until(lambda: bool(other.node.peers.connected), "they are connected")
+        for peer in other.node.peers.connected.values():
+            peer.gossip = Bucket(0, 1e9)  # nothing is heard from now on
+        miner.node.mining._stop_height = 12
+        await until(lambda: miner.height == 12, "the miner is done")
+        await until(lambda: other.head == miner.head, "the other one has asked")
 
 
 async def test_another_network_is_refused_with_a_reason(maker: Maker) -> None:
