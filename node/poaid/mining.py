@@ -13,8 +13,6 @@ from functools import partial
 import structlog
 import trio
 
-from poai_spec.block import Judge
-from poai_spec.containers import HeaderCore
 from poai_spec.difficulty import compute_work
 from poai_spec.encoding import encode
 from poai_spec.notation import Address, Height, Milliseconds, SpecError
@@ -24,7 +22,7 @@ from poaid.errors import NodeError
 from poaid.importer import Importer, Sender
 from poaid.miner import Attempt, choose_batch_size, choose_timestamp, make_template, run_attempts
 from poaid.tree import Branch, Entry
-from poaid.verifier import Turn
+from poaid.verifier import Turn, run_timed
 
 LOOK_AGAIN_S = 1.0
 """How often a loop that does not mine asks whether it may."""
@@ -112,7 +110,7 @@ class Mining:
         while chain.head is head and self._find_reason() is None:
             stamp = choose_timestamp(headers, judge.config, self._get_time())
             core = replace(template, timestamp=stamp, nonce=nonce)
-            batch = partial(_run_batch, core, headers, judge, self._size)
+            batch = partial(run_timed, partial(run_attempts, core, headers, judge, self._size))
             attempts, seconds = await self._importer.verifier.do(Turn.MINING, batch)
             self._note(attempts, seconds, first=nonce == 0)
             nonce += self._size
@@ -142,9 +140,3 @@ class Mining:
             self.mined += 1
             self._importer.metrics.blocks_mined.inc()
             await self._publish(data)
-
-
-def _run_batch(core: HeaderCore, headers: Branch, judge: Judge, size: int) -> tuple[list[Attempt], float]:
-    start = time.perf_counter()
-    attempts = run_attempts(core, headers, judge, size)
-    return attempts, time.perf_counter() - start

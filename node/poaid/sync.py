@@ -19,7 +19,7 @@ import trio
 from poai_spec.containers import Block, compute_block_hash
 from poai_spec.difficulty import compute_work
 from poai_spec.encoding import encode
-from poai_spec.engine import Engine, Evaluation
+from poai_spec.engine import Evaluation
 from poai_spec.networking import (
     BLOCKS_PROTOCOL,
     FALSE_WORK,
@@ -42,7 +42,6 @@ from poai_spec.networking import (
 )
 from poai_spec.notation import Hash32, Invalid, NotYet, SpecError
 from poai_spec.parameters import UINT256_MAX
-from poai_spec.quiz import Quiz
 from poaid.chain import Chain, get_entry_quiz
 from poaid.header_check import encode_header
 from poaid.importer import BusyError, Importer, Sender
@@ -50,6 +49,7 @@ from poaid.miner import choose_batch_size
 from poaid.network import PeerError
 from poaid.peers import PAUSE_S, Peer, Peers
 from poaid.tree import Entry
+from poaid.verifier import run_timed
 from poaid.verify import check_replay
 from poaid.view import SyncView
 
@@ -336,7 +336,8 @@ class Sync:
         if not rest:
             return found, 0.0
         quizzes = [get_entry_quiz(entry, self._importer.judge) for entry in rest]
-        work = partial(_run_timed, self._importer.judge.engine, quizzes)
+        tokens, scored = [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes]
+        work = partial(run_timed, partial(self._importer.judge.engine.evaluate, tokens, scored))
         try:
             evaluations, seconds = await self._importer.verifier.do(sender.turn, work, check)
         except SpecError:
@@ -421,13 +422,6 @@ def _put_off(peer: Peer, error: PeerError | NotYet) -> None:
         peer.fail(trio.current_time())
     else:
         peer.not_before = trio.current_time() + PAUSE_S
-
-
-def _run_timed(engine: Engine, quizzes: Sequence[Quiz]) -> tuple[list[Evaluation], float]:
-    """Run quizzes; return also the seconds that they took."""
-    start = time.perf_counter()
-    evaluations = engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
-    return evaluations, time.perf_counter() - start
 
 
 def _read_headers(request: HeadersRequest, payload: bytes) -> Headers:
