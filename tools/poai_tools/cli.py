@@ -6,7 +6,7 @@ import typer
 
 from poai_engine.errors import ModelError, make_line
 from poai_spec.notation import SpecError
-from poai_tools import bench_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
+from poai_tools import bench_cli, explain_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
 from poaid.errors import NodeError, get_exit_status
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app.add_typer(model_cli.app, name="model")
 app.add_typer(network_cli.app, name="network")
 app.add_typer(spec_cli.app, name="spec")
 app.add_typer(vectors_cli.app, name="vectors")
+app.command("explain")(explain_cli.explain_block)
 app.command("quiz")(quiz_cli.show_quiz)
 
 
