@@ -9,6 +9,7 @@ quotient of two such, whose floor is proven where it is taken.
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +32,19 @@ _INT32_MIN = -float(2**31)
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that holds no lock while it runs; the code is kept on disk for the next start.
 
-    Numba makes it anew when this file changes, and knows of no other: hence `TILE_SHA256`.
+    Numba makes it anew when this file changes, and knows of no other: hence `TILE_SHA256`. Where neither the package's
+    folder nor the user's cache can be written to, as in some containers, nothing is kept.
     """
-    return njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    dispatcher = njit(nogil=True, error_model="numpy")(function)
+    with suppress(RuntimeError):  # "no locator available": Numba found no folder that it may write to
+        dispatcher.enable_caching()
+    return dispatcher  # type: ignore[no-any-return]
 
 
 def are_kept() -> bool:
     """Tell whether an earlier start has compiled these functions."""
     kept = multiply._cache  # type: ignore[attr-defined]
-    return (Path(kept.cache_path) / f"{kept._impl.filename_base}.nbi").exists()
+    return kept.cache_path is not None and (Path(kept.cache_path) / f"{kept._impl.filename_base}.nbi").exists()
 
 
 @compiled

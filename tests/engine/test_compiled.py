@@ -4,6 +4,8 @@ Sizes and the kind of input come from Hypothesis; the values from a seed, as a r
 states a bound (`specs/inference.md`, "Bounds") a case lies at it.
 """
 
+import subprocess
+import sys
 from hashlib import sha256
 from math import isqrt
 from pathlib import Path
@@ -312,3 +314,17 @@ def test_the_bench_of_equality_fails_at_a_difference(monkeypatch: pytest.MonkeyP
 def test_the_tile_that_kept_code_was_compiled_with() -> None:
     """Numba keeps code by the time stamp of kernels.py alone: after a change of tile.py write its digest there."""
     assert sha256(Path(str(tile.__file__)).read_bytes()).hexdigest() == kernels.TILE_SHA256
+
+
+NOWHERE = """
+from numba.core.caching import CacheImpl
+CacheImpl._locator_classes = []
+from poai_engine import kernels
+assert not kernels.are_kept()
+assert kernels.count_bits(5) == 3
+"""
+
+
+def test_without_a_folder_to_write_to_nothing_is_kept() -> None:
+    """Numba has a list of folders to try; an empty one stands for those that may not be written to."""
+    subprocess.run([sys.executable, "-c", NOWHERE], check=True, timeout=300)
