@@ -1,23 +1,27 @@
 # Every target makes .venv and installs what it needs; a second run only checks the stamps.
 # Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/spec -x"`.
-# Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`. A shorter soak: `make soak SOAK=10`.
+# Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`. A shorter soak: `make soak SOAK=10`, or a minute for
+# each decoder: `make soak TESTS=tests/fuzz SOAK_S=60`.
 
 PYTHON ?= python3
 TESTS ?= tests
 TORCH ?= torch
 TESTNET ?=
 SOAK ?= 200
+SOAK_S ?= inf
+NEWS ?= --draft
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIRES := pyproject.toml constraints.txt
+VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
 # llama-cpp-python comes as source. The multimodal library, and the helper library that only llama.cpp's own programs
 # use, are two thirds of the build; tools/llama.cmake says how the second is left out.
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test soak testnet check vectors mutants spec model pictures gpu constraints clean
+.PHONY: help venv test soak testnet check vectors mutants spec model docs pictures gpu constraints changelog release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +31,8 @@ venv: $(VENV)/.dev ## .venv with the project (editable) and its development tool
 test: $(VENV)/.llama model ## all tests and the examples of the pages; builds llama-cpp-python the first time
 	$(BIN)/python -m pytest $(TESTS)
 
-soak: $(VENV)/.dev ## the fuzzers and crash tests at 200 times their length: hours, not part of CI
-	POAI_SOAK=$(SOAK) $(BIN)/python -m pytest tests/fuzz tests/soak
+soak: $(VENV)/.dev ## the fuzzers and crash tests in their long form: days; make soak TESTS=tests/fuzz SOAK_S=60
+	POAI_SOAK=$(SOAK) POAI_SOAK_S=$(SOAK_S) $(BIN)/python -m pytest $(if $(filter tests,$(TESTS)),tests/fuzz tests/soak,$(TESTS))
 
 testnet: $(VENV)/.run model ## three nodes on this machine mine ten blocks with SmolLM2 and agree: a minute or two
 	$(BIN)/poaid testnet $(TESTNET)
@@ -46,13 +50,21 @@ vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated one
 mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vectors notice (minutes, not part of CI)
 	$(BIN)/python -m poai_tools.mutants
 
-spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/
+spec: $(VENV)/.dev ## write poai_spec/ and the table of rejection codes from the pages in specs/
 	$(BIN)/python -m poai_tools.spec_cli compile
+	$(BIN)/python -m poai_tools.code_table specs docs/rejection-codes.md
+	$(BIN)/python -m poai_tools.explain_docs
 
 model: $(VENV)/.run ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
 	$(BIN)/poai model fetch smollm2
 
-pictures: $(VENV)/.dev model ## run a testnet and draw the README's pictures of it; needs Chromium
+docs: $(VENV)/.dev ## the site of the documents and the specification, every link checked: build/docs/index.html
+	@rm -rf build/docs
+	$(BIN)/python -m sphinx -c docs -j auto --nitpicky --fail-on-warning --keep-going --quiet . build/docs
+	@echo "the site: build/docs/index.html"
+
+pictures: $(VENV)/.dev model ## draw the documents' pictures again, the README's of a new testnet; needs Chromium
+	$(BIN)/poai bench plots docs/img
 	$(BIN)/python -m poai_tools.pictures docs/img
 
 gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='torch==2.13.0+cpu'
@@ -61,8 +73,18 @@ gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='tor
 
 constraints: $(VENV)/.dev ## resolve the newest versions of all dependencies into constraints.txt
 	@mkdir -p build
-	$(PIP) install -qq --dry-run --ignore-installed --report build/resolved.json -e '.[dev,llama]'
+	$(PIP) install -qq --dry-run --ignore-installed --report build/resolved.json -e '.[dev,docs,llama]'
 	$(BIN)/python -m poai_tools.constraints build/resolved.json constraints.txt
+
+changelog: $(VENV)/.dev ## print what newsfragments/ would add to CHANGELOG.md; write it: make changelog NEWS=--yes
+	$(BIN)/towncrier build $(NEWS)
+
+release: $(VENV)/.dev ## wheel, source distribution, archive of the vectors and SHA256SUMS of this commit: build/release
+	@test -z "$$(git status --porcelain)" || { echo "git status shows changes: commit them, or clone anew" >&2; exit 1; }
+	rm -rf build/release
+	umask 022; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir build/release
+	$(BIN)/poai vectors pack build/release/poai-vectors-$(VERSION).zip
+	cd build/release && sha256sum -- * > SHA256SUMS
 
 clean: ## remove .venv, caches and build products; models and chains stay
 	rm -rf $(VENV) build dist poai.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
@@ -83,7 +105,7 @@ $(VENV)/.run: $(VENV)/.python $(REQUIRES)
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "installing PoAI's development tools into $(VENV)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	@touch $@
 
 # pip -v prints 15,000 lines for this build and pip alone none for minutes, so ninja's counter is picked out of the log.

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 HEADER = """\
-# Exact versions of everything that `pip install -e '.[dev,llama]'` pulls in, for reproducible installs.
+# Exact versions of everything that `pip install -e '.[dev,docs,llama]'` pulls in, for reproducible installs.
 # Written by `make constraints`; use as `pip install --constraint constraints.txt ...`.
 """
 

@@ -40,7 +40,8 @@ from rich.table import Table
 import poai_spec
 from poai_spec.drbg import Drbg
 from poai_spec.notation import tagged_hash
-from poai_tools.spec_cli import fail, find_checkout
+from poai_tools.places import find_checkout
+from poai_tools.spec_cli import fail
 
 SAMPLE = 200
 SEED = tagged_hash("PoAI/mutants/1")

@@ -75,6 +75,26 @@ def find_fences(markdown: str) -> Iterator[Fence]:
             heading = line
 
 
+def get_defined_names(node: ast.stmt) -> list[str]:
+    """Return the names that a top-level statement defines: of a function, a class, or constants and types."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", node)]
+    return [part.id for target in targets for part in ast.walk(target)
+            if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)]  # fmt: skip
+
+
+def find_definitions(markdown: str) -> dict[str, str]:
+    """Return every name that the page's Python defines at its top level, with the heading above it."""
+    return {
+        name: fence.heading.replace("`", "").lstrip("# ")
+        for fence in find_fences(markdown)
+        if fence.language == "python"
+        for node in ast.parse("\n".join(fence.lines)).body
+        for name in get_defined_names(node)
+    }
+
+
 def find_code_rows(markdown: str) -> list[tuple[str, str, str]]:
     """Return the rows of the page's table of rejection codes: code, class, meaning."""
     _, _, section = markdown.partition("\n## Rejection codes\n")

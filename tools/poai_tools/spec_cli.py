@@ -15,6 +15,7 @@ import typer
 
 from poai_tools.compile import compile_specs, generate
 from poai_tools.pages import find_raises
+from poai_tools.places import find_checkout, find_pages
 
 app = typer.Typer(help="Compile the specification and look things up in it.", no_args_is_help=True)
 
@@ -23,11 +24,6 @@ def fail(message: str, status: int) -> NoReturn:
     """Print one line to standard error and end: status 1 is a failed check, 2 wrong usage."""
     print(f"error: {message}", file=sys.stderr)
     raise typer.Exit(status)
-
-
-def find_checkout(start: Path) -> Path | None:
-    """Return the nearest directory from `start` upward that holds the specification's sources."""
-    return next((p for p in (start, *start.parents) if (p / "specs" / "notation.md").is_file()), None)
 
 
 def check_syntax(root: Path) -> None:
@@ -60,14 +56,20 @@ def compile_command(
     print(f"written: {', '.join(f'poai_spec/{name}' for name in stale)}" if stale else "poai_spec is up to date")
 
 
+def shorten(path: Path) -> Path:
+    """Return a path as it is named from the current folder; one that lies elsewhere stays whole."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def find_rules(package: Path) -> dict[str, str]:
-    """Return every rejection code with `specs/page.md:line` and the heading of the definition that raises it."""
-    rules = {}
+    """Return every rejection code with `PATH:line` of its page and the heading of the definition that raises it."""
+    rules, pages = {}, find_pages(package)
     for module in sorted(package.glob("*.py")):
-        page = "README" if module.name == "__init__.py" else module.stem.replace("_", "-")
+        name = "README" if module.name == "__init__.py" else module.stem.replace("_", "-")
+        page = shorten(pages / f"{name}.md")
         for site in find_raises(module.read_text("utf-8")):
             if site.code:
-                rules[site.code] = f"specs/{page}.md:{site.line}  {site.owner} ({site.kind})"
+                rules[site.code] = f"{page}:{site.line}  {site.owner} ({site.kind})"
     return rules
 
 

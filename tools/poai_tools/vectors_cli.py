@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from poai_tools.spec_cli import fail, find_checkout
+from poai_tools.places import find_checkout, find_vectors
+from poai_tools.spec_cli import fail
 from poai_tools.vectors import check as checks
 from poai_tools.vectors import engines, files, fuzz, models, skeleton
 from poai_tools.vectors.bisect import locate
@@ -25,6 +26,7 @@ from poai_tools.vectors.serve import serve
 from poai_tools.vectors.suites import SUITES
 
 OUR_CLIENT = [sys.executable, "-m", "poai_tools.vectors_cli", "serve"]
+FUNCTION_LIST = "functions.json"
 FUZZ_RESTARTS = 1000
 """How often fuzz starts a client again; drawn inputs end in time-outs more often than committed ones."""
 
@@ -40,7 +42,7 @@ app = typer.Typer(help="Conformance vectors: make them, check a client with them
 
 Folder = Annotated[
     Path | None,
-    typer.Option("--vectors", help="The folder test_vectors; by default that of the checkout around this folder."),
+    typer.Option("--vectors", help="The folder test_vectors; by default that of the checkout, else the installed one."),
 ]
 Slow = Annotated[bool, typer.Option("--slow", help="Run the slow cases too (minutes, large models).")]
 Suites = Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.")]
@@ -69,10 +71,15 @@ def find_folder(folder: Path | None) -> Path:
         if not folder.is_dir():
             raise VectorsError(f"{folder} is no folder", status=2)
         return folder
+    return find_vectors()
+
+
+def require_checkout() -> Path:
+    """Return the checkout around the current folder, whose files a command reads or writes."""
     root = find_checkout(Path.cwd())
     if root is None:
-        raise VectorsError("no specs/notation.md here or above: run this inside a checkout, or give --vectors", 2)
-    return root / files.FOLDER
+        raise VectorsError("no specs/notation.md here or above: run this inside a checkout of the repository", 2)
+    return root
 
 
 @app.command()
@@ -92,7 +99,7 @@ def generate(
     """
     with one_line():
         checks.require_suites(suites or ())
-        root = find_folder(None)
+        root = require_checkout() / files.FOLDER
         if model:
             models.use_file(model)
         chosen = [name for name in SUITES if not suites or name in suites]
@@ -224,7 +231,7 @@ def fuzz_command(
     with one_line():
         root = find_folder(folder)
         checks.require_suites(suites or ())
-        chosen = choose_functions(suites, functions)
+        chosen = choose_functions(root, suites, functions)
         commands = [*map(split_command, clients), OUR_CLIENT][:2]
         if len(clients) > 2:
             raise VectorsError("fuzz compares two clients: give --client once or twice", status=2)
@@ -248,11 +255,11 @@ def fuzz_command(
         fail(f"the clients differ in {different} of {len(chosen)} functions", 1)
 
 
-def choose_functions(suites: list[str] | None, names: list[str] | None) -> list[Function]:
+def choose_functions(root: Path, suites: list[str] | None, names: list[str] | None) -> list[Function]:
     """Return the registered functions of some suites and names, in build order."""
     for name in names or ():
         if name not in {function.name for function in FUNCTIONS.values()}:
-            raise VectorsError(f"no function is called {name!r}: test_vectors/functions.json lists them", status=2)
+            raise VectorsError(f"no function is called {name!r}: {root / FUNCTION_LIST} lists them", status=2)
     chosen = [
         function
         for suite in SUITES
@@ -260,7 +267,7 @@ def choose_functions(suites: list[str] | None, names: list[str] | None) -> list[
         if function.suite == suite and (not suites or suite in suites) and (not names or function.name in names)
     ]
     if not chosen:
-        raise VectorsError("no such function in these suites: test_vectors/functions.json lists them", status=2)
+        raise VectorsError(f"no such function in these suites: {root / FUNCTION_LIST} lists them", status=2)
     return chosen
 
 
@@ -296,7 +303,7 @@ def pack(
     with one_line():
         if out.suffix != ".zip":
             raise VectorsError(f"the archive is a zip file: name it {out.with_suffix('.zip')}", status=2)
-        print(f"{write_archive(find_folder(None).parent, out)}  {out}")
+        print(f"{write_archive(require_checkout(), out)}  {out}")
 
 
 @app.command("serve")

@@ -113,15 +113,25 @@ def read_file(path: Path) -> list[CommittedCase]:
     """
     document = files.read_json(path)
     try:
-        return [
+        cases = [
             CommittedCase(
                 document["suite"], document["function"], case["id"], tuple(case["flags"]), case["input"],
                 case["result"], case.get("output"), case.get("code"),
             )
             for case in document["cases"]
         ]  # fmt: skip
+        for case in cases:
+            _check_texts(case)
     except (KeyError, TypeError, AttributeError) as error:
         raise VectorsError(f"{path} is no case file ({error!r}): restore it, or run `poai vectors generate`") from error
+    return cases
+
+
+def _check_texts(case: CommittedCase) -> None:
+    """Refuse names, flags, results and codes that are no text; TypeError."""
+    texts = (case.suite, case.function, case.id, case.result, case.code or "", *case.flags)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name, flag, result or code is no text")
 
 
 def read_cases(root: Path, suites: Sequence[str]) -> list[CommittedCase]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from poai_tools.pages import find_code_rows
+from poai_tools.places import VECTORS
 from poai_tools.vectors import schemas
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, Keep, make_document
 from poai_tools.vectors.errors import VectorsError
@@ -26,7 +27,7 @@ from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS, get_definitions
 from poai_tools.vectors.suites import SUITES
 
-FOLDER = "test_vectors"
+FOLDER = VECTORS
 FILE_LIMIT = 2**20
 """Bytes of one generated file."""
 TOTAL_LIMIT = 20 * 2**20
