@@ -7,13 +7,15 @@
 
 # The code is normative. Where prose and code disagree, the code decides and the prose is a defect to report. A rule that is
 # broken raises an error whose code, such as `difficulty/target`, begins with a page's name; `poai spec where CODE` prints the
-# line that raises it. Each page ends with the codes that it owns.
+# line that raises it. Each page ends with its own codes; [all of them](../docs/rejection-codes.md) are in one table.
 
 
 __version__ = "0.1.0"
 
 
 # ## Reading order
+
+# ![From a header core to a block: seed, quiz, forward pass, loss and trace, hash](../docs/img/quiz-to-block.svg)
 
 # A page imports only from pages above it. For a first look take the [walkthrough](walkthrough.md), then
 # [quiz](quiz.md), [inference](inference.md), [loss](loss.md) and [block](block.md).

@@ -1,21 +1,29 @@
-"""What the documents on security say of the repository is so: tests, limits, links, packages."""
+"""What the documents say of the repository is so: commands, examples, links, tests, limits, packages."""
 
 import ast
+import doctest
 import re
+import shlex
 import tomllib
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import typer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from poai_tools.pages import CODE
+import poai_tools.cli
+import poaid.cli
+from poai_tools.pages import CODE, find_fences
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 THREATS = (DOCS / "threat-model.md").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8")
+         for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "specs").glob("*.md")])}  # fmt: skip
+TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.app}
 SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -91,15 +99,58 @@ def test_every_rejection_code_exists() -> None:
     assert sorted(code for code in named if f'"{code}"' not in text) == []
 
 
-@pytest.mark.parametrize("name", ["threat-model.md", "dependencies.md", "performance.md"])
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_to_files_and_headings(name: str) -> None:
-    text = (DOCS / name).read_text("utf-8")
-    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", text):
-        file = DOCS / target if target else DOCS / name
+    prose = re.sub(r"^```.*?^```", "", PAGES[name], flags=re.MULTILINE | re.DOTALL)
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", prose):
+        file = (ROOT / name).parent / target if target else ROOT / name
         assert file.exists(), target
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
             assert anchor in map(get_anchor, headings), f"{target}#{anchor}"
+
+
+def find_commands(text: str) -> list[list[str]]:
+    """Return the words of each command `poai` or `poaid` in the console fences of a page, without its comment."""
+    fences = "\n".join("\n".join(fence.lines) for fence in find_fences(text) if fence.language == "console")
+    lines = re.findall(r"(?:^\$|&&) (poaid? [^&\n]*)", fences.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line.partition(" | ")[0], comments=True) for line in lines]
+
+
+def find_unknown(words: list[str]) -> list[str]:
+    """Return the commands and options of a command line that its program does not have."""
+    tool, *rest = words
+    command = typer.main.get_command(TOOLS[tool])
+    if rest and rest[0].startswith("-"):
+        rest.insert(0, "run")  # `poaid` alone
+    while hasattr(command, "commands") and rest:
+        name = rest.pop(0)
+        if name not in command.commands:
+            return [name]
+        command = command.commands[name]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    return [word for word in rest if word.startswith("--") and word.partition("=")[0] not in known]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_exist(name: str) -> None:
+    assert [(words, unknown) for words in find_commands(PAGES[name]) if (unknown := find_unknown(words))] == []
+
+
+def test_an_unknown_command_would_be_noticed() -> None:
+    text = (
+        "```console\n$ poai bench speed && poaid --no-such \\\n    --target=5  # easy\n$ poai quiz --model mini\n```\n"
+    )
+    assert [find_unknown(words) for words in find_commands(text)] == [["speed"], ["--no-such"], []]
+
+
+@pytest.mark.parametrize("name", ["docs/economics.md", "docs/why-integers.md"])
+def test_examples(name: str) -> None:
+    report: list[str] = []
+    examples = doctest.DocTestParser().get_doctest(PAGES[name].replace("\n```", "\n\n```"), {}, name, name, 0)
+    result = doctest.DocTestRunner(verbose=False).run(examples, out=report.append)
+    assert result.attempted > 0
+    assert result.failed == 0, "".join(report)
 
 
 def test_every_package_is_in_its_table() -> None:
