@@ -80,8 +80,8 @@ def test_engine_without_llama(tmp_path: Path) -> None:
         assert row["quizzes_a_second"] == {"exact": row["exact"] / 64}
         assert row["sgemm_share"] == row["operations_a_second"] / row["sgemm_peak"] > 0
         assert 20e6 < row["peak_memory"]["exact"] < 2e9
-    for name in plots.NAMES:
-        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+    for picture in plots.MEASURED["engine"]:
+        assert (tmp_path / "plots" / picture.file).read_text("utf-8").startswith("<?xml")
 
 
 @pytest.mark.llama
@@ -99,7 +99,7 @@ def test_engine_beside_llama_does_the_same_work(tmp_path: Path) -> None:
     assert status == 0
     assert "| threads | batch |" in output
     assert f"{result['results'][1]['ratio']:.2f}" in output
-    assert (tmp_path / plots.NAMES[0]).is_file()
+    assert (tmp_path / plots.MEASURED["engine"][0].file).is_file()
 
 
 @pytest.mark.llama
@@ -234,7 +234,7 @@ def test_what_is_no_result_is_not_shown(text: str, tmp_path: Path) -> None:
         run("show", file)
 
 
-def test_only_the_engine_has_plots(tmp_path: Path) -> None:
+def test_a_bench_without_plots(tmp_path: Path) -> None:
     file = tmp_path / "r"
     file.write_text('{"bench": "spec", "results": []}')
     assert run("show", file)[0] == 0

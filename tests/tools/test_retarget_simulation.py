@@ -1,5 +1,7 @@
 """The retarget simulation: no gain on our rule, the known attacks on the others, and how fast difficulty follows."""
 
+from random import Random
+
 import pytest
 
 from poai_spec.difficulty import check_period_forward, check_target, compute_median_time
@@ -15,8 +17,10 @@ from poai_tools.retarget_simulation import (
     Network,
     Strategy,
     compute_gain,
+    follow_hash_rate,
     make_table,
     measure_convergence,
+    measure_difficulty,
     play,
     run,
     search,
@@ -84,6 +88,28 @@ def test_difficulty_follows_a_tenfold_change_within_two_retargets() -> None:
     retargets, elapsed = measure_convergence(0.1)
     assert retargets == 2
     assert elapsed == pytest.approx(10 + 2.5, abs=1 / BLOCKS)
+
+
+def test_a_wrong_start_is_followed_fourfold_a_period() -> None:
+    expected = follow_hash_rate(Network(OURS, 0.0), 1000.0, settled=0, blocks=6 * BLOCKS)
+    assert expected[::BLOCKS] == pytest.approx([0.001 * 4**n for n in range(5)] + [1], rel=1e-3)
+
+
+def test_random_blocks_spread_around_the_spacing() -> None:
+    plays = [follow_hash_rate(Network(OURS, 0.0), 1.0, 3, 4 * BLOCKS, Random(seed)) for seed in range(40)]
+    assert plays[0] == follow_hash_rate(Network(OURS, 0.0), 1.0, 3, 4 * BLOCKS, Random(0))
+    last = sorted(play[-1] for play in plays)
+    assert last[2] < 0.9
+    assert last[-3] > 1.1
+    assert last[len(last) // 2] == pytest.approx(1, abs=0.2)
+
+
+def test_difficulty_under_the_time_warp_falls_without_bound() -> None:
+    path = measure_difficulty(Network(BITCOIN, 0.0), KNOWN_ATTACKS[0], 20, 1.0)
+    assert (path[0], len(path)) == (1, 21)
+    assert path[10] < 1e-3
+    assert path[20] < path[10] / 1000
+    assert set(measure_difficulty(Network(OURS, 0.0), HONEST, 5, 1.0)) == {1}
 
 
 def test_a_search_is_repeatable_and_its_figures_make_a_table() -> None:

@@ -264,6 +264,12 @@ def test_a_request_that_cannot_be_computed(suite: Any, data: Any, code: str) -> 
     assert answer_line(line) == {"id": "a", "code": code}
 
 
+def test_half_of_a_surrogate_pair_is_no_text() -> None:
+    line = rb'{"id":"a","suite":"lexicon","function":"parse_lexicon","input":{"text":"\ud800","tail":"0x"}}'
+    assert answer_line(line) == {"id": "a", "code": BAD_REQUEST}
+    assert answer_line(line.replace(rb"\ud800", rb"\ud83d\ude00"))["code"] == "lexicon/not-json"
+
+
 def test_serve_goes_on_after_bad_lines() -> None:
     seed = "0x" + "00" * 32
     good = json.dumps({"id": "a", "suite": "drbg", "function": "next_uint64", "input": {"seed": seed, "count": 1}})

@@ -16,6 +16,7 @@ from poai_engine.errors import ModelError
 from poai_engine.model_store import resolve_model
 from poai_spec.parameters import make_config
 from poai_tools import (
+    block_tree,
     determinism,
     engine_bench,
     equality,
@@ -35,6 +36,7 @@ from poai_tools import (
     start_bench,
 )
 from poai_tools.measure import warn_if_busy
+from poai_tools.plot_style import check_matplotlib
 from poaid.importer import MAX_REMEMBERED
 from poaid.models import get_known_model
 from poaid.testnet_cli import MAX_NODES
@@ -56,6 +58,11 @@ Json = Annotated[
 ]
 
 
+PlotFolder = Annotated[
+    Path | None, typer.Option("--plots", help="Draw SVG files into this folder.", metavar="DIR", file_okay=False)
+]
+
+
 def say(message: str) -> None:
     """Print a line of progress."""
     print(message, file=sys.stderr)
@@ -69,6 +76,18 @@ def keep(result: dict[str, Any], file: Path | None) -> None:
         file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     except OSError as error:
         raise ModelError(f"{file} cannot be written ({error.strerror}): choose another place with --json") from error
+
+
+def check_plots(folder: Path | None) -> None:
+    """Say that plots cannot be drawn before minutes are spent."""
+    if folder is not None:
+        check_matplotlib()
+
+
+def draw(result: dict[str, Any], folder: Path | None) -> None:
+    """Draw a result's pictures where `--plots` says."""
+    for plot in plots.draw(result, folder) if folder is not None else ():
+        say(f"drawn: {plot}")
 
 
 def read_result(file: Path) -> Any:
@@ -90,12 +109,15 @@ def fidelity_command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of the exact engine.  \\[default: all]")
     ] = None,
+    folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
     """Compare the losses of the exact engine and of llama.cpp with a float64 pass of the same file."""
+    check_plots(folder)
     result = fidelity.run(model, resolve_model(model), threads, quizzes, say)
     fidelity.print_report(result)
     keep(result, file)
+    draw(result, folder)
 
 
 @app.command("determinism")
@@ -109,13 +131,16 @@ def determinism_command(
             exists=True, file_okay=False, help="Also run an aarch64 Python from here, under qemu-user-static."
         ),
     ] = None,
+    folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
     """Run a model over instruction sets, threads, batch sizes and engines; exit 1 unless all bits are equal."""
+    check_plots(folder)
     count = threads or os.cpu_count() or 1
     result = determinism.run(resolve_model(model), count, quick=quick, aarch64_root=aarch64_root, say=say)
     determinism.print_report(result)
     keep(result, file)
+    draw(result, folder)
     if len(result["digests"]) > 1:
         say(f"error: {len(result['digests'])} different digests: this machine must not run a node; report the table")
         raise typer.Exit(1)
@@ -160,13 +185,16 @@ def prefix_command(
 def retarget_command(
     periods: Annotated[int, typer.Option(min=2, help="Length of a play, in retarget periods.")] = 60,
     climbs: Annotated[int, typer.Option(min=0, help="Steps of the search beyond the short strategies.")] = 300,
+    folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
     """Search for false time stamps that gain blocks, under our rule and two others."""
+    check_plots(folder)
     with Console(stderr=True).status("searching; this takes minutes"):
         result = retarget_simulation.run(periods=periods, climbs=climbs)
     Console().print(retarget_simulation.make_table(result))
     keep(result, file)
+    draw(result, folder)
 
 
 @app.command("llama-bits")
@@ -176,14 +204,17 @@ def llama_bits_command(
     compare: Annotated[
         Path | None, typer.Option(help="Also compare with a result of --json of another machine or build.")
     ] = None,
+    folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
     """Count the quizzes whose bits change when llama.cpp runs with other settings than the profile's."""
+    check_plots(folder)
     result = llama_bits.run(model, resolve_model(model), quizzes, say)
     if compare is not None:
         result = llama_bits.compare_with(result, read_result(compare), compare.name)
     llama_bits.print_report(result)
     keep(result, file)
+    draw(result, folder)
 
 
 # Speed. Every command prints tables; `poai bench show` prints those of a kept result again.
@@ -197,9 +228,6 @@ Models = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less of everything: a look, not a figure to quote.")]
 NoLlama = Annotated[bool, typer.Option("--no-llama", help="Leave llama.cpp out.")]
-PlotFolder = Annotated[
-    Path | None, typer.Option("--plots", help="Draw PNG files into this folder.", metavar="DIR", file_okay=False)
-]
 SPEED_BENCHES = {
     "engine": engine_bench.make_tables,
     "start": start_bench.make_tables,
@@ -209,6 +237,7 @@ SPEED_BENCHES = {
     "network": network_bench.make_tables,
     "forgery": forgery_bench.make_tables,
     "selfish": selfish_bench.make_tables,
+    "tree": block_tree.make_tables,
 }
 
 
@@ -217,9 +246,7 @@ def publish(result: dict[str, Any], file: Path | None, folder: Path | None = Non
     keep(result, file)
     for table in SPEED_BENCHES[result["bench"]](result):
         Console().print(table)
-    if folder is not None:
-        for plot in plots.draw(result, folder):
-            say(f"drawn: {plot}")
+    draw(result, folder)
 
 
 @app.command("engine")
@@ -245,8 +272,7 @@ def engine_command(
     file: Json = None,
 ) -> None:
     """Run quizzes with the exact engine and with llama.cpp in turn: tokens a second, memory, share of sgemm's peak."""
-    if folder is not None:
-        plots.check_matplotlib()
+    check_plots(folder)
     plan = engine_bench.Plan(
         threads=tuple(threads or range(1, min(2, os.cpu_count() or 1) + 1)),
         batches=tuple(batch or (engine_bench.QUICK_BATCHES if quick else engine_bench.BATCHES)),
@@ -355,6 +381,32 @@ def selfish_command(quick: Quick = False, file: Json = None) -> None:
     publish(selfish_bench.run(shares, blocks, say), file)
 
 
+@app.command("tree")
+def tree_command(
+    data_dirs: Annotated[
+        list[Path], typer.Argument(help="Data directories of stopped nodes, the one whose chain counts first.")
+    ],
+    folder: PlotFolder = None,
+    file: Json = None,
+) -> None:
+    """Read the blocks of all branches from the stores of a testnet's nodes: who mined them, and where it forked."""
+    check_plots(folder)
+    publish(block_tree.run(data_dirs), file, folder)
+
+
+@app.command("plots")
+def plots_command(
+    folder: Annotated[Path, typer.Argument(help="Folder of the pictures; their results are in its folder data.")],
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a picture would change.")] = False,
+) -> None:
+    """Draw the pictures of the documents again, from the pages and from kept results."""
+    if not check:
+        for plot in plots.draw_all(folder):
+            say(f"drawn: {plot}")
+    elif stale := plots.find_stale(folder):
+        raise ModelError(f"{', '.join(stale)}: not what would be drawn now: run `poai bench plots {folder}`")
+
+
 @app.command("show")
 def show_command(
     result: Annotated[Path, typer.Argument(help="What --json of a bench of speed has written.")],
@@ -365,8 +417,8 @@ def show_command(
     kept = read_result(result)
     if not isinstance(kept, dict) or kept.get("bench") not in SPEED_BENCHES:
         raise ModelError(f"{result} is no result of one of: {', '.join(SPEED_BENCHES)}")
-    if folder is not None and kept["bench"] != "engine":
-        raise typer.BadParameter("only a result of `poai bench engine` has plots: leave --plots out")
+    if folder is not None and kept["bench"] not in plots.MEASURED:
+        raise typer.BadParameter(f"a result of `poai bench {kept['bench']}` has no plots: leave --plots out")
     try:
         tables = SPEED_BENCHES[kept["bench"]](kept)
     except (KeyError, TypeError) as error:
@@ -377,5 +429,4 @@ def show_command(
             console.print(f"{table.title}:\n" if table.title else "", highlight=False)
             table.box, table.title = box.MARKDOWN, None
         console.print(table)
-    for plot in plots.draw(kept, folder) if folder is not None else ():
-        say(f"drawn: {plot}")
+    draw(kept, folder)

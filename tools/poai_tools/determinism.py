@@ -259,7 +259,8 @@ def run(
     else:
         not_covered.append("the reference engine: it would take hours on this model")
     digests = list(dict.fromkeys(row.digest for row in rows))
-    return {"model": path.name, "rows": [asdict(row) for row in rows], "digests": digests, "not_covered": not_covered}
+    found = {"rows": [asdict(row) for row in rows], "digests": digests, "not_covered": not_covered}
+    return {"bench": "determinism", "model": path.name} | found
 
 
 def print_report(result: dict[str, Any], console: Console | None = None) -> None:

@@ -118,7 +118,8 @@ def run(
 
     Returns:
         `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `Comparison` each), `float64_mean_nll`, nats,
-        and `saturations`, the number of values that each clamp of the exact pass cut.
+        `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each
+        clamp of the exact pass cut.
 
     Raises:
         ModelError: a damaged file, or llama-cpp-python is missing.
@@ -136,7 +137,10 @@ def run(
     engine = ArrayEngine(gguf, threads, count_saturations=True)
     ours = [score_exactly(engine, ids) for ids in sequences]
     assert engine.saturations is not None
+    passes = {"float64": oracle, "exact": ours, "llama_cpp": theirs}
+    nlls = {name: [round(float(nll), 4) for part in scores for nll in part.nlls] for name, scores in passes.items()}
     return {
+        "bench": "fidelity",
         "model": path.name,
         "sequences": len(sequences),
         "tokens": sum(len(ids) - 1 for ids in sequences),
@@ -144,6 +148,7 @@ def run(
         "exact": asdict(compare(ours, oracle)),
         "llama_cpp": asdict(compare(theirs, oracle)),
         "saturations": dict(engine.saturations),
+        "nlls": nlls,
     }
 
 

@@ -131,6 +131,7 @@ def run(model: str, path: Path, count: int = QUIZZES, say: Say = lambda _: None)
         difference = describe_difference(variant.name, evaluations, found)
         variants.append(vars(difference) | {"largest_logit": largest})
     return {
+        "bench": "llama-bits",
         "model": path.name,
         "fingerprint": get_fingerprint(LlamaSettings()),
         "evaluations": [{"entry": e.trace[0].hex(), "nlls": e.nlls} for e in evaluations],

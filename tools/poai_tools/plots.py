@@ -1,102 +1,128 @@
-"""Plots of what `poai bench engine` found, as PNG files."""
+"""The pictures of `docs/img`: which function draws each, from which result. `poai bench plots` draws all of them again.
 
-from collections.abc import Iterable
+Results of benches, as `--json` writes them, are kept beside the pictures in `data/`; the others are computed from
+the pages alone. All are in the style of `poai_tools.plot_style`.
+"""
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from poai_engine.errors import ModelError
-from poai_tools.engine_bench import group
+from poai_tools.plot_bits import draw_determinism, draw_llama_bits
+from poai_tools.plot_engine import draw_batches, draw_rates
+from poai_tools.plot_fidelity import draw_fidelity
+from poai_tools.plot_quiz import draw_quiz_to_block
+from poai_tools.plot_retarget import draw_convergence, draw_time_warp
+from poai_tools.plot_style import use_style, write_svg
+from poai_tools.plot_supply import TITLE as SUPPLY_TITLE
+from poai_tools.plot_supply import draw_supply
+from poai_tools.plot_tree import draw_tree
 
-NEED_MATPLOTLIB = "plots need matplotlib: pip install 'poai[bench]', or leave --plots out"
-ENGINES = {"exact": ("exact", "#2b6cb0"), "llama_cpp": ("llama.cpp", "#a0aec0")}
-NAMES = ("engine-bars.png", "engine-batch.png", "engine-threads.png")
+DATA = "data"
+"""The folder beside the pictures with the results that they are drawn from."""
 
 
-def check_matplotlib() -> Any:
-    """Return `matplotlib.figure`.
+@dataclass(frozen=True)
+class Picture:
+    """A picture.
 
-    Raises:
-        ModelError: it is not installed.
+    Attributes:
+        file: its name.
+        title: what it shows, for those who cannot see it.
+        draw: makes the figure, of a result where it is drawn from one.
     """
-    try:
-        from matplotlib import figure  # noqa: PLC0415  the extra is optional
-    except ImportError as error:
-        raise ModelError(NEED_MATPLOTLIB) from error
-    return figure
+
+    file: str
+    title: str
+    draw: Callable[..., Any]
+
+
+COMPUTED = (
+    Picture("quiz-to-block.svg", "From a header core to a block: seed, quiz, forward pass, hash", draw_quiz_to_block),
+    Picture("convergence.svg", "How difficulty follows the hash rate, by our rule and Bitcoin's", draw_convergence),
+    Picture("supply.svg", SUPPLY_TITLE, draw_supply),
+)
+MEASURED = {
+    "engine": (
+        Picture("engine-bars.svg", "Tokens a second of the exact engine and of llama.cpp", draw_rates),
+        Picture("engine-batch.svg", "Tokens a second over the batch", draw_batches),
+    ),
+    "retarget": (Picture("time-warp.svg", "What false time stamps gain, by rule and hash share", draw_time_warp),),
+    "fidelity": (Picture("fidelity.svg", "Each token's loss against a float64 pass's", draw_fidelity),),
+    "determinism": (Picture("determinism.svg", "The digest of each way to run the model", draw_determinism),),
+    "llama-bits": (Picture("llama-bits.svg", "Quizzes whose bits change with llama.cpp's settings", draw_llama_bits),),
+    "tree": (Picture("block-tree.svg", "All blocks of a testnet, the chain's and those beside it", draw_tree),),
+}
+"""By the bench whose result they are drawn from."""
 
 
 def draw(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Draw the rates as bars beside the peer's, over the batch and over the threads; one panel a model.
+    """Draw the pictures of a result whose bench has some.
 
     Args:
-        result: of `engine_bench.run`.
+        result: of a bench in `MEASURED`.
         folder: where the files go; made if it is not there.
 
     Returns:
         The files.
 
     Raises:
-        ModelError: matplotlib is not installed.
+        ModelError: matplotlib is not installed, or the result is not of this version.
         OSError: the folder cannot be written.
     """
-    figures, models = check_matplotlib(), group(result["results"], "model")
+    return _write(MEASURED[result["bench"]], folder, result)
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Draw all pictures of a folder: those that are computed, and those of each result in its `data`.
+
+    Raises:
+        ModelError: matplotlib is not installed, or a file of `data` is no result with pictures.
+        OSError: a file cannot be read or written.
+    """
+    return _write(COMPUTED, folder) + [
+        file for result in sorted((folder / DATA).glob("*.json")) for file in draw(_read(result), folder)
+    ]
+
+
+def find_stale(folder: Path) -> list[str]:
+    """Return the names of the pictures in a folder that are not what would be drawn now.
+
+    Raises:
+        ModelError, OSError: as `draw_all`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / DATA).symlink_to((folder / DATA).absolute())
+        drawn = draw_all(Path(scratch))
+        return [
+            file.name
+            for file in drawn
+            if not (folder / file.name).is_file() or (folder / file.name).read_bytes() != file.read_bytes()
+        ]
+
+
+def _write(pictures: tuple[Picture, ...], folder: Path, *result: dict[str, Any]) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, draw_panel in zip(NAMES, (_draw_bars, _draw_batches, _draw_threads), strict=True):
-        figure = figures.Figure(figsize=(6 * len(models), 3.6), layout="constrained")
-        for axes, (model, rows) in zip(figure.subplots(1, len(models), squeeze=False)[0], models.items(), strict=True):
-            draw_panel(axes, rows)
-            axes.set_title(model)
-            axes.set_ylabel("tokens a second")
-            axes.set_ylim(bottom=0)
-            axes.legend(frameon=False, fontsize="small")
-            axes.spines[["top", "right"]].set_visible(False)
-        files.append(folder / name)
-        figure.savefig(files[-1], dpi=110, metadata={"Software": None})
-    return files
+    with use_style():
+        for picture in pictures:
+            try:
+                figure = picture.draw(*result)
+            except (KeyError, TypeError, IndexError) as error:
+                raise ModelError(f"{picture.file}: a result of another version ({error!r}): measure again") from error
+            write_svg(figure, folder / picture.file, picture.title)
+    return [folder / picture.file for picture in pictures]
 
 
-def _measured(rows: list[dict[str, Any]]) -> Iterable[tuple[str, str, str]]:
-    """Yield key, name and colour of the engines that were measured."""
-    for key, (name, colour) in ENGINES.items():
-        if all(row[key] is not None for row in rows):
-            yield key, name, colour
-
-
-def _draw_bars(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for number, (key, name, colour) in enumerate(_measured(rows)):
-        spreads = [row["spread"][key] for row in rows]
-        below, above = ([abs(s["median"] - s[end]) for s in spreads] for end in ("low", "high"))
-        places = [place + 0.4 * number for place in range(len(rows))]
-        axes.bar(places, [row[key] for row in rows], 0.38, yerr=(below, above), label=name, color=colour, capsize=2)
-    labels = [f"{row['threads']} x {row['batch']}" for row in rows]
-    axes.set_xticks([place + 0.2 for place in range(len(rows))], labels, fontsize="small")
-    axes.set_xlabel("threads x quizzes a batch; the whiskers span all rounds")
-
-
-def _draw_batches(axes: Any, rows: list[dict[str, Any]]) -> None:
-    for threads, chosen in group(rows, "threads").items():
-        _draw_lines(axes, chosen, "batch", f"threads {threads}", "-" if threads == 1 else "--")
-    _set_ticks(axes, rows, "batch", "quizzes a batch")
-
-
-def _draw_threads(axes: Any, rows: list[dict[str, Any]]) -> None:
-    styles = ("-", "--", "-.", ":")
-    for number, (batch, chosen) in enumerate(group(rows, "batch").items()):
-        _draw_lines(axes, chosen, "threads", f"batch {batch}", styles[number % len(styles)])
-    _set_ticks(axes, rows, "threads", "threads")
-
-
-def _draw_lines(axes: Any, rows: list[dict[str, Any]], over: str, what: str, style: str) -> None:
-    for key, name, colour in _measured(rows):
-        axes.plot(
-            [row[over] for row in rows], [row[key] for row in rows], style, marker="o", markersize=3,
-            color=colour, label=f"{name}, {what}",
-        )  # fmt: skip
-
-
-def _set_ticks(axes: Any, rows: list[dict[str, Any]], over: str, label: str) -> None:
-    axes.set_xscale("log", base=2)
-    ticks = sorted({row[over] for row in rows})
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
-    axes.set_xlabel(label)
+def _read(file: Path) -> dict[str, Any]:
+    """Return a kept result whose bench has pictures."""
+    try:
+        result = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{file} is no result of --json: {error}") from error
+    if not isinstance(result, dict) or result.get("bench") not in MEASURED:
+        raise ModelError(f"{file} is no result of one of: {', '.join(MEASURED)}")
+    return result

@@ -232,23 +232,46 @@ def search(
     return winner, tried[winner], len(tried)
 
 
+def measure_difficulty(network: Network, strategy: Strategy, periods: int, hash_share: float) -> list[float]:
+    """Return the work of a block at the end of each period, over the first block's."""
+    chain = play(network, strategy, periods, hash_share)[0]
+    first = compute_work(chain[0].core.target)
+    return [float(f"{compute_work(header.core.target) / first:.4g}") for header in chain[1::BLOCKS]]
+
+
+def follow_hash_rate(network: Network, factor: float, settled: int, blocks: int, random: Random | None = None
+                     ) -> list[float]:  # fmt: skip
+    """Change the hash rate once and follow the honest chain.
+
+    Args:
+        network: the rule.
+        factor: hash rate that is there over the one that the target was made for.
+        settled: periods before the change; with 0 the network starts with a wrong target.
+        blocks: after the change.
+        random: draws the time of each block, exponential; None gives each its expected time.
+
+    Returns:
+        The time that each block is expected to take, in units of the spacing.
+    """
+    chain, now = play(network, HONEST, settled)
+    hash_rate, expected = factor * compute_work(network.config.initial_target) / SPACING, []
+    for _ in range(blocks):
+        target = network.next_target(chain)
+        expected.append(compute_work(target) / hash_rate / SPACING)
+        now += expected[-1] * SPACING * (random.expovariate(1) if random else 1)
+        chain.append(make_header(len(chain), choose_stamp(network, HONEST, chain, now), target))
+    return expected
+
+
 def measure_convergence(factor: float) -> tuple[int, float]:
-    """Change the hash rate once by `factor` and follow the honest chain.
+    """Change the hash rate once by `factor` and follow the honest chain under our rule.
 
     Returns:
         The number of retargets, and the time in periods of the schedule, until blocks are within 5 % of the spacing.
     """
-    network = Network(OURS, 0.0)
-    chain, now = play(network, HONEST, 3)
-    hash_rate, start, retargets = factor * compute_work(network.config.initial_target) / SPACING, now, 0
-    while True:
-        target = network.next_target(chain)
-        retargets += is_retarget_height(len(chain), network.config) and target != chain[-1].core.target
-        spacing = compute_work(target) / hash_rate
-        if abs(spacing / SPACING - 1) < 0.05:
-            return retargets, (now - start) / PERIOD
-        now += spacing
-        chain.append(make_header(len(chain), int(now), target))
+    expected = follow_hash_rate(Network(OURS, 0.0), factor, settled=3, blocks=10 * BLOCKS)
+    reached = next(place for place, interval in enumerate(expected) if abs(interval - 1) < 0.05)
+    return len(set(expected[: reached + 1])) - 1, sum(expected[:reached]) / BLOCKS
 
 
 def run(
@@ -274,13 +297,14 @@ def run(
                 "gain": gain,
                 "work_gain": compute_work_gain(network, strategy, periods, hash_share),
                 "strategy": str(strategy),
+                "difficulty": measure_difficulty(network, strategy, periods, hash_share),
             }
         )
     convergence = {}
     for name, factor in (("10x up", 10.0), ("10x down", 0.1)):
         retargets, elapsed = measure_convergence(factor)
         convergence[name] = {"retargets": retargets, "periods_of_schedule": elapsed}
-    return {"periods": periods, "searches": searches, "convergence": convergence}
+    return {"bench": "retarget", "periods": periods, "searches": searches, "convergence": convergence}
 
 
 def make_table(figures: dict[str, Any]) -> Table:

@@ -13,6 +13,10 @@ SAFE_INTEGER = 2**53 - 1
 """The largest integer that every JSON parser keeps exact (ECMAScript's Number.MAX_SAFE_INTEGER)."""
 
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""What an escape of JSON may stand for, and UTF-8 cannot."""
+
+
 class KindError(Exception):
     """A JSON value is not of the kind that its place asks for; the message says where and why."""
 
@@ -152,6 +156,8 @@ class Text:
     def from_json(self, data: Any, where: str) -> Any:
         if not isinstance(data, str) or (self.choices and data not in self.choices):
             raise KindError(f"{where}: expected {self.name}")
+        if _HALF_PAIR.search(data):
+            raise KindError(f"{where}: half of a surrogate pair, which no text has")
         return data
 
 
