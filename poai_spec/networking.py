@@ -134,7 +134,7 @@ MESH_DEGREE_HIGH = 12
 # | `REPLAY_BUDGET_MS` | 20,000 | ms | of failed replays, an address prefix; the third bucket |
 # | `REPLAY_BUDGET_PERIOD_MS` | 3,600,000 | ms | to fill it: 180 prefixes are needed to fill one verifier |
 # | `IPV4_PREFIX_BITS` | 24 | bits | the smallest range that is routed by itself |
-# | `IPV6_PREFIX_BITS` | 56 | bits | what a provider gives to one customer |
+# | `IPV6_PREFIX_BITS` | 48 | bits | the most that one site is given (RFC 6177) |
 
 # A replay begins only while its sender's prefix has some budget left. One that fails takes its duration from the budget;
 # one that ends well costs nothing. While others wait too, at least every second replay is for a peer that has delivered a
@@ -151,7 +151,7 @@ MAX_FRUITLESS = 3
 REPLAY_BUDGET_MS: Milliseconds = 20_000
 REPLAY_BUDGET_PERIOD_MS: Milliseconds = 3_600_000
 IPV4_PREFIX_BITS = 24
-IPV6_PREFIX_BITS = 56
+IPV6_PREFIX_BITS = 48
 
 
 # ### Penalties
@@ -541,12 +541,15 @@ def check_blocks(request: BlocksRequest, blocks: Blocks) -> None:
 #    than the node's head has is asked for headers; so is the sender of a block or header without a known parent.
 # 2. **Headers.** With the locator of the node's best chain of headers, then from the last header on, until fewer come
 #    than were asked for. Each goes through `receive_header`; at `fork-choice/too-many-headers` asking pauses until
-#    replays have made room. A peer whose heads bring nothing new, `MAX_FRUITLESS` times in a row, is useless: `USELESS`,
-#    and the connection ends.
+#    replays have made room. A claim is free, so several peers are asked, and the first answer that brings something new
+#    wins: who made good on a claim is asked first, who failed to is asked last and after ever longer pauses, and the size
+#    of a claim decides nothing. A peer whose heads bring nothing new, `MAX_FRUITLESS` times in a row, is useless:
+#    `USELESS`, and the connection ends.
 # 3. **Sample.** Of a segment of more than `SAMPLE_BLOCKS` headers to replay, or one whose blocks nobody serves, that many
 #    are replayed first, drawn by local randomness, each with a probability in proportion to its work. A header decides its
 #    quiz and commits to loss and trace, so neither state nor block is needed. One that is false is `on_invalid`, and its
-#    sender is banned before the real prefix under a forged tail has been replayed.
+#    sender is banned before the real prefix under a forged tail has been replayed. A branch whose sender has left is not
+#    sampled but forgotten: there is no budget to charge, and who still has it sends it again.
 # 4. **Blocks** of the heaviest claimed branch, ascending, `MAX_BLOCKS` a request, from any peers, each through
 #    `receive_block`. Work counts only now. The blocks of a lighter branch are asked for again when it gets heavier. While
 #    a branch's blocks cannot be had, others are tried, and mining goes on: who holds back one block must not stop it.

@@ -21,7 +21,7 @@ from poaid.miner import get_time
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, get_network
 from poaid.options import DataDir, GpuLayers, Model, Threads
-from poaid.store import FILE_NAME, Store
+from poaid.store import Store
 
 log = structlog.get_logger()
 
@@ -86,7 +86,7 @@ def _choose_network(found: Network, named: str | None, model: str | None, file: 
 
 def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
     """Return where the model is: as the user says, else as the data directory was made with, else a pinned one."""
-    if model is None and (data_dir / FILE_NAME).is_file():
+    if model is None and Store.is_made(data_dir):
         with Store.open(data_dir) as store:
             return store.read_text("model")
     return locate_model(model, net.config)

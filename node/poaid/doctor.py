@@ -32,7 +32,7 @@ from poaid.errors import NodeError
 from poaid.miner import choose_batch_size, get_time, make_template, run_attempts
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, get_network
-from poaid.store import FILE_NAME
+from poaid.store import Store
 from poaid.stored_view import open_stored_view
 from poaid.view import StatusView
 
@@ -139,9 +139,9 @@ class Doctor:
             return self._ask_running(name, folder, running)
         if not _is_writable(folder):
             return Finding(name, Level.FAILED, f"{folder} cannot be written: give another --data-dir")
-        if not (folder / FILE_NAME).exists():
-            return Finding(name, Level.OK, f"{folder} holds no chain yet; a new one can be made")
         try:
+            if not Store.is_made(folder):
+                return Finding(name, Level.OK, f"{folder} holds no chain yet; a new one can be made")
             self._stored = _read_stored(folder)
         except (NodeError, SpecError) as error:
             return Finding(name, Level.FAILED, str(error))

@@ -5,20 +5,14 @@ use it: there is no CORS; a `Host` that is a foreign name (DNS rebinding) is ref
 marks as made by another site's page, which could otherwise start forward passes with an image's address.
 """
 
-import errno
 import ipaddress
 import json
-import logging
 import re
-import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import resources
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import trio
-from hypercorn.config import Config
-from hypercorn.trio import serve
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -28,15 +22,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from poaid.errors import NodeError, UsageError
+from poaid.errors import UsageError
 from poaid.keys import parse_address
 from poaid.metrics import Metrics
 from poaid.view import Event, NodeView
 
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus  # libp2p brings these stubs, which go before trio's own types and lack the name
-
-DEFAULT_HOST = "127.0.0.1"
 MAX_EVENT_CLIENTS = 32
 """Open event streams: each holds a socket and a queue. A browser tab has one."""
 MAX_QUIZZES = 8
@@ -50,8 +40,6 @@ HEARTBEAT = 15.0
 """Seconds without an event before a comment is sent: proxies drop streams that are silent for a minute or half."""
 RETRY_MS = 2_000
 """When a browser opens a lost stream again."""
-SEND_TIMEOUT = 10.0
-"""Seconds before a client that takes nothing is cut off. The server could not stop before: hypercorn shields sends."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -305,45 +293,3 @@ def _guard(routes: list[Route], hosts: Collection[str]) -> Starlette:
     )
     app.router.redirect_slashes = False
     return app
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """Return a listening socket, so that a taken port is known before the server starts.
-
-    Raises:
-        NodeError: the port is taken or may not be used, or the host is no address of this machine.
-    """
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise NodeError(f"port {port} is in use: give another --http-port") from error
-        if error.errno == errno.EACCES:
-            raise NodeError(f"port {port} may not be used by this user: give an --http-port from 1024 on") from error
-        raise NodeError(f"{host} is no address of this machine: give another --http-host") from error
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_TIMEOUT * 1_000))
-    return listener
-
-
-async def serve_http(
-    app: Starlette, host: str, port: int, task_status: "TaskStatus[list[str]]" = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve until cancelled.
-
-    Args:
-        app: from `make_app`.
-        host: a name or address of this machine.
-        port: 0 takes a free one.
-        task_status: gets the URLs once connections are taken.
-
-    Raises:
-        NodeError: the address cannot be used.
-    """
-    listener = open_listener(host, port)
-    config = Config()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.errorlog = logging.getLogger("poaid.http")
-    config.errorlog.setLevel(logging.ERROR)
-    config.include_server_header = False
-    await serve(app, config, task_status=task_status)  # type: ignore[arg-type]

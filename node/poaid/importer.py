@@ -13,7 +13,7 @@ from poai_spec.containers import Block, compute_block_hash
 from poai_spec.encoding import decode
 from poai_spec.engine import Evaluation
 from poai_spec.networking import check_gossip_size
-from poai_spec.notation import Hash32, Milliseconds, SpecError
+from poai_spec.notation import Hash32, Malformed, Milliseconds, SpecError
 from poai_spec.work import MemoEngine, check_evaluation
 from poaid.chain import NOBODY, Chain, Checked, HeadChange
 from poaid.metrics import Metrics, Source
@@ -77,6 +77,18 @@ class Importer:
         """Set the clock that headers are compared with."""
         self.chain.tree.tick(self._get_time())
 
+    def check_size(self, data: bytes) -> None:
+        """Refuse what is too large for a block, before it waits for anything.
+
+        Raises:
+            Malformed: `networking/block-size`.
+        """
+        try:
+            check_gossip_size(data)
+        except Malformed as error:
+            self.metrics.block_rejected(error)
+            raise
+
     async def import_block(
         self, data: bytes, sender: Sender, source: Source, evaluation: Evaluation | None = None
     ) -> bool:
@@ -96,8 +108,8 @@ class Importer:
             BusyError: its sender has used up its time; the block's header is kept.
             NodeError: the database cannot be written.
         """
+        self.check_size(data)
         try:
-            check_gossip_size(data)
             block = decode(Block, data)
             async with _Turnstile(self._busy, compute_block_hash(block.header)):
                 while (event := self._busy.get(block.header.core.parent_hash)) is not None:

@@ -310,11 +310,13 @@ def load_or_make_miner_key(data_dir: Path) -> Address:
     path = data_dir / MINER_KEY_NAME
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        is_new = not path.exists()
+        if not path.exists():
+            part = path.with_name(f"{MINER_KEY_NAME}.part")
+            part.unlink(missing_ok=True)  # of a start that was killed
+            write_plain_key(make_key(), part)
+            part.replace(path)
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
-    if is_new:
-        write_plain_key(make_key(), path)
     return compute_address(read_plain_key(path))
 
 

@@ -28,6 +28,8 @@ Verdict = Literal["accept", "ignore", "reject"]
 Protocol = Literal["status", "headers", "blocks", "goodbye"]
 Result = Literal["ok", "failed", "refused"]
 """How a request that this node sent ended: answered; too late or a broken stream; the peer said no."""
+Refusal = Literal["prefix", "full", "displaced"]
+"""Why an inbound connection was closed: see `poaid.handlers.Refusal`."""
 
 REPLAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30, 60)
 """Seconds: a forward pass takes 0.05 for SmolLM2 on two cores, some 10 for TinyLlama on a small machine.
@@ -101,9 +103,12 @@ class Metrics:
     def _make_network_metrics(self) -> None:
         self.bans = self._count("bans", "Peers banned.")
         self._gossip = self._count("gossip_messages", "Gossiped messages, by what became of them.", "verdict")
+        self._refused = self._count("connections_refused", "Inbound connections closed for their number.", "reason")
         self._requests = self._count("requests", "Requests sent to peers.", "protocol", "result")
         for verdict in get_args(Verdict):
             self._gossip.labels(verdict)
+        for reason in get_args(Refusal):
+            self._refused.labels(reason)
         for protocol in get_args(Protocol):
             for result in get_args(Result):
                 self._requests.labels(protocol, result)
@@ -146,6 +151,10 @@ class Metrics:
     def gossip(self, verdict: Verdict) -> None:
         """Count a gossiped message."""
         self._gossip.labels(verdict).inc()
+
+    def connection_refused(self, reason: Refusal) -> None:
+        """Count an inbound connection that was closed because of how many there are."""
+        self._refused.labels(reason).inc()
 
     def request(self, protocol: Protocol, result: Result) -> None:
         """Count a request that this node sent."""

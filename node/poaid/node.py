@@ -31,7 +31,6 @@ from poai_spec.networking import (
     Status,
     Verdict,
     check_blocks_request,
-    check_gossip_size,
     check_headers_request,
     decode_response,
     encode_response,
@@ -41,11 +40,12 @@ from poai_spec.networking import (
 from poai_spec.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
 from poai_spec.parameters import PROTOCOL_VERSION, compute_network_id
 from poaid.chain import Chain, HeadChange
+from poaid.handlers import PeerError, Refusal
 from poaid.importer import BusyError, Importer, Sender
 from poaid.metrics import Metrics, Protocol
 from poaid.miner import get_time
 from poaid.mining import Mining
-from poaid.network import Network, PeerError
+from poaid.network import Network
 from poaid.networks import Network as NetworkRules
 from poaid.peers import Peer, Peers
 from poaid.serving import answer_blocks, answer_headers
@@ -105,7 +105,7 @@ class Options:
 
 
 class Node:
-    """A node of one network; implements `poaid.network.Handlers`.
+    """A node of one network; implements `poaid.handlers.Handlers`.
 
     Args:
         store: the data directory.
@@ -123,7 +123,7 @@ class Node:
         self.chain = Chain(store, rules.config, get_time())
         self.verifier = Verifier(self.metrics.verify_wait_seconds.observe)
         self.importer = Importer(self.chain, judge, self.verifier, self.metrics, get_time)
-        self.peers = Peers(store.read_peers())
+        self.peers = Peers(store.read_peers(), rules.config.spacing)
         ask = Ask(self._request, self._blame, self._make_sender, self._start_parting)
         self.sync = Sync(self.importer, self.peers, ask, options.assume_valid)
         self.network = Network(
@@ -162,8 +162,10 @@ class Node:
             for address in self.network.addresses:
                 log.info("Listening", address=address)
             nursery.start_soon(self.verifier.run)
-            for task in (self.sync.run, self.mining.run, self._dial, self._exchange_status, self._keep_house):
+            for task in (self.sync.run, self.mining.run, self._exchange_status, self._keep_house):
                 nursery.start_soon(task)
+            for wanted in (True, False):
+                nursery.start_soon(self._dial, wanted)
             task_status.started()
             try:
                 await trio.sleep_forever()
@@ -224,6 +226,10 @@ class Node:
         """Remember a peer that mDNS has found."""
         self._learn(address)
 
+    def on_refused(self, reason: Refusal) -> None:
+        """Count a connection that was closed to bound how many there are."""
+        self.metrics.connection_refused(reason)
+
     def on_fault(self, peer: str, error: SpecError) -> None:
         """Count a fault of the wire."""
         self._blame(peer, error)
@@ -257,7 +263,7 @@ class Node:
     async def _import_gossip(self, sender: Peer, data: bytes) -> Verdict:
         arrived = get_time()
         try:
-            check_gossip_size(data)  # before it waits: it may be a hundred times as large as a block
+            self.importer.check_size(data)  # before it waits: it may be a hundred times as large as a block
             async with sender.replaying:
                 if self._find_heard(sender.peer_id) is None:  # banned for what it sent before this
                     return Verdict.IGNORE
@@ -384,12 +390,24 @@ class Node:
                 if self.is_syncing():
                     continue
                 self._synced, age = trio.Event(), 0.0
+                await self._tell_ties()
             self._dropped = False
             due = trio.current_time() - age
             async with trio.open_nursery() as nursery:  # at once: who does not answer costs the others nothing
                 for peer in list(self.peers.connected.values()):
                     if peer.status_at <= due:
                         nursery.start_soon(self._refresh_status, peer.peer_id)
+
+    async def _tell_ties(self) -> None:
+        """Gossip the tips of equal work where there are more than two.
+
+        Which is the head depends on all of them, and statuses tell of those alone that are somebody's head: without the
+        others, parts of a network that was cut in three would disagree until the next block.
+        """
+        tips = self.chain.tree.get_best_tips()
+        for tip in tips if len(tips) > 2 else ():
+            if (data := self.chain.get_block_data(tip)) is not None:
+                await self.network.publish(data)
 
     # Peers.
 
@@ -446,11 +464,11 @@ class Node:
         if peer_id != self.network.peer_id:
             self.peers.learn(peer_id, address, get_time(), wanted=wanted)
 
-    async def _dial(self) -> None:
-        """Keep connected to the peers that the user named, and to some others."""
+    async def _dial(self, wanted: bool) -> None:
+        """Keep connected to the peers that the user named, or to some others: neither waits for the other's dials."""
         while True:
-            enough = len(self.peers.connected) >= FEW_PEERS
-            chosen = self.peers.choose_dial(trio.current_time(), get_time(), only_wanted=enough)
+            enough = not wanted and len(self.peers.connected) >= FEW_PEERS
+            chosen = None if enough else self.peers.choose_dial(trio.current_time(), get_time(), wanted=wanted)
             if chosen is None:
                 await trio.sleep(DIAL_INTERVAL_S)
                 continue

@@ -4,7 +4,6 @@ Pure bookkeeping: no sockets, and the time is an argument (seconds of a monotoni
 are free, so the time that false blocks may waste is shared by all peers of one address prefix.
 """
 
-import ipaddress
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from poai_spec.networking import (
     BAN_SCORE,
     GOSSIP_BURST,
     GOSSIP_REFILL_MS,
-    IPV4_PREFIX_BITS,
-    IPV6_PREFIX_BITS,
     PENALTY_HALF_LIFE_MS,
     REPLAY_BUDGET_MS,
     REPLAY_BUDGET_PERIOD_MS,
@@ -27,6 +24,7 @@ from poai_spec.networking import (
     get_penalty,
 )
 from poai_spec.notation import Hash32, Milliseconds, SpecError
+from poaid.addresses import get_prefix
 from poaid.store import StoredPeer
 
 MAX_KNOWN = 256
@@ -35,6 +33,9 @@ MAX_LACKING = 4_096
 """Hashes that a peer said it lacks: twice what a pruned peer can be asked for between two replays."""
 DIAL_BACK_OFF_S, MAX_DIAL_BACK_OFF_S = 2.0, 300.0
 """Pause after a dial or the first failure, doubled with each further one, up to the second; a quarter more or less."""
+DIALS_A_BLOCK = 2
+"""The longest pause is at most this part of a block interval: when a network that was cut is whole again, its parts are
+connected within a block, and agree within two. Half of mainnet's interval is the longest pause itself."""
 PAUSE_S, MAX_PAUSES_DOUBLED = 5.0, 6
 """Pause after a request that failed, doubled with each further one in a row: up to 320 s, so that who claims much and
 answers nothing costs one timeout in five minutes."""
@@ -97,6 +98,7 @@ class Peer:
         fruitless_in_a_row: how many heads it has claimed so since its headers last brought anything.
         not_before: it is left alone until then.
         failures: requests in a row that it left unanswered, or answered in part.
+        outrun: whether another one, asked later, had an answer before it.
         lacking: blocks that it said it does not hold.
         queued: gossip messages that wait for their turn, the one whose replay runs included.
         replaying: held while one of its blocks is imported.
@@ -114,6 +116,7 @@ class Peer:
     fruitless_in_a_row: int = 0
     not_before: float = 0.0
     failures: int = 0
+    outrun: bool = False
     lacking: dict[Hash32, None] = field(default_factory=dict)
     queued: int = 0
     replaying: trio.Lock = field(default_factory=trio.Lock)
@@ -141,19 +144,6 @@ class Peer:
         self.lacking |= dict.fromkeys(hashes)
         while len(self.lacking) > MAX_LACKING:
             del self.lacking[next(iter(self.lacking))]
-
-
-def get_prefix(address: str) -> str:
-    """Return the address prefix (/24, or /56 of IPv6) of a multiaddr; its host where that is no IP address."""
-    parts = address.split("/")
-    try:
-        host = ipaddress.ip_address(parts[2])
-    except (IndexError, ValueError):
-        return "/".join(parts[:3])
-    if isinstance(host, ipaddress.IPv6Address) and host.ipv4_mapped is not None:
-        host = host.ipv4_mapped  # how a socket that listens on :: names a peer of the older version
-    bits = IPV4_PREFIX_BITS if host.version == 4 else IPV6_PREFIX_BITS
-    return str(ipaddress.ip_network((host, bits), strict=False))
 
 
 @dataclass
@@ -186,9 +176,15 @@ class _Known:
 
 
 class Peers:
-    """All peers: connected, remembered, and known by address."""
+    """All peers: connected, remembered, and known by address.
 
-    def __init__(self, stored: Iterable[StoredPeer] = ()) -> None:
+    Args:
+        stored: what is known from before a restart.
+        interval: between blocks, ms.
+    """
+
+    def __init__(self, stored: Iterable[StoredPeer] = (), interval: Milliseconds = 600_000) -> None:
+        self._longest_pause = min(MAX_DIAL_BACK_OFF_S, max(DIAL_BACK_OFF_S, interval / 1000 / DIALS_A_BLOCK))
         self.connected: dict[str, Peer] = {}
         self._records: dict[str, _Record] = {}
         self._known: dict[str, _Known] = {}
@@ -262,18 +258,18 @@ class Peers:
         elif known is not None:
             known.not_before = now + MAX_DIAL_BACK_OFF_S
 
-    def choose_dial(self, now: float, now_ms: Milliseconds, *, only_wanted: bool) -> tuple[str, str] | None:
-        """Return peer id and address of somebody to dial now: one that the user named first, else any; or None."""
+    def choose_dial(self, now: float, now_ms: Milliseconds, *, wanted: bool) -> tuple[str, str] | None:
+        """Return peer id and address of somebody to dial now, whom the user has named or has not; None for nobody."""
         ready = [
             known
             for known in self._known.values()
             if known.peer_id not in self.connected
             and known.not_before <= now
             and not self.is_banned(known.peer_id, now_ms)
-            and (known.wanted or not only_wanted)
+            and known.wanted == wanted
         ]
-        ready.sort(key=lambda known: (not known.wanted, known.failures))
-        return (ready[0].peer_id, ready[0].address) if ready else None
+        chosen = min(ready, key=lambda known: known.failures, default=None)
+        return None if chosen is None else (chosen.peer_id, chosen.address)
 
     def note_dial(self, peer_id: str, now: float, now_ms: Milliseconds, *, success: bool) -> None:
         """Remember how a dial went: after failures wait ever longer, and not all nodes equally long.
@@ -286,7 +282,7 @@ class Peers:
         known.failures = 0 if success else min(known.failures + 1, MAX_FAILURES)
         if success:
             known.seen = now_ms
-        pause = min(MAX_DIAL_BACK_OFF_S, DIAL_BACK_OFF_S * 2 ** max(known.failures - 1, 0))
+        pause = min(self._longest_pause, DIAL_BACK_OFF_S * 2 ** max(known.failures - 1, 0))
         known.not_before = max(known.not_before, now + pause * random.uniform(0.75, 1.25))  # noqa: S311
 
     def export(self, now_ms: Milliseconds) -> list[StoredPeer]:

@@ -24,7 +24,8 @@ from poai_spec.block import Judge
 from poai_spec.notation import Address, Hash32
 from poai_spec.parameters import compute_network_id
 from poaid.errors import NodeError, UsageError
-from poaid.http import make_app, make_metrics_app, serve_http
+from poaid.http import make_app, make_metrics_app
+from poaid.http_server import serve_http
 from poaid.keys import format_address, load_or_make_miner_key, parse_address
 from poaid.logs import LogFormat, configure_logs
 from poaid.models import load_engine, locate_model
@@ -83,6 +84,9 @@ def run(
         int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  \\[default: none]")
     ] = None,
     stop_height: Annotated[int | None, typer.Option(min=1, help="Mine no block above this height.")] = None,
+    until_input_ends: Annotated[
+        bool, typer.Option("--until-input-ends", hidden=True, help="Stop when the standard input, a pipe, ends.")
+    ] = False,
     log_format: Annotated[LogFormat, typer.Option(help="auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
 ) -> None:
     """Run a node: find peers, verify, mine, and show itself at http://127.0.0.1:8001."""
@@ -103,7 +107,7 @@ def run(
         if port > 65535:
             raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
         http = HttpPorts(http_host, port, metrics_port)
-        trio.run(run_node, node, view, http, data_dir)
+        trio.run(run_node, node, view, http, data_dir, until_input_ends)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ def load_identity(data_dir: Path) -> bytes:
     path = data_dir / IDENTITY_FILE
     try:
         if not path.exists():
-            part = path.with_name(f"{IDENTITY_FILE}.part-{os.getpid()}")
+            part = path.with_name(f"{IDENTITY_FILE}.part")
+            part.unlink(missing_ok=True)  # of a start that was killed
             with open(part, "x", opener=partial(os.open, mode=0o600), encoding="ascii") as file:
                 file.write(secrets.token_hex(32) + "\n")
             part.replace(path)
@@ -168,10 +173,12 @@ def announce(net: Network, node: Node, miner: Address | None) -> None:
         log.info("Subsidies go to", address=format_address(miner))
 
 
-async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path) -> None:
-    """Run everything until SIGINT or SIGTERM."""
+async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool) -> None:
+    """Run everything until SIGINT or SIGTERM, or until the process that holds the other end of the input has ended."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        if until_input_ends:
+            nursery.start_soon(_stop_at_end_of_input, nursery.cancel_scope)
         await nursery.start(node.run)
         nursery.start_soon(view.run)
         if http.port:
@@ -212,6 +219,14 @@ async def _stop_on_signal(scope: trio.CancelScope) -> None:
             log.info("Stopping; every block that was logged is stored")
             scope.cancel()
             return
+
+
+async def _stop_at_end_of_input(scope: trio.CancelScope) -> None:
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
+        while await stream.receive_some():
+            pass
+    log.info("Stopping, since the process that started this node has ended")
+    scope.cancel()
 
 
 @contextmanager

@@ -177,6 +177,21 @@ class Store:
             raise
         return store
 
+    @classmethod
+    def is_made(cls, data_dir: Path) -> bool:
+        """Whether a data directory holds a chain; an empty database is what a kill before the first commit leaves.
+
+        Raises:
+            NodeError: its database is in use or unreadable.
+        """
+        path = data_dir / FILE_NAME
+        with _one_line(path):
+            if not path.exists():
+                return False
+            store = cls(path, _connect(path))
+        with store:
+            return not store._is_empty()
+
     def _is_empty(self) -> bool:
         return self._query("SELECT count(*) FROM sqlite_schema") == [(0,)]
 

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import trio
 
@@ -28,9 +28,8 @@ from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import generate_quiz
 from poaid.asking import LOCAL_HOST, ask, make_url
 from poaid.errors import NodeError
+from poaid.libp2p_host import get_peer_id
 from poaid.miner import get_time
-from poaid.network import Handlers
-from poaid.network import Network as Host
 from poaid.networks import Network, check_network, get_network, write_network
 from poaid.run_cli import load_identity
 from poaid.testnet_summary import Observed, Summary, find_difference, make_summary
@@ -112,12 +111,6 @@ def choose_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def compute_peer_id(seed: bytes) -> str:
-    """Return the peer id of an identity; the host that is made for it is never run."""
-    host = Host(seed=seed, host=LOCAL_HOST, port=0, topic="", limits={}, handlers=cast(Handlers, None))
-    return host.peer_id
-
-
 @dataclass(frozen=True)
 class Plan:
     """A testnet before its start.
@@ -161,10 +154,13 @@ class Child:
     process: trio.Process | None = None
 
     async def start(self) -> None:
-        """Start it in a session of its own: signals reach it only from here."""
+        """Start it in a session of its own: signals reach it only from here.
+
+        Its input is a pipe that ends with this process, however that ends.
+        """
         with self.log.open("ab") as log:
             self.process = await trio.lowlevel.open_process(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self.command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
 
     def is_running(self) -> bool:
@@ -206,7 +202,7 @@ def prepare(plan: Plan) -> list[Child]:
     addresses = []
     for folder, port in zip(folders, ports, strict=False):
         folder.mkdir()
-        addresses.append(f"/ip4/{LOCAL_HOST}/tcp/{port}/p2p/{compute_peer_id(load_identity(folder))}")
+        addresses.append(f"/ip4/{LOCAL_HOST}/tcp/{port}/p2p/{get_peer_id(load_identity(folder))}")
     children = []
     for n, folder in enumerate(folders):
         peers = addresses[:n] or addresses[1:2]  # node 0, too, has somebody to wait for
@@ -225,7 +221,7 @@ def make_command(
         "--p2p-host": LOCAL_HOST, "--p2p-port": p2p_port, "--http-port": http_port,
         "--stop-height": plan.blocks, "--log-format": "json",
     }  # fmt: skip
-    command = [sys.executable, "-m", "poaid", "run", "--no-mdns"]
+    command = [sys.executable, "-m", "poaid", "run", "--no-mdns", "--until-input-ends"]
     for flag, value in (*flags.items(), *(("--peer-multiaddr", peer) for peer in peers)):
         command += [flag, str(value)]
     return command

@@ -390,6 +390,10 @@ class BlockTree:
         """Yield the ends of waiting branches that claim at least the head's work, the heaviest first."""
         return takewhile(lambda entry: entry.work >= self.head.work, self._waiting_ends.iterate_down())
 
+    def get_best_tips(self) -> tuple[Entry, ...]:
+        """Return the replayed blocks of most work: the head, and those that are tied with it."""
+        return tuple(self._best_tips)
+
     def get_side_count(self) -> int:
         """Return the number of replayed blocks that are not ancestors of the head."""
         return self._replayed_count - len(Branch(self.head))

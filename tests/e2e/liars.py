@@ -31,7 +31,8 @@ from poai_spec.notation import Hash32, Milliseconds, keccak256, uint64_le
 from poai_spec.parameters import PROTOCOL_VERSION
 from poai_spec.state import State, process_header
 from poai_tools.vectors.chains import MINER, make_core, seal_header
-from poaid.network import FAULTS, MESHSUB
+from poaid.libp2p_gossip import MESHSUB
+from poaid.libp2p_streams import FAULTS
 from tests.e2e.nodes import Made
 from tests.node.test_network import Stranger, frame_rpc, stranger
 

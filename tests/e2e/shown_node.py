@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import trio
 
-from poaid.http import make_app, serve_http
+from poaid.http import make_app
+from poaid.http_server import serve_http
 from poaid.metrics import Metrics
 from tests.node.memory_view import MemoryView
 

@@ -36,9 +36,10 @@ from poai_spec.networking import (
 from poai_spec.notation import Address, Milliseconds
 from poai_spec.work import get_quiz
 from poai_tools.vectors.chains import TRUE, Alteration, make_core, seal_block, wins
-from poaid import network, node, peers
+from poaid import network, node, peers, sync
 from poaid.importer import Importer, Sender
-from poaid.network import MAX_CONNECTIONS, MAX_STREAMS_PER_PEER, MESHSUB
+from poaid.libp2p_gossip import MESHSUB
+from poaid.libp2p_host import MAX_CONNECTIONS, MAX_STREAMS_PER_PEER
 from poaid.node import MAX_QUEUED
 from poaid.peers import MAX_KNOWN
 from tests.e2e.liars import CountingEngine, Forger, Liar, lying, reset
@@ -362,6 +363,8 @@ async def test_what_is_too_large_does_not_wait(maker: Maker) -> None:
                 await liar.gossip(*(bytes([n]) * (MAX_BLOCK_BYTES + 1) for n in range(4)))
                 await until(liar.is_banned, "four are a ban")
             assert get_rules(logs, liar) == ["networking/block-size"] * 4
+    registry, label = victim.node.metrics._registry, {"code": "networking/block-size"}
+    assert registry.get_sample_value("poai_blocks_rejected_total", label) == 4
 
 
 # Repetitions and forks.
@@ -493,6 +496,29 @@ async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(
             made.node._learn(new.address, wanted=True)
         await until(lambda: new.head == old[0].head, "the chain is there")
         await check_health(new, old)
+
+
+async def test_silent_strangers_in_numbers_do_not_stop_a_sync(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven claim most work and say nothing, for the whole 10 s of each request; one honest stranger is among them.
+
+    Each of them that is met costs a head start. The honest peer's blocks do not wait for the silent.
+    """
+    monkeypatch.setattr(sync, "HEAD_START_S", 0.1)
+    blocks = read_chain()[:120]
+    old, new = maker.make(blocks=blocks), maker.make()
+
+    async def hang(_: bytes) -> None:
+        await trio.sleep_forever()
+
+    async with running(new, old), liars(new, 7) as crowd:
+        for liar in crowd:
+            liar.answers |= {HEADERS_PROTOCOL: hang, BLOCKS_PROTOCOL: hang}
+            liar.claim(bytes(32), 10_000)
+            await liar.tell_status()
+        await until(lambda: any(liar.asked.get(HEADERS_PROTOCOL) for liar in crowd), "the silent are being asked")
+        old.node._learn(new.address, wanted=True)
+        await until(lambda: new.head == old.head, "the chain is there")
+        await check_health(new, [old])
 
 
 async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
@@ -83,6 +84,17 @@ def test_a_signal_ends_all(endless: subprocess.Popen[str], folder: Path, number:
     assert endless.returncode == 128 + number, err
     assert out.startswith("Stopped after ")
     assert err.endswith("stopped before the end\n")
+
+
+def test_nodes_end_with_a_testnet_that_is_killed(endless: subprocess.Popen[str], folder: Path) -> None:
+    """Nothing that a process could still do when it gets SIGKILL: its nodes notice that their input has ended."""
+    endless.kill()
+    endless.communicate(timeout=PATIENCE_S)
+    end = time.monotonic() + PATIENCE_S
+    while find_processes(folder) and time.monotonic() < end:
+        time.sleep(0.1)
+    for n in range(3):
+        assert "the process that started this node has ended" in (folder / f"node-{n}.log").read_text("utf-8")
 
 
 def test_a_node_that_dies_ends_all(endless: subprocess.Popen[str], folder: Path) -> None:

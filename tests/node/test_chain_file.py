@@ -24,7 +24,7 @@ from poaid.chain_file import MAGIC, ChainReader, export_chain
 from poaid.chain_import import ChainImport
 from poaid.errors import NodeError
 from poaid.networks import Network
-from poaid.store import Store
+from poaid.store import FILE_NAME, Store
 from poaid.verify import BlockError, verify_store
 from tests.node.conftest import MinedChain
 from tests.node.support import BLOCKS, START, FakeClock, Run, change, ignore, mine, read_data
@@ -138,6 +138,19 @@ def test_the_commands(mined: MinedChain, run: Run, tmp_path: Path) -> None:
     with Store.open(folder) as store:
         assert store.read_network().name == "a", "no preset has this config, so the network is named as the file"
         assert store.read_text("model") == "mini"
+
+
+def test_an_import_goes_on_after_a_kill_before_the_first_commit(
+    mined: MinedChain, exported: bytes, run: Run, tmp_path: Path
+) -> None:
+    """Such a kill leaves a database without a table, which names no model yet."""
+    file, folder = tmp_path / "a.chain", tmp_path / "new"
+    folder.mkdir()
+    (folder / FILE_NAME).touch()
+    file.write_bytes(exported)
+    status, out, err = run("import", "--data-dir", folder, file, "--threads", 1)
+    assert (status, err.count("error")) == (0, 0)
+    assert out.endswith("the chain ends at height 8\n")
 
 
 def test_a_preset_keeps_its_name(mined: MinedChain) -> None:

@@ -95,6 +95,15 @@ def test_a_data_directory_that_is_not_there_yet(ports: tuple[int, int], tmp_path
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
 
 
+def test_a_data_directory_whose_maker_was_killed_before_the_first_commit(
+    ports: tuple[int, int], tmp_path: Path
+) -> None:
+    (tmp_path / FILE_NAME).touch()
+    findings = examine(ports, tmp_path, "minimal", "mini")
+    assert get_failed(findings) == []
+    assert findings["data dir"].text.endswith("holds no chain yet; a new one can be made")
+
+
 def test_a_stale_running_file(copy_of: Callable[[], Path], ports: tuple[int, int]) -> None:
     folder = copy_of()
     (folder / RUNNING_FILE).write_text(json.dumps({"pid": 2**31 - 1, "host": "127.0.0.1", "http_port": 1}))

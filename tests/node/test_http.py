@@ -4,21 +4,24 @@ import json
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve
 from starlette.applications import Starlette
 from starlette.types import Message
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from poai_engine.gguf_file import read_vocabulary
-from poaid import http
+from poaid import http, http_server
 from poaid.errors import NodeError
-from poaid.http import make_app, make_metrics_app, open_listener, serve_http
+from poaid.http import make_app, make_metrics_app
+from poaid.http_server import open_listener, serve_http
 from poaid.metrics import Metrics
 from poaid.view import Event
 from tests.node.conftest import MinedChain
@@ -435,11 +438,10 @@ async def test_a_client_that_leaves_makes_room(app: Starlette, view: MemoryView)
 
 
 @pytest.mark.trio
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux cuts off a client that takes nothing")
 async def test_a_client_that_takes_nothing_does_not_hold_up_the_stop(
     app: Starlette, view: MemoryView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "SEND_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_server, "SEND_TIMEOUT_S", 0.2)
     with trio.fail_after(30):
         async with serving(app) as port:
             stream = await trio.open_tcp_stream("127.0.0.1", port)
@@ -450,6 +452,115 @@ async def test_a_client_that_takes_nothing_does_not_hold_up_the_stop(
                 view.emit(Event("status", "x" * 1_000_000))
                 await wait_all_tasks_blocked()
         await stream.aclose()
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "data", [b"", b"GET /status HTTP/1.1\r\nHost: local", b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000]
+)
+async def test_a_request_that_does_not_end_is_cut_off(
+    app: Starlette, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    """However slowly its bytes come: the time is that of the whole head."""
+    monkeypatch.setattr(http_server, "KEEP_ALIVE_S", 0.2)
+    with trio.fail_after(30):
+        async with serving(app) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(data)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(drip, stream)
+                with suppress(trio.BrokenResourceError):
+                    assert await stream.receive_some() == b""
+                nursery.cancel_scope.cancel()
+            assert (await fetch(port, "/status"))[0].startswith("HTTP/1.1 200")
+
+
+async def drip(stream: trio.SocketStream) -> None:
+    """Send a byte now and then."""
+    with suppress(trio.BrokenResourceError):
+        while True:
+            await trio.sleep(0.02)
+            await stream.send_all(b"a")
+
+
+@pytest.mark.trio
+async def test_a_head_without_end_is_refused(app: Starlette) -> None:
+    async with serving(app) as port, await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(b"GET / HTTP/1.1\r\nX: " + b"y" * http_server.MAX_HEAD_BYTES)
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 431")
+
+
+@pytest.mark.trio
+async def test_only_so_many_are_connected(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "MAX_CLIENTS", 3)
+    with trio.fail_after(30):
+        async with serving(app) as port:
+            silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(3)]
+            for _ in range(3):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as late:
+                    assert await late.receive_some() == b""
+            await silent[0].aclose()
+            assert await answers(port)
+            for stream in silent[1:]:
+                await stream.aclose()
+
+
+async def answers(port: int) -> bool:
+    """Wait until there is room for a request; return whether it is answered."""
+    while True:
+        with suppress(trio.BrokenResourceError):
+            head, _ = await fetch(port, "/status")
+            if head:
+                return head.startswith("HTTP/1.1 200")
+
+
+@pytest.mark.trio
+async def test_who_does_not_read_an_answer_is_cut_off(app: Starlette, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are sent without end until the answers fill every buffer: the one place becomes free again."""
+    monkeypatch.setattr(http_server, "SEND_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "MAX_CLIENTS", 1)
+    with trio.fail_after(60):
+        async with serving(app) as port:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with suppress(trio.BrokenResourceError):
+                while True:
+                    await stream.send_all(b"GET /static/page.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+            assert await answers(port)
+            await stream.aclose()
+
+
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: %s\r\nHTTP2-Settings: AAAA\r\n\r\n"
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("data", "status"), [(HTTP2, b"400"), (UPGRADE % b"h2c", b"200"), (UPGRADE % b"websocket", b"200")]
+)
+async def test_nothing_but_http_1_is_spoken(app: Starlette, data: bytes, status: bytes) -> None:
+    """Hypercorn, as it comes, ends with an error that ends the node on the second, whose settings have four bytes."""
+    async with serving(app) as port:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(data)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 " + status)
+        assert (await fetch(port, "/status"))[0].startswith("HTTP/1.1 200")
+
+
+@pytest.mark.trio
+async def test_library_ends_on_settings_that_cannot_be_read(app: Starlette) -> None:
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = logging.getLogger("hypercorn")
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            urls = await nursery.start(serve, app, config)
+            async with await trio.open_tcp_stream("127.0.0.1", int(urls[0].rpartition(":")[2])) as stream:
+                await stream.send_all(UPGRADE % b"h2c")
+                await trio.sleep(30)
+
+    with pytest.raises(BaseExceptionGroup):
+        await run()
 
 
 @pytest.mark.trio

@@ -488,6 +488,23 @@ def test_the_miner_key_is_made_once(tmp_path: Path) -> None:
     assert load_or_make_miner_key(tmp_path / "other") != address
 
 
+KILLED_MAKING_A_KEY = """
+import os, sys
+from pathlib import Path
+from poaid import keys
+keys.os.fdopen = lambda *_, **__: os._exit(9)  # the file is there, and nothing in it
+keys.load_or_make_miner_key(Path(sys.argv[1]))
+"""
+
+
+def test_a_start_that_was_killed_while_it_made_the_key_is_made_good(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", KILLED_MAKING_A_KEY, str(tmp_path)]
+    assert subprocess.run(program, check=False).returncode == 9
+    assert [file.stat().st_size for file in tmp_path.iterdir()] == [0]
+    assert load_or_make_miner_key(tmp_path) == load_or_make_miner_key(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [MINER_KEY_NAME]
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o644])
 def test_a_miner_key_that_others_may_use(tmp_path: Path, mode: int) -> None:
     load_or_make_miner_key(tmp_path)

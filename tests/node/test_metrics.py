@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from poai_engine.gguf_file import read_vocabulary
 from poai_spec.notation import Invalid
-from poaid.metrics import PREFIX, Metrics, Protocol, Result, Source, Verdict
+from poaid.metrics import PREFIX, Metrics, Protocol, Refusal, Result, Source, Verdict
 from poaid.view import StatusView
 from tests.node.conftest import MinedChain
 from tests.node.memory_view import MemoryView
@@ -46,6 +46,8 @@ def touch(metrics: Metrics) -> None:
         metrics.block_imported(source)
     for verdict in get_args(Verdict):
         metrics.gossip(verdict)
+    for reason in get_args(Refusal):
+        metrics.connection_refused(reason)
     for protocol in get_args(Protocol):
         for result in get_args(Result):
             metrics.request(protocol, result)

@@ -4,9 +4,12 @@ Where `poaid.network` mends the library, a test shows the library as it comes, t
 """
 
 import socket
+import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextvars import ContextVar
+from functools import partial
 from itertools import count
 from typing import Any, cast
 
@@ -34,9 +37,11 @@ from multiaddr import Multiaddr
 
 from poai_spec.networking import MAX_GOSSIP_BYTES, Verdict, compute_message_id, encode_frame
 from poai_spec.notation import Malformed, SpecError
-from poaid import network
+from poaid import libp2p_gossip, libp2p_host, libp2p_streams, network
 from poaid.errors import NodeError
-from poaid.network import MESHSUB, Network, PeerError
+from poaid.handlers import PeerError, Refusal
+from poaid.libp2p_gossip import MESHSUB
+from poaid.network import Network
 
 pytestmark = pytest.mark.trio
 
@@ -72,6 +77,7 @@ class Owner:
         self.requests: list[bytes] = []
         self.faults: list[tuple[str, str]] = []
         self.discovered: list[str] = []
+        self.refused: list[str] = []
         self.verdicts: dict[bytes, Verdict] = {}
         self.judge: Callable[[bytes], Awaitable[None]] | None = None
         self.answer: Callable[[bytes], Awaitable[bytes | None]] | None = None
@@ -101,6 +107,9 @@ class Owner:
 
     def on_discovered(self, address: str) -> None:
         self.discovered.append(address)
+
+    def on_refused(self, reason: Refusal) -> None:
+        self.refused.append(reason)
 
 
 def make_network(owner: Owner, **changes: Any) -> Network:
@@ -180,8 +189,8 @@ def make_host(**options: Any) -> IHost:
 
 
 @asynccontextmanager
-async def running(host: IHost) -> AsyncIterator[IHost]:
-    async with host.run([Multiaddr("/ip4/127.0.0.1/tcp/0")]):
+async def running(host: IHost, address: str = "/ip4/127.0.0.1/tcp/0") -> AsyncIterator[IHost]:
+    async with host.run([Multiaddr(address)]):
         try:
             yield host
         finally:
@@ -286,7 +295,7 @@ async def test_garbage_costs_its_sender_a_stream(attack: Attack) -> None:
     [
         encode_varint_prefixed(bytes(MAX_GOSSIP_BYTES + 1))[:64],
         b"\xff" * 16,
-        frame_rpc(*[message(bytes([index])) for index in range(network.MAX_RPC_MESSAGES + 1)]),
+        frame_rpc(*[message(bytes([index])) for index in range(libp2p_gossip.MAX_RPC_MESSAGES + 1)]),
     ],
     ids=["too large", "endless length", "too many messages"],
 )
@@ -433,7 +442,7 @@ def count_streams(net: Network) -> int:
 
 
 async def test_streams_that_the_other_side_never_ends_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(libp2p_streams, "CLOSE_TIMEOUT_S", 0.05)
     async with networks(1) as [(victim, _)], stranger() as peer:
         streams = [await peer.open(victim, ECHO) for _ in range(20)]
         for stream in streams:
@@ -443,7 +452,7 @@ async def test_streams_that_the_other_side_never_ends_are_dropped(monkeypatch: p
 
 
 async def test_streams_that_an_answerer_never_ends_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(libp2p_streams, "CLOSE_TIMEOUT_S", 0.05)
 
     async def answer(stream: INetStream) -> None:
         await stream.write(encode_frame(b"answer"))
@@ -581,7 +590,7 @@ async def test_a_peer_has_so_many_streams_and_no_more() -> None:
     async with networks(2) as [(victim, owner), (honest, _)], stranger() as peer:
         streams = [await peer.open_raw(victim) for _ in range(300)]
         async with trio.open_nursery() as nursery:
-            for stream in streams[network.MAX_STREAMS_PER_PEER :]:
+            for stream in streams[libp2p_host.MAX_STREAMS_PER_PEER :]:
                 nursery.start_soon(ends, stream)
         await honest.connect(victim.addresses[0])
         assert await honest.request(victim.peer_id, ECHO, b"question", LIMIT) == b"question"
@@ -600,7 +609,7 @@ async def test_who_connects_and_never_speaks_is_dropped() -> None:
     async with networks(2) as [(victim, owner), (honest, _)], AsyncExitStack() as stack:
         victim._swarm.connection_config.inbound_upgrade_timeout = 0.3
         port = int(victim.addresses[0].split("/")[4])
-        silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(network.MAX_CONNECTIONS + 1)]
+        silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(libp2p_host.MAX_CONNECTIONS + 1)]
         for stream in silent:
             stack.push_async_callback(stream.aclose)
         await honest.connect(victim.addresses[0])
@@ -697,8 +706,9 @@ async def test_a_failed_dial_says_so_and_may_be_tried_at_once() -> None:
         owner = Owner()
         there = make_network(owner)
         port = get_free_port()
-        with pytest.raises(PeerError, match="cannot be reached"):
+        with pytest.raises(PeerError) as caught:
             await here.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{there.peer_id}")
+        assert str(caught.value) == f"/ip4/127.0.0.1/tcp/{port} cannot be reached: Connection refused"
         for bad in ("", "/ip4/127.0.0.1/tcp/1", "/ip4/127.0.0.1/tcp/1/p2p/xyz", "no address"):
             with pytest.raises(PeerError):
                 await here.connect(bad)
@@ -709,8 +719,17 @@ async def test_a_failed_dial_says_so_and_may_be_tried_at_once() -> None:
 async def test_somebody_else_at_an_address_is_refused() -> None:
     async with networks(2) as [(here, _), (there, _)]:
         other = make_network(Owner()).peer_id
-        with pytest.raises(PeerError):
+        with pytest.raises(PeerError, match=r"^/ip4/127\.0\.0\.1/tcp/[0-9]+ cannot be reached: another peer is there$"):
             await here.connect(there.addresses[0].partition("/p2p/")[0] + f"/p2p/{other}")
+
+
+async def test_who_hangs_up_at_once_is_named() -> None:
+    async with networks(1) as [(here, _)], trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, trio.SocketStream.aclose, 0, host="127.0.0.1"))
+        port, other = listener.socket.getsockname()[1], make_network(Owner()).peer_id
+        with pytest.raises(PeerError, match=r"cannot be reached: it hung up before it had proven who it is$"):
+            await here.connect(f"/ip4/127.0.0.1/tcp/{port}/p2p/{other}")
+        nursery.cancel_scope.cancel()
 
 
 async def come_and_go(victim: Network | IHost, times: int) -> None:
@@ -729,15 +748,15 @@ async def test_library_is_deaf_after_so_many_connections() -> None:
 
 
 async def test_connections_that_have_ended_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "MAX_HANDSHAKES", 3)
+    monkeypatch.setattr(libp2p_host, "MAX_HANDSHAKES", 3)
     async with networks(1) as [(victim, owner)]:
         await come_and_go(victim, 4)
         await until(lambda: len(owner.disconnected) == 4)
 
 
 async def test_newcomers_beyond_the_limit_are_refused_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "MAX_CONNECTIONS", 3)
-    monkeypatch.setattr(network, "MAX_INBOUND", 2)
+    monkeypatch.setattr(libp2p_host, "MAX_CONNECTIONS", 3)
+    monkeypatch.setattr(libp2p_host, "MAX_INBOUND", 2)
     async with networks(6) as [(victim, owner), *others]:
         for net, _ in others[:2]:
             await net.connect(victim.addresses[0])
@@ -751,6 +770,157 @@ async def test_newcomers_beyond_the_limit_are_refused_and_the_rest_stays(monkeyp
         for net in (others[0][0], others[1][0]):
             assert await net.request(victim.peer_id, ECHO, b"here", LIMIT) == b"here"
         assert await victim.request(others[4][0].peer_id, ECHO, b"there", LIMIT) == b"there"
+
+
+# Address prefixes. On Linux the whole of 127.0.0.0/8 is this machine, so a test may come from many of them.
+
+MANY_PREFIXES = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only 127.0.0.1 is this machine here")
+SOURCE: ContextVar[str | None] = ContextVar("SOURCE", default=None)
+"""Where the library dials from."""
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat loopback as what the internet carries, and let the library dial from `SOURCE`."""
+    dial_from_source(monkeypatch)
+    monkeypatch.setattr(libp2p_host, "is_public", lambda _: True)
+
+
+def dial_from_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything that dials do it from `SOURCE`, where that is set."""
+    dial = trio.open_tcp_stream
+
+    async def dial_from(host: str, port: int) -> trio.SocketStream:
+        return await dial(host, port, local_address=SOURCE.get())
+
+    monkeypatch.setattr(trio, "open_tcp_stream", dial_from)
+
+
+async def dial_raw(victim: Network, source: str, count: int, stack: AsyncExitStack) -> list[trio.SocketStream]:
+    """Open connections that never say a word."""
+    SOURCE.set(source)
+    port = int(victim.addresses[0].split("/")[4])
+    streams = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(count)]
+    SOURCE.set(None)
+    for stream in streams:
+        stack.push_async_callback(stream.aclose)
+    return streams
+
+
+async def is_closed(stream: trio.SocketStream) -> bool:
+    """Whether the other side has closed a connection; an open one says at once how it wants to be talked to."""
+    with trio.fail_after(PATIENCE_S):
+        try:
+            return not await stream.receive_some()
+        except trio.BrokenResourceError:
+            return True
+
+
+@pytest.mark.usefixtures("public")
+@MANY_PREFIXES
+async def test_a_prefix_has_so_many_handshakes_and_no_more() -> None:
+    """Twenty connections of one /24 never speak: four wait for their time-out, and strangers from elsewhere come in."""
+    async with networks(2) as [(victim, owner), (honest, _)], AsyncExitStack() as stack:
+        silent = await dial_raw(victim, "127.0.9.1", 10, stack) + await dial_raw(victim, "127.0.9.2", 10, stack)
+        for stream in silent[libp2p_host.MAX_PER_PREFIX :]:
+            assert await is_closed(stream)
+        assert owner.refused == ["prefix"] * (20 - libp2p_host.MAX_PER_PREFIX)
+        await honest.connect(victim.addresses[0])
+        assert await honest.request(victim.peer_id, ECHO, b"question", LIMIT) == b"question"
+        for stream in silent[: libp2p_host.MAX_PER_PREFIX]:
+            await stream.aclose()
+        await until(lambda: victim._swarm._prefixes == {"127.0.0.0/24": 1})
+        [stream] = await dial_raw(victim, "127.0.9.1", 1, stack)
+        await until(lambda: victim._swarm._prefixes["127.0.9.0/24"] == 1)
+        await stream.aclose()
+
+
+@pytest.mark.usefixtures("public")
+@MANY_PREFIXES
+async def test_a_prefix_has_so_many_connections_and_no_more() -> None:
+    """Those that are ready count like those that are not, for as long as they last."""
+    async with networks(1) as [(victim, owner)], AsyncExitStack() as stack:
+        SOURCE.set("127.0.9.1")
+        *crowd, (late, _) = await stack.enter_async_context(networks(libp2p_host.MAX_PER_PREFIX + 1))
+        for net, _ in crowd:
+            await net.connect(victim.addresses[0])
+        await until(lambda: len(owner.connected) == libp2p_host.MAX_PER_PREFIX)
+        with pytest.raises(PeerError):
+            await late.connect(victim.addresses[0])
+        assert owner.refused == ["prefix"]
+        await crowd[0][0].disconnect(victim.peer_id)
+        await until(lambda: victim._swarm._prefixes["127.0.9.0/24"] < libp2p_host.MAX_PER_PREFIX)
+        await late.connect(victim.addresses[0])
+
+
+@pytest.mark.usefixtures("public")
+@MANY_PREFIXES
+async def test_all_handshakes_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libp2p_host, "MAX_HANDSHAKES", 6)
+    async with networks(1) as [(victim, owner)], AsyncExitStack() as stack:
+        silent = [(await dial_raw(victim, f"127.0.{n}.1", 1, stack))[0] for n in range(1, 9)]
+        for stream in silent[6:]:
+            assert await is_closed(stream)
+        assert owner.refused == ["full"] * 2
+
+
+async def test_a_local_prefix_has_half_of_the_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes on one machine are no strangers; still they leave room."""
+    monkeypatch.setattr(libp2p_host, "MAX_PER_LOCAL_PREFIX", 10)
+    async with networks(1) as [(victim, owner)], AsyncExitStack() as stack:
+        port = int(victim.addresses[0].split("/")[4])
+        for _ in range(12):
+            stack.push_async_callback((await trio.open_tcp_stream("127.0.0.1", port)).aclose)
+        await until(lambda: owner.refused == ["prefix"] * 2)
+        assert victim._swarm._prefixes == {"127.0.0.0/24": 10}
+
+
+@pytest.mark.usefixtures("public")
+@MANY_PREFIXES
+async def test_a_newcomer_from_elsewhere_displaces_the_newest_of_a_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All five places are taken by two prefixes; a third one gets a place, and of the three none loses its last."""
+    monkeypatch.setattr(libp2p_host, "MAX_INBOUND", 5)
+    async with networks(1) as [(victim, owner)], AsyncExitStack() as stack:
+
+        async def come(source: str) -> str:
+            SOURCE.set(source)
+            [(net, _)] = await stack.enter_async_context(networks(1))
+            with suppress(PeerError):
+                await net.connect(victim.addresses[0])
+            return net.peer_id
+
+        first = [await come(source) for source in ("127.0.9.1", "127.0.9.2", "127.0.9.3", "127.0.8.1", "127.0.8.2")]
+        await until(lambda: owner.connected == first)
+        last = await come("127.0.7.1")
+        await until(lambda: owner.disconnected == [first[2]])
+        assert owner.refused == ["displaced"]
+        other = await come("127.0.9.4")
+        await until(lambda: owner.refused == ["displaced", "full"])
+        await until(lambda: other not in owner.connected or other in owner.disconnected)
+        await until(lambda: set(owner.connected) - set(owner.disconnected) == {*first[:2], *first[3:], last})
+        assert len(victim._swarm._strangers) == 5
+
+
+async def test_addresses_of_the_newer_ip_version_are_known() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    here, there = Owner(), Owner()
+    net, other = make_network(here, host="::1"), make_network(there, host="::1")
+    async with net.run(), other.run():
+        await net.connect(other.addresses[0])
+        await until(lambda: here.addresses and there.addresses)
+        assert here.addresses == ["out " + other.addresses[0].partition("/p2p/")[0]]
+        assert there.addresses[0].startswith("in /ip6/::1/tcp/")
+        assert other._swarm._prefixes == {"::/48": 1}
+
+
+async def test_library_does_not_know_addresses_of_the_newer_ip_version() -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    async with running(make_host()) as host, running(make_host(), "/ip6/::1/tcp/0") as other:
+        await host.connect(info_from_p2p_addr(other.get_addrs()[0]))
+        [connection] = cast("Swarm", host.get_network()).get_connections(other.get_id())
+        assert connection.get_transport_addresses() == []
 
 
 def plaintext(host_seed: int) -> dict[str, Any]:
@@ -1001,7 +1171,7 @@ def announce(router: GossipSub) -> dict[ID, dict[str, list[bytes]]]:
 
 
 async def test_who_has_left_the_mesh_is_told_of_messages() -> None:
-    assert announce(network._make_router()) == {ID(b"peer"): {TOPIC: [make_id(b"block")]}}
+    assert announce(libp2p_gossip.make_router()) == {ID(b"peer"): {TOPIC: [make_id(b"block")]}}
 
 
 async def test_library_does_not_tell_who_has_left_the_mesh() -> None:
@@ -1040,7 +1210,7 @@ async def test_library_sends_as_often_as_it_is_asked() -> None:
 
 
 async def test_control_messages_are_trimmed() -> None:
-    other, ids = "/other", [make_id(bytes([index])) for index in range(network.MAX_CONTROL_IDS + 1)]
+    other, ids = "/other", [make_id(bytes([index])) for index in range(libp2p_gossip.MAX_CONTROL_IDS + 1)]
     px = [rpc_pb2.PeerInfo(peerID=b"somebody to dial")]
     control = rpc_pb2.ControlMessage(
         ihave=[rpc_pb2.ControlIHave(topicID=topic, messageIDs=[b"short", *ids]) for topic in (other, TOPIC, TOPIC)],
@@ -1049,13 +1219,13 @@ async def test_control_messages_are_trimmed() -> None:
         graft=[rpc_pb2.ControlGraft(topicID=topic) for topic in (other, TOPIC, TOPIC)],
         prune=[rpc_pb2.ControlPrune(topicID=topic, backoff=1 << 63, peers=px) for topic in (other, TOPIC, TOPIC)],
     )
-    network._trim(control, TOPIC)
+    libp2p_gossip.trim(control, TOPIC)
     assert control == rpc_pb2.ControlMessage(
         ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=ids[:-1])],
         iwant=[rpc_pb2.ControlIWant(messageIDs=ids[:2])],
         idontwant=[rpc_pb2.ControlIDontWant(messageIDs=ids[:1])],
         graft=[rpc_pb2.ControlGraft(topicID=TOPIC)],
-        prune=[rpc_pb2.ControlPrune(topicID=TOPIC, backoff=network.PRUNE_BACK_OFF_S)],
+        prune=[rpc_pb2.ControlPrune(topicID=TOPIC, backoff=libp2p_gossip.PRUNE_BACK_OFF_S)],
     )
 
 
@@ -1064,7 +1234,7 @@ async def test_control_messages_are_trimmed() -> None:
 
 async def test_unsigned_messages_are_told_apart() -> None:
     one, other = message(b"one"), message(b"other")
-    cache, router = network._MessageCache(3, 5), network._make_router()
+    cache, router = libp2p_gossip.MessageCache(3, 5), libp2p_gossip.make_router()
     for sent in (one, other, one):
         cache.put(sent)
         assert router._check_equivocation(sent)

@@ -16,6 +16,7 @@ from poai_spec.networking import (
     Status,
 )
 from poai_spec.notation import Invalid, Malformed, NotYet, SpecError
+from poaid.addresses import get_prefix, is_public
 from poaid.networks import Network
 from poaid.peers import (
     DIAL_BACK_OFF_S,
@@ -25,7 +26,6 @@ from poaid.peers import (
     Bucket,
     Peer,
     Peers,
-    get_prefix,
 )
 from poaid.store import Store, StoredPeer
 
@@ -140,9 +140,10 @@ def test_records_are_bounded_and_the_newest_stay() -> None:
         ("/ip4/192.0.2.7/tcp/4001", "192.0.2.0/24"),
         ("/ip4/192.0.2.255/tcp/9/p2p/Q1", "192.0.2.0/24"),
         ("/ip4/192.0.3.7/tcp/4001", "192.0.3.0/24"),
-        ("/ip6/2001:db8:0:12ff::1/tcp/4001", "2001:db8:0:1200::/56"),
-        ("/ip6/2001:db8:0:1200::9/tcp/4001", "2001:db8:0:1200::/56"),
-        ("/ip6/2001:db8:0:1300::9/tcp/4001", "2001:db8:0:1300::/56"),
+        ("/ip6/2001:db8:0:12ff::1/tcp/4001", "2001:db8::/48"),
+        ("/ip6/2001:db8:0:ffff::9/tcp/4001", "2001:db8::/48"),
+        ("/ip6/2001:db8:1:1300::9/tcp/4001", "2001:db8:1::/48"),
+        ("/ip6/fe80::9%eth0/tcp/4001", "fe80::/48"),
         ("/ip6/::ffff:192.0.2.9/tcp/4001", "192.0.2.0/24"),
         ("/dns4/example.org/tcp/50001", "/dns4/example.org"),
         ("/ip4/999.0.2.7/tcp/4001", "/ip4/999.0.2.7"),
@@ -152,6 +153,22 @@ def test_records_are_bounded_and_the_newest_stay() -> None:
 )
 def test_a_prefix_is_of_the_host_alone(address: str, prefix: str) -> None:
     assert get_prefix(address) == prefix
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("ip4/127.0.0.1", "ip4/10.1.2.3", "ip4/192.168.0.9", "ip4/172.16.0.1", "ip4/169.254.1.1", "ip4/100.64.0.1"),
+        *("ip6/::1", "ip6/fe80::1", "ip6/fe80::1%eth0", "ip6/fd00::1", "ip6/::ffff:10.1.2.3"),
+    ],
+)
+def test_what_the_internet_does_not_carry_is_not_public(host: str) -> None:
+    assert not is_public(f"/{host}/tcp/4001")
+
+
+@pytest.mark.parametrize("host", ["ip4/8.8.8.8", "ip6/2606:4700::1111", "ip6/::ffff:8.8.8.8", "dns4/example.org"])
+def test_what_the_internet_carries_is_public(host: str) -> None:
+    assert is_public(f"/{host}/tcp/4001")
 
 
 def test_a_prefix_shares_one_budget_of_failed_replays() -> None:
@@ -211,8 +228,8 @@ def test_what_a_peer_lacks_is_bounded_and_forgotten_with_a_new_head() -> None:
 # --- Addresses ---
 
 
-def choose(peers: Peers, now: float = 0.0, *, only_wanted: bool = False) -> str | None:
-    chosen = peers.choose_dial(now, NOW_MS, only_wanted=only_wanted)
+def choose(peers: Peers, now: float = 0.0, *, wanted: bool = False) -> str | None:
+    chosen = peers.choose_dial(now, NOW_MS, wanted=wanted)
     return None if chosen is None else chosen[0]
 
 
@@ -221,11 +238,11 @@ def test_whom_to_dial() -> None:
     assert choose(peers) is None
     peers.learn("Q1", "/one", NOW_MS)
     peers.learn("Q2", "/two", NOW_MS, wanted=True)
-    assert peers.choose_dial(0.0, NOW_MS, only_wanted=False) == ("Q2", "/two")
-    assert choose(peers, only_wanted=True) == "Q2"
+    assert peers.choose_dial(0.0, NOW_MS, wanted=True) == ("Q2", "/two")
+    assert peers.choose_dial(0.0, NOW_MS, wanted=False) == ("Q1", "/one")
     peers.connected["Q2"] = make_peer(peer_id="Q2")
     assert choose(peers) == "Q1"
-    assert choose(peers, only_wanted=True) is None
+    assert choose(peers, wanted=True) is None
     peers.penalise("Q1", FALSE, 0.0, NOW_MS)
     assert choose(peers) is None
 
@@ -249,6 +266,15 @@ def test_the_pause_after_failed_dials_doubles_up_to_a_limit() -> None:
     assert peers.export(NOW_MS)[0].seen == NOW_MS + 5
 
 
+@pytest.mark.parametrize(("interval_s", "longest_s"), [(600, 300.0), (3_600, 300.0), (15, 7.5), (1, 2.0)])
+def test_no_pause_is_longer_than_half_a_block_interval(interval_s: int, longest_s: float) -> None:
+    peers = Peers(interval=interval_s * 1_000)
+    peers.learn("Q1", "/one", NOW_MS)
+    for _ in range(20):
+        peers.note_dial("Q1", 0.0, NOW_MS, success=False)
+    assert 0.75 * longest_s <= measure_pause(peers, 0.0) <= 1.25 * longest_s + 0.01
+
+
 def test_not_all_nodes_wait_equally_long() -> None:
     pauses = set[float]()
     for _ in range(5):
@@ -264,7 +290,7 @@ def test_news_of_an_address_end_its_pause() -> None:
     peers.learn("Q1", "/one", NOW_MS)
     peers.note_dial("Q1", 0.0, NOW_MS, success=False)
     peers.learn("Q1", "/new", NOW_MS)
-    assert peers.choose_dial(0.0, NOW_MS, only_wanted=False) == ("Q1", "/new")
+    assert peers.choose_dial(0.0, NOW_MS, wanted=False) == ("Q1", "/new")
     peers.note_dial("Q9", 0.0, NOW_MS, success=True)  # nobody knows it
 
 
@@ -272,9 +298,9 @@ def test_an_address_that_the_user_named_is_not_replaced() -> None:
     peers = Peers()
     peers.learn("Q1", "/named", NOW_MS, wanted=True)
     peers.learn("Q1", "/spoofed", NOW_MS)
-    assert peers.choose_dial(0.0, NOW_MS, only_wanted=True) == ("Q1", "/named")
+    assert peers.choose_dial(0.0, NOW_MS, wanted=True) == ("Q1", "/named")
     peers.learn("Q1", "/named/anew", NOW_MS, wanted=True)
-    assert peers.choose_dial(0.0, NOW_MS, only_wanted=True) == ("Q1", "/named/anew")
+    assert peers.choose_dial(0.0, NOW_MS, wanted=True) == ("Q1", "/named/anew")
 
 
 def test_the_address_book_is_bounded_and_what_the_user_named_stays() -> None:
@@ -295,8 +321,8 @@ def test_a_node_of_another_network_is_forgotten_or_dialled_rarely() -> None:
     peers.forget("Q3", 5.0)
     peers.note_dial("Q2", 5.0, NOW_MS, success=True)  # the dial itself went well, and may end after the refusal
     assert [row.peer_id for row in peers.export(NOW_MS)] == ["Q2"]
-    assert choose(peers, 5.0 + MAX_DIAL_BACK_OFF_S - 1) is None
-    assert choose(peers, 5.0 + MAX_DIAL_BACK_OFF_S) == "Q2"
+    assert choose(peers, 5.0 + MAX_DIAL_BACK_OFF_S - 1, wanted=True) is None
+    assert choose(peers, 5.0 + MAX_DIAL_BACK_OFF_S, wanted=True) == "Q2"
 
 
 def test_addresses_and_bans_last_over_a_restart(network: Network, tmp_path: Path) -> None:

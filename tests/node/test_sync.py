@@ -7,16 +7,16 @@ from typing import cast
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from poai_spec.networking import Status
 from poai_spec.notation import Hash32
 from poai_spec.work import get_quiz
+from poaid.handlers import PeerError
 from poaid.importer import Sender
-from poaid.network import PeerError
 from poaid.peers import Peer, Peers
 from poaid.store import Store
-from poaid.sync import Ask, Sync
+from poaid.sync import Ask, Sync, race
 from tests.node.importing import MINERS, grow, grow_line, make_easy_judge, make_easy_network, make_rig, make_root
 
 pytestmark = pytest.mark.trio
@@ -42,7 +42,7 @@ async def test_a_goal_that_gossip_brings_meanwhile_is_left(tmp_path: Path) -> No
         sync = Sync(rig.importer, peers, ask)
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as steps:
-                steps.start_soon(sync._step)
+                steps.start_soon(sync._step, nursery)
                 await wait_all_tasks_blocked()
                 assert sync.goal is not None
                 assert sync.goal.hash == heavy[-1].hash
@@ -61,7 +61,7 @@ def make_claimant(name: str, work: int, network_id: Hash32) -> Peer:
 
 
 async def test_who_fails_to_make_good_on_a_claim_is_asked_last(tmp_path: Path) -> None:
-    """Whoever claims most is asked first, and does not answer: the next one is asked in the same step."""
+    """Peers that are equal otherwise: who has failed is asked last, who has proven itself first."""
     network, judge = make_easy_network(), make_easy_judge()
     asked: list[str] = []
 
@@ -72,16 +72,74 @@ async def test_who_fails_to_make_good_on_a_claim_is_asked_last(tmp_path: Path) -
     peers = Peers()
     for name, work in (("honest", 10), ("liar", 2**200), ("other", 5)):
         peers.connected[name] = make_claimant(name, work, bytes(32))
+    peers.connected["other"].fail(-1_000.0)
+    peers.connected["honest"].proven = True
     with Store.create_or_open(tmp_path, network, "mini") as store:
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
         sync = Sync(rig.importer, peers, Ask(refuse, fail, fail, fail))  # type: ignore[arg-type]
-        assert await sync._step()  # there is another one to ask
-        assert asked == ["liar", "honest"]
-        assert not await sync._step()
-        assert asked == ["liar", "honest", "other"]
-        for peer in peers.connected.values():
-            peer.not_before = 0.0
-        peers.connected["other"].failures = 0
-        peers.connected["honest"].proven = True
-        await sync._step()
-        assert asked[3:] == ["other", "honest"]
+        async with trio.open_nursery() as nursery:
+            assert not await sync._step(nursery)
+            assert asked == ["honest", "liar", "other"]
+            assert not await sync._step(nursery), "all are left alone for a while"
+        assert asked == ["honest", "liar", "other"]
+        assert not any(peer.not_before <= trio.current_time() for peer in peers.connected.values())
+
+
+async def test_strangers_are_asked_in_no_order_that_they_could_choose(tmp_path: Path) -> None:
+    network, judge = make_easy_network(), make_easy_judge()
+    peers = Peers()
+    peers.connected = {name: make_claimant(name, work, bytes(32)) for name, work in (("a", 2**200), ("b", 9), ("c", 5))}
+    with Store.create_or_open(tmp_path, network, "mini") as store:
+        rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
+        sync = Sync(rig.importer, peers, Ask(fail, fail, fail, fail))  # type: ignore[arg-type]
+        assert {sync._choose_for_headers()[0].peer_id for _ in range(100)} == {"a", "b", "c"}
+        peers.connected["a"].outrun = True
+        peers.connected["b"].last_header = bytes(32)
+        assert [peer.peer_id for peer in sync._choose_for_headers()] == ["b", "c", "a"]
+
+
+# Asking several.
+
+
+def make_race(seconds: dict[str, tuple[float, str]]) -> tuple[list[Peer], Callable[[Peer], Awaitable[str]], list[str]]:
+    """Return peers, what asks them, and who was asked: each takes some seconds for its answer."""
+    asked: list[str] = []
+
+    async def ask(peer: Peer) -> str:
+        asked.append(f"{peer.peer_id} at {trio.current_time() - start:g}")
+        pause, answer = seconds[peer.peer_id]
+        await trio.sleep(pause)
+        return answer
+
+    start = trio.current_time()
+    return [make_claimant(name, 1, bytes(32)) for name in seconds], ask, asked
+
+
+async def test_the_silent_cost_a_head_start_each(autojump_clock: MockClock) -> None:
+    peers, ask, asked = make_race({"a": (10, ""), "b": (10, ""), "c": (0.5, "headers"), "d": (0, "late")})
+    assert await race(peers, ask) == (peers[2], "headers")
+    assert asked == ["a at 0", "b at 1", "c at 2"]
+    assert trio.current_time() == 2.5
+    assert [peer.outrun for peer in peers] == [True, True, False, False]
+
+
+async def test_who_is_merely_slow_may_still_win(autojump_clock: MockClock) -> None:
+    peers, ask, asked = make_race({"a": (1.5, "headers"), "b": (1, "too late"), "c": (0, "not asked")})
+    peers[0].outrun = True
+    assert await race(peers, ask) == (peers[0], "headers")
+    assert asked == ["a at 0", "b at 1"]
+    assert [peer.outrun for peer in peers] == [False, False, False]
+
+
+async def test_who_fails_at_once_costs_nothing(autojump_clock: MockClock) -> None:
+    peers, ask, asked = make_race({"a": (0, ""), "b": (0.25, ""), "c": (0, "headers")})
+    assert await race(peers, ask) == (peers[2], "headers")
+    assert asked == ["a at 0", "b at 0", "c at 0.25"]
+
+
+async def test_nobody_has_an_answer(autojump_clock: MockClock) -> None:
+    peers, ask, _ = make_race({"a": (10, ""), "b": (3, "")})
+    assert await race(peers, ask) is None
+    assert trio.current_time() == 10
+    assert [peer.outrun for peer in peers] == [False, False]
+    assert await race([], ask) is None

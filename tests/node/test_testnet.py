@@ -320,6 +320,7 @@ def test_picture(tmp_path: Path) -> None:
     assert "poaid testnet" in text
     assert "All 3 nodes agree at height 3" in text
     assert "http://127" not in text
+    assert "@font-face" not in text, "rich's names another host"
 
 
 # What is prepared.

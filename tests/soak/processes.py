@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
@@ -27,7 +27,13 @@ LOOK_S = 0.01
 """How often a log is looked at."""
 
 
-def _call(log: Path, environment: dict[str, str], arguments: Sequence[str], largest_file: int | None) -> None:
+def _call(
+    log: Path,
+    environment: dict[str, str],
+    arguments: Sequence[str],
+    largest_file: int | None,
+    prepare: Callable[[], None] | None,
+) -> None:
     """Be `poaid` with these arguments, its output in a file."""
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
@@ -35,6 +41,8 @@ def _call(log: Path, environment: dict[str, str], arguments: Sequence[str], larg
     os.environ.update(environment)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if prepare is not None:
+        prepare()
     sys.argv = ["poaid", *arguments]
     cli.main()
 
@@ -82,23 +90,34 @@ class Poaid:
         raise AssertionError(f"{file} did not change within {PATIENCE_S:.0f} s: {self.text[-2_000:]}")
 
 
+def _cut_torn_line(log: Path) -> int:
+    """Leave out what a kill has left of a line, which the next process would go on with; return the log's length."""
+    whole = log.read_bytes().rfind(b"\n") + 1
+    os.truncate(log, whole)
+    return whole
+
+
 def _get_write_time(file: Path) -> int | None:
     return file.stat().st_mtime_ns if file.exists() else None
 
 
 @contextmanager
-def started(log: Path, *arguments: object, largest_file: int | None = None) -> Iterator[Poaid]:
+def started(
+    log: Path, *arguments: object, largest_file: int | None = None, prepare: Callable[[], None] | None = None
+) -> Iterator[Poaid]:
     """Start `poaid`; kill it at the end, if it still runs.
 
     Args:
         log: gets what it writes, behind what is there.
         arguments: of the command.
         largest_file: bytes that no file of it may exceed, as on a full disk.
+        prepare: is called in the process before the command; can be pickled.
     """
     environment = {name: os.environ[name] for name in (MODEL_DIR_VARIABLE, CACHE_DIR_VARIABLE)}
     log.touch()
-    start = log.stat().st_size
-    process = _SERVER.Process(target=_call, args=(log, environment, tuple(map(str, arguments)), largest_file))
+    start = _cut_torn_line(log)
+    passed = (log, environment, tuple(map(str, arguments)), largest_file, prepare)
+    process = _SERVER.Process(target=_call, args=passed)
     process.start()
     try:
         yield Poaid(process, log, start)

@@ -1,6 +1,8 @@
 """Difficulty: work, the retarget schedule, its clamps, the median, and the rule that a period goes forward."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import accumulate, pairwise
 
 import pytest
 from hypothesis import given
@@ -189,6 +191,62 @@ def test_with_periods_of_one_block_every_block_but_the_first_is_concerned() -> N
     forward(2, 2001, config)
     with pytest.raises(Invalid):
         forward(2, 2000, config)
+
+
+@dataclass(frozen=True)
+class History:
+    """A chain's stamps on a network of its own; `stamps[0]` is genesis'."""
+
+    config: Config
+    stamps: list[int]
+
+    def compute_targets(self) -> list[int]:
+        """Return the target of each block from 1 on, as the page gives it."""
+        headers = make_headers(self.stamps[:1], self.config.initial_target)
+        for height, stamp in enumerate(self.stamps[1:], 1):
+            core = replace(headers[0].core, height=height, timestamp=stamp, target=compute_target(headers, self.config))
+            headers.append(Header(core, 0, bytes(32)))
+        return [header.core.target for header in headers[1:]]
+
+    def list_ratios(self) -> list[Fraction]:
+        """Return, for each whole period, the time that it claims over the time that it should have, from 1/4 to 4."""
+        blocks, expected = self.config.retarget_blocks, self.config.retarget_blocks * self.config.spacing
+        ends = self.stamps[1::blocks]
+        least = Fraction(expected // 4, expected)  # 1/4 where four divides the period's milliseconds
+        return [min(max(Fraction(last - first, expected), least), Fraction(4)) for first, last in pairwise(ends)]
+
+
+@st.composite
+def histories(draw: st.DrawFn, *, targets: st.SearchStrategy[int], most: int) -> History:
+    """Networks with periods of 1 to 7 blocks, and stamps that go forward and back by up to ten times the spacing."""
+    blocks, spacing = draw(st.integers(1, 7)), draw(st.integers(4, 600_000))
+    config = replace(CONFIG, retarget_blocks=blocks, spacing=spacing, initial_target=draw(targets), max_target=most)
+    steps = draw(st.lists(st.integers(-2 * spacing, 10 * spacing), min_size=2, max_size=60))
+    return History(config, list(accumulate(steps, initial=CONFIG.genesis_timestamp)))
+
+
+def compute_exact_targets(history: History) -> list[int]:
+    """Return the target of each block from 1 on, by rational arithmetic, rounded down once a period."""
+    target, most, blocks = history.config.initial_target, history.config.max_target, history.config.retarget_blocks
+    by_period = [target]
+    for ratio in history.list_ratios():
+        target = min(max(int(target * ratio), 1), most)
+        by_period.append(target)
+    return [by_period[max(height - 2, 0) // blocks] for height in range(1, len(history.stamps))]
+
+
+@given(histories(targets=st.integers(1, 2**10) | st.integers(2**150, 2**200), most=2**200))
+def test_targets_are_those_of_exact_rationals(history: History) -> None:
+    assert history.compute_targets() == compute_exact_targets(history)
+
+
+@given(histories(targets=st.integers(2**120, 2**130), most=UINT256_MAX))
+def test_rounding_never_adds_up(history: History) -> None:
+    """Over a whole history the target is the product of the ratios, less than one for each period, times its growth."""
+    exact, lost = Fraction(history.config.initial_target), Fraction(0)
+    for ratio in history.list_ratios()[: (len(history.stamps) - 3) // history.config.retarget_blocks]:
+        exact, lost = exact * ratio, lost * ratio + 1
+    assert exact - lost <= history.compute_targets()[-1] <= exact
 
 
 @given(st.lists(st.integers(1, 20 * E), min_size=1, max_size=40))

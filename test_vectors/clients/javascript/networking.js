@@ -46,7 +46,7 @@ export const MAX_FRUITLESS = 3;
 export const REPLAY_BUDGET_MS = 20_000;
 export const REPLAY_BUDGET_PERIOD_MS = 3_600_000;
 export const IPV4_PREFIX_BITS = 24;
-export const IPV6_PREFIX_BITS = 56;
+export const IPV6_PREFIX_BITS = 48;
 
 export const BAN_SCORE = 100;
 export const INVALID_PENALTY = 50;
