@@ -53,7 +53,7 @@ mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vec
 spec: $(VENV)/.dev ## write poai_spec/ and the table of rejection codes from the pages in specs/
 	$(BIN)/python -m poai_tools.spec_cli compile
 	$(BIN)/python -m poai_tools.code_table specs docs/rejection-codes.md
-	$(BIN)/python -m poai_tools.explain_docs
+	$(BIN)/python -m poai_tools.document_outputs
 
 model: $(VENV)/.run ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
 	$(BIN)/poai model fetch smollm2

@@ -1,7 +1,6 @@
 """What the documents say of the repository is so: commands, examples, links, tests, limits, packages."""
 
 import ast
-import doctest
 import re
 import shlex
 import tomllib
@@ -16,6 +15,7 @@ from packaging.utils import canonicalize_name
 import poai_tools.cli
 import poaid.cli
 from poai_tools.pages import CODE, find_fences
+from tests.support_examples import run_examples
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -146,11 +146,7 @@ def test_an_unknown_command_would_be_noticed() -> None:
 
 @pytest.mark.parametrize("name", ["docs/economics.md", "docs/why-integers.md"])
 def test_examples(name: str) -> None:
-    report: list[str] = []
-    examples = doctest.DocTestParser().get_doctest(PAGES[name].replace("\n```", "\n\n```"), {}, name, name, 0)
-    result = doctest.DocTestRunner(verbose=False).run(examples, out=report.append)
-    assert result.attempted > 0
-    assert result.failed == 0, "".join(report)
+    assert run_examples(PAGES[name], name) > 0
 
 
 def test_every_package_is_in_its_table() -> None:

@@ -4,16 +4,14 @@ import json
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from io import BytesIO
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 from coincurve import PrivateKey
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn
 
 from poai_engine.corpus_maker import read_lines
 from poai_engine.gguf_file import read_gguf, read_vocabulary
@@ -32,16 +30,11 @@ from poaid.networks import CORPUS_SUFFIX, check_network, format_network, get_net
 from poaid.store import Store
 from tests.engine.forge import STRING, UINT32, Forgery, text
 from tests.fuzz.driving import drive, judge
-from tests.fuzz.mutation import NUMBERS, broken, odd_json
+from tests.fuzz.mutation import NUMBERS, break_json, break_one, broken, make_text
 from tests.node.importing import StubEngine, grow_line, make_easy_network, make_root
 from tests.support_corpus import make_corpus_manifest
 
 NAME = Path("chain")
-
-
-def dump(value: Any) -> bytes:
-    """Return JSON as a careless program writes it: with `NaN`, and with half a surrogate pair escaped."""
-    return json.dumps(value).encode()
 
 
 # Chain files
@@ -51,23 +44,26 @@ def record(data: bytes) -> bytes:
     return struct.pack("<I", len(data)) + data
 
 
-@st.composite
-def chain_files(draw: DrawFn) -> bytes:
+def make_chain_file(rng: Random) -> bytes:
     """Draw a chain file: some records are broken, one is gone or comes twice; trailer and checksum may be right."""
     network = make_easy_network()
     assert isinstance(network.questions, Lexicon)
     lexicon = format_lexicon("mini", network.questions).encode()
-    records = [encode(network.config), b"lexicon", b"mini", lexicon]
-    records += [made.data for made in grow_line(make_root(), draw(st.integers(0, 5)))]
-    for _ in range(draw(st.integers(0, 2))):
-        at = draw(st.integers(0, len(records) - 1))
-        change = draw(st.integers(0, 3))
-        new = [draw(broken(st.just(records[at]), 2))] if change else draw(st.sampled_from(([], [records[at]] * 2)))
-        records[at : at + 1] = new
-    blocks = max(0, len(records) - 4)
-    whole = MAGIC + b"".join(map(record, records)) + struct.pack("<IQ", 0, blocks)
+    records = [encode(network.config), b"lexicon", b"mini", lexicon, *make_blocks()[: rng.randint(0, 5)]]
+    for _ in range(rng.randrange(3)):
+        at = rng.randrange(len(records))
+        records[at : at + 1] = [broken(rng, records[at], 2)] if rng.randrange(4) else [records[at]] * rng.choice((0, 2))
+        if not records:
+            break
+    whole = MAGIC + b"".join(map(record, records)) + struct.pack("<IQ", 0, max(0, len(records) - 4))
     whole += keccak256(whole)
-    return draw(broken(st.just(whole), 2)) if draw(st.integers(0, 2)) == 0 else whole
+    return broken(rng, whole, 2) if rng.randrange(3) == 0 else whole
+
+
+@cache
+def make_blocks() -> list[bytes]:
+    """Return five blocks, one on top of the other."""
+    return [made.data for made in grow_line(make_root(), 5)]
 
 
 def read_chain(data: bytes) -> None:
@@ -78,7 +74,7 @@ def read_chain(data: bytes) -> None:
 
 
 def test_chain_files() -> None:
-    seen = drive("chain file", chain_files(), 200, lambda data: judge(lambda: read_chain(data)))
+    seen = drive("chain file", make_chain_file, 200, lambda data: judge(lambda: read_chain(data)))
     assert "NodeError" in seen
 
 
@@ -105,37 +101,27 @@ def test_imports(tmp_path: Path) -> None:
                     assert Chain(store, config, config.genesis_timestamp + 10**9).head.height == store.read_height()
         return outcome
 
-    drive("chain file, imported", chain_files(), 60, run)
+    drive("chain file, imported", make_chain_file, 60, run, long=100)
 
 
 # Networks
 
 
-@st.composite
-def network_texts(draw: DrawFn, text: str) -> bytes:
-    """Draw a network file with lines changed, gone, repeated or moved, and odd values in them."""
-    lines = text.splitlines()
-    for _ in range(draw(st.sampled_from((0, 1, 1, 1, 2, 3)))):
-        at = draw(st.integers(0, len(lines) - 1))
-        key = lines[at].partition(" = ")[0]
-        odd = draw(st.sampled_from(ODD_TOML))
-        change = draw(
-            st.sampled_from(
-                (
-                    [f"{key} = {odd}"],
-                    [f"{key} = {odd}"],
-                    [f"{key} = {odd}"],
-                    [],
-                    [lines[at]] * 2,
-                    [f"{'x' * 400} = {odd}", lines[at]],
-                )
-            )
-        )
-        lines[at : at + 1] = change
-        if not lines:
-            break
-    data = "\n".join(lines).encode("utf-8", "surrogatepass")
-    return draw(broken(st.just(data), 2)) if draw(st.integers(0, 3)) == 0 else data
+def break_network(text: str) -> Callable[[Random], bytes]:
+    """Return what draws a network file with lines changed, gone or repeated, and odd values in them."""
+
+    def make(rng: Random) -> bytes:
+        lines = text.splitlines()
+        for _ in range(rng.randrange(4)):
+            at = rng.randrange(len(lines))
+            key, odd = lines[at].partition(" = ")[0], rng.choice(ODD_TOML)
+            change = [f"{key} = {odd}"]
+            others: list[list[str]] = [[], [lines[at]] * 2, [f"{'x' * 400} = {odd}", lines[at]]]
+            lines[at : at + 1] = rng.choice((change, change, change, *others))
+        data = "\n".join(lines).encode()
+        return broken(rng, data, 2) if rng.randrange(4) == 0 else data
+
+    return make
 
 
 ODD_TOML = (
@@ -156,7 +142,7 @@ def read_network_file(data: bytes, path: Path) -> None:
 
 def test_network_files(tmp_path: Path) -> None:
     path = tmp_path / "net.toml"
-    texts = network_texts(format_network(make_easy_network()))
+    texts = break_network(format_network(make_easy_network()))
     seen = drive("network TOML", texts, 300, lambda data: judge(lambda: read_network_file(data, path)))
     assert {"NodeError", "parameters/range"} & set(seen)
 
@@ -166,13 +152,15 @@ def test_lexicons() -> None:
     assert isinstance(network.questions, Lexicon)
     value = json.loads(format_lexicon("mini", network.questions))
     few = {**value, "pieces": {piece: value["pieces"][piece] for piece in PIECES[:3]}}
-    written = st.one_of(odd_json(value), odd_json(few), st.just(value)).map(dump)
-    files = st.one_of(written, broken(st.just(format_lexicon("mini", network.questions).encode())))
+    changed, edited = break_json((value, few)), break_one([format_lexicon("mini", network.questions).encode()])
+
+    def make(rng: Random) -> bytes:
+        return (changed if rng.randrange(2) else edited)(rng)
 
     def read(data: bytes) -> None:
         check_lexicon(parse_lexicon(data), network.config.model)
 
-    seen = drive("lexicon JSON", files, 300, lambda data: judge(lambda: read(data)))
+    seen = drive("lexicon JSON", make, 300, lambda data: judge(lambda: read(data)))
     assert {"lexicon/not-json", "lexicon/keys"} < set(seen)
 
 
@@ -193,7 +181,7 @@ def test_corpora(tmp_path: Path) -> None:
     network = make_easy_network()
     config = replace(network.config, model=manifest)
     path.write_text(format_network(replace(network, config=config, questions=corpus, questions_name=beside.name)))
-    seen = drive("corpus", broken(st.just(encode(corpus))), 30, lambda data: judge(lambda: read(data)))
+    seen = drive("corpus", break_one([encode(corpus)]), 30, lambda data: judge(lambda: read(data)))
     assert {"NodeError", "corpus/digest"} & set(seen)
 
 
@@ -206,7 +194,7 @@ def test_corpus_texts(tmp_path: Path) -> None:
         path.write_bytes(data)
         assert len(read_lines(tmp_path)) >= MIN_CORPUS_ITEMS
 
-    seen = drive("corpus text", broken(st.just(good)), 100, lambda data: judge(lambda: read(data)))
+    seen = drive("corpus text", break_one([good]), 100, lambda data: judge(lambda: read(data)))
     assert set(seen) == {"accepted", "CorpusError"}
 
 
@@ -228,15 +216,13 @@ def test_keystores() -> None:
     scrypt = json.loads(encrypt_key(key, password, scrypt_n=2))
     pbkdf2 = {**scrypt, "crypto": {**scrypt["crypto"], "kdf": "pbkdf2", "kdfparams": {
         "c": 1, "dklen": 32, "prf": "hmac-sha256", "salt": "00" * 32}}}  # fmt: skip
-    values = st.sampled_from((scrypt, pbkdf2)).flatmap(lambda value: st.just(value) | odd_json(value)).map(dump)
-    files = st.one_of(values, broken(st.just(dump(scrypt))))
 
     def read(data: bytes) -> None:
         found = decrypt_key(data, password)
         if "address" in json.loads(data):  # without it nothing covers the initialisation vector
             assert found.secret == key.secret
 
-    drive("keystore", files, 300, lambda data: judge(lambda: read(data)))
+    drive("keystore", break_json((scrypt, pbkdf2)), 300, lambda data: judge(lambda: read(data)))
 
 
 def test_plain_keys(tmp_path: Path) -> None:
@@ -247,41 +233,49 @@ def test_plain_keys(tmp_path: Path) -> None:
         path.write_bytes(data)
         read_plain_key(path)
 
-    drive("plain key", broken(st.just(b"12" * 32 + b"\n")), 150, lambda data: judge(lambda: read(data)))
+    drive("plain key", break_one([b"12" * 32 + b"\n"]), 150, lambda data: judge(lambda: read(data)))
 
 
 # Models
 
 
-@st.composite
-def models(draw: DrawFn) -> bytes:
+def make_model(rng: Random) -> bytes:
     """Draw a small model file in which counts, types, keys and tensors are forged, before or after they are joined."""
     forgery = Forgery()
-    for _ in range(draw(st.integers(0, 2))):
-        change = draw(st.integers(0, 5))
-        number = draw(st.sampled_from(NUMBERS))
-        if change == 0:
-            forgery.tensor_count = number
-        elif change == 1:
-            forgery.key_count = number
-        elif change == 2:
-            at = draw(st.integers(0, len(forgery.keys) - 1))
-            name, kind, raw = forgery.keys[at]
-            forgery.keys[at] = (
-                draw(broken(st.just(name), 1)),
-                draw(st.sampled_from((kind, kind, number % 14))),
-                draw(broken(st.just(raw), 2)),
-            )
-        elif change == 3:
-            kind, offset = draw(st.integers(0, 40)), draw(st.sampled_from((0, 4_144, 32, number)))
-            shape = tuple(draw(st.lists(st.sampled_from((1, 4, 32, 259, number)), min_size=0, max_size=5)))
-            forgery.tensors.append((draw(st.binary(max_size=70)), shape, kind, offset))
-        elif change == 4:
-            forgery.set(b"general.alignment", UINT32, struct.pack("<I", number % 2**32))
-        else:
-            forgery.set(draw(st.binary(max_size=9)), STRING, text(draw(st.binary(max_size=9))))
+    for _ in range(rng.randrange(3)):
+        rng.choice(FORGERIES)(rng, forgery, rng.choice(NUMBERS))
     data = forgery.build()
-    return draw(broken(st.just(data), 2)) if draw(st.integers(0, 1)) else data
+    return broken(rng, data, 2) if rng.randrange(2) else data
+
+
+def forge_count(rng: Random, forgery: Forgery, number: int) -> None:
+    if rng.randrange(2):
+        forgery.tensor_count = number
+    else:
+        forgery.key_count = number
+
+
+def forge_key(rng: Random, forgery: Forgery, number: int) -> None:
+    at = rng.randrange(len(forgery.keys))
+    name, kind, raw = forgery.keys[at]
+    forgery.keys[at] = (broken(rng, name, 1), rng.choice((kind, kind, number % 14)), broken(rng, raw, 2))
+
+
+def forge_tensor(rng: Random, forgery: Forgery, number: int) -> None:
+    shape = tuple(rng.choice((1, 4, 32, 259, number)) for _ in range(rng.randrange(6)))
+    offset = rng.choice((0, 4_144, 32, number))
+    forgery.tensors.append((rng.randbytes(rng.randint(0, 70)), shape, rng.randint(0, 40), offset))
+
+
+def forge_alignment(rng: Random, forgery: Forgery, number: int) -> None:
+    forgery.set(b"general.alignment", UINT32, struct.pack("<I", number % 2**32))
+
+
+def add_key(rng: Random, forgery: Forgery, number: int) -> None:
+    forgery.set(rng.randbytes(rng.randint(0, 9)), STRING, text(make_text(rng).encode("utf-8", "replace")))
+
+
+FORGERIES = (forge_count, forge_count, forge_key, forge_tensor, forge_alignment, add_key)
 
 
 @pytest.mark.parametrize("read", [read_gguf, read_vocabulary])
@@ -292,4 +286,4 @@ def test_models(tmp_path: Path, read: Callable[[Path], object]) -> None:
         path.write_bytes(data)
         return judge(partial(read, path))
 
-    drive(f"GGUF {read.__name__}", models(), 200, run)
+    drive(f"GGUF {read.__name__}", make_model, 200, run)

@@ -1,19 +1,17 @@
 """JSON lines between the vectors' tools and foreign programs, in both directions."""
 
 import json
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from random import Random
 from typing import Any
-
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
 
 from poai_tools.vectors.check import read_cases
 from poai_tools.vectors.client import MAX_ANSWER, Client
 from poai_tools.vectors.serve import serve
 from tests.fuzz.driving import ACCEPTED, drive
-from tests.fuzz.mutation import broken, odd_json
-from tests.fuzz.test_files import dump
+from tests.fuzz.mutation import break_json, broken, dump, odd_json
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 QUICK_SUITES = ("ssz", "corpus", "difficulty", "lexicon", "networking", "epoch", "loss", "drbg", "economics", "state")
@@ -23,16 +21,19 @@ MAX_CASE = 4_000
 PATIENCE_S = 20.0
 
 
-@st.composite
-def request_lines(draw: DrawFn, requests: list[Any]) -> bytes:
-    request = draw(st.sampled_from(requests))
-    change = draw(st.integers(0, 3))
-    if change == 1:
-        request = {**request, "input": draw(odd_json(request["input"]))}
-    elif change == 2:
-        request = draw(odd_json(request))
-    line = dump(request)
-    return draw(broken(st.just(line), 2)).replace(b"\n", b" ") if change == 3 else line
+def break_requests(requests: list[Any]) -> Callable[[Random], list[bytes]]:
+    """Return what draws up to eight lines, one behind the other."""
+
+    def make_one(rng: Random) -> bytes:
+        request, change = rng.choice(requests), rng.randrange(4)
+        if change == 1:
+            request = {**request, "input": odd_json(rng, request["input"])}
+        elif change == 2:
+            request = odd_json(rng, request)
+        line = dump(request)
+        return broken(rng, line, 2).replace(b"\n", b" ") if change == 3 else line
+
+    return lambda rng: [make_one(rng) for _ in range(rng.randint(1, 8))]
 
 
 def make_requests() -> list[Any]:
@@ -54,8 +55,7 @@ def test_our_side_answers_every_line() -> None:
         assert len(target.getvalue()) <= MAX_ANSWER * len(lines)
         return [answer.get("code", ACCEPTED) for answer in answers]
 
-    batches = st.lists(request_lines(make_requests()), min_size=1, max_size=8)
-    assert "client/bad-request" in drive("request line", batches, 80, run)
+    assert "client/bad-request" in drive("request line", break_requests(make_requests()), 80, run)
 
 
 def test_a_foreign_answer_is_an_answer_or_a_fault(tmp_path: Path) -> None:
@@ -66,12 +66,10 @@ def test_a_foreign_answer_is_an_answer_or_a_fault(tmp_path: Path) -> None:
         {"id": "x", "output": {"a": [1, "0x00"]}}, {"id": "x", "code": "page/rule"}, {"id": "x", "output": None},
         {"id": "y", "output": 1}, {"id": "x", "code": 1}, {"id": "x", "output": 1, "code": "a"}, [], None,
     ]  # fmt: skip
-    values: SearchStrategy[Any] = st.sampled_from(whole)
-    changed = values.flatmap(odd_json)
-    lines = st.one_of(values.map(dump), changed.map(dump), broken(values.map(dump), 2)).map(lambda line: line + b"\n")
+    lines = break_json(whole)
 
     def run(line: bytes) -> str:
-        file.write_bytes(line)
+        file.write_bytes(line + b"\n")
         with Client(client_command, PATIENCE_S) as client:
             answer = client.ask("s", "f", "x", {})
         if answer.fault is None:
@@ -80,4 +78,4 @@ def test_a_foreign_answer_is_an_answer_or_a_fault(tmp_path: Path) -> None:
         assert len(answer.fault) < 300
         return answer.fault.partition(":")[0]
 
-    drive("answer line", lines, 150, run)
+    drive("answer line", lines, 150, run, long=50)

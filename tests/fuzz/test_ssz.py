@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from hypothesis import strategies as st
 
 from poai_spec.containers import Block, Body, Header, HeaderCore
 from poai_spec.corpus import Corpus, CorpusItem
@@ -21,8 +20,8 @@ from poai_spec.networking import (
 )
 from poai_spec.parameters import Config, ModelManifest
 from poaid.header_check import decode_header, encode_header
-from tests.fuzz.driving import drive, judge
-from tests.fuzz.mutation import broken, values_of
+from tests.fuzz.driving import WIRE, drive, judge
+from tests.fuzz.mutation import break_one, make_pool
 
 KINDS = [
     HeaderCore, Header, Body, Block, Status, HeadersRequest, Headers, BlocksRequest, Blocks, Goodbye, Config,
@@ -38,7 +37,7 @@ def test_what_decodes_has_this_encoding(kind: type) -> None:
 
         return judge(check)
 
-    seen = drive(f"SSZ {kind.__name__}", broken(values_of(kind).map(encode)), 200, read)
+    seen = drive(f"SSZ {kind.__name__}", break_one(make_pool(kind)), 200, read, long=WIRE)
     assert set(seen) == {"accepted", "encoding/undecodable"}
 
 
@@ -50,9 +49,9 @@ def test_responses(kind: type[Any]) -> None:
 
         return judge(check)
 
-    whole = values_of(kind).map(lambda message: encode_response(Result.OK, message))
-    payloads = st.one_of(whole, whole, st.sampled_from(Result).map(lambda result: bytes([result])))
-    seen = drive(f"response {kind.__name__}", broken(payloads), 150, read)
+    refusals = [bytes([result]) for result in Result]
+    payloads = [encode_response(Result.OK, decode(kind, data)) for data in make_pool(kind)] + refusals * 4
+    seen = drive(f"response {kind.__name__}", break_one(payloads), 150, read, long=WIRE)
     assert {"networking/response", "networking/refused", "encoding/undecodable"} < set(seen)
 
 
@@ -69,4 +68,4 @@ def test_headers_as_a_node_reads_them() -> None:
         assert outcome == judge(lambda: decode(Header, data))
         return outcome
 
-    drive("header, fast reader", broken(values_of(Header).map(encode)), 300, read)
+    drive("header, fast reader", break_one(make_pool(Header)), 300, read, long=WIRE)

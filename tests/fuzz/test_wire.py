@@ -1,14 +1,13 @@
 """What peers send to a node: headers, gossip, requests, answers to its own requests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from random import Random
 from tempfile import TemporaryDirectory
 
 import pytest
 import trio
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
 
 from poai_spec.containers import Block, compute_block_hash
 from poai_spec.encoding import decode, encode
@@ -44,8 +43,8 @@ from poaid.importer import Sender
 from poaid.node import Node, Options
 from poaid.peers import Peer, Peers
 from poaid.store import Store
-from tests.fuzz.driving import ACCEPTED, check_line, drive, judge
-from tests.fuzz.mutation import broken, values_of
+from tests.fuzz.driving import ACCEPTED, VALIDATOR, WIRE, check_line, drive, judge
+from tests.fuzz.mutation import break_one, make_pool
 from tests.node.importing import (
     Made,
     Rig,
@@ -76,12 +75,14 @@ def test_headers_are_checked_in_a_chain() -> None:
     chain, config = list(line[5].chain), make_easy_network().config
     hashes = [compute_block_hash(header) for header in chain]
     now = chain[-1].core.timestamp + 10_000
-    next_headers = st.sampled_from([made.data[:HEADER_BYTES] for made in (*line, *grow_line(line[5], 1, pace=700))])
+    successors = [line[6], *grow_line(line[5], 1, pace=700)]
+    pool = [made.data[:HEADER_BYTES] for made in (*successors * 8, *line)]
     seen = drive(
         "header in a chain",
-        st.one_of(next_headers, broken(next_headers, 2)),
+        break_one(pool, 2),
         300,
         lambda data: judge(lambda: check_encoded_header(data, chain, hashes, config, now)),
+        long=VALIDATOR,
     )
     assert {"encoding/undecodable", "header/version", "header/parent"} < set(seen)
 
@@ -89,16 +90,19 @@ def test_headers_are_checked_in_a_chain() -> None:
 # Gossip
 
 
-def sealed(data: SearchStrategy[bytes]) -> SearchStrategy[bytes]:
-    """Put parents right: an edited header whose parent is known again gets behind the first check."""
+def make_messages() -> Callable[[Random], list[bytes]]:
+    """Return what draws messages: true and false blocks, and edited ones, some of which get a known parent back."""
     parents = [bytes(32), *(made.hash for made in make_forest()[:12]), make_root().hash]
+    blocks = [made.data for made in make_forest()]
+    edited = break_one(blocks, 2)
 
-    @st.composite
-    def seal(draw: DrawFn) -> bytes:
-        block = draw(data)
-        return block[:12] + draw(st.sampled_from(parents)) + block[44:] if draw(st.integers(0, 3)) == 0 else block
+    def make_one(rng: Random) -> bytes:
+        if rng.randrange(2):
+            return rng.choice(blocks[:10])
+        block = edited(rng)  # sealed, it gets behind the first check
+        return block[:12] + rng.choice(parents) + block[44:] if rng.randrange(4) == 0 else block
 
-    return seal()
+    return lambda rng: [make_one(rng) for _ in range(rng.randint(1, BATCH))]
 
 
 async def gossip(rig: Rig, data: bytes) -> str:
@@ -115,8 +119,6 @@ async def gossip(rig: Rig, data: bytes) -> str:
 
 def test_gossip(tmp_path: Path) -> None:
     """In batches, since an order of messages is an input, too; whatever comes, the stored chain can be loaded again."""
-    blocks = st.sampled_from([made.data for made in make_forest()])
-    message = st.one_of(st.sampled_from([made.data for made in make_forest()[:10]]), sealed(broken(blocks, 2)))
 
     async def take(folder: Path, messages: list[bytes]) -> list[str]:
         async with running(folder) as rig:
@@ -130,7 +132,7 @@ def test_gossip(tmp_path: Path) -> None:
         with TemporaryDirectory(dir=tmp_path) as folder:
             return trio.run(take, Path(folder), messages)
 
-    seen = drive("gossip", st.lists(message, min_size=1, max_size=BATCH), 40, run)
+    seen = drive("gossip", make_messages(), 40, run, long=VALIDATOR)
     assert {"encoding/undecodable", "fork-choice/unknown-parent"} < set(seen)
 
 
@@ -166,20 +168,19 @@ def ask(node: Node, protocol: str, payload: bytes) -> bytes | None:
     return trio.run(run)
 
 
-def make_requests(node: Node) -> dict[str, SearchStrategy[bytes]]:
-    """Return valid requests by protocol, most of which name blocks that the node has."""
-    known = st.sampled_from([made.hash for made in make_line()])
-    named = known | st.binary(min_size=32, max_size=32)
-    headers = st.builds(
-        HeadersRequest, st.lists(named, min_size=1, max_size=4).map(tuple), named | st.just(bytes(32)),
-        st.integers(1, MAX_HEADERS),
-    )  # fmt: skip
-    blocks = st.lists(named, min_size=1, max_size=32, unique=True).map(lambda hashes: BlocksRequest(tuple(hashes)))
-    status = st.one_of(st.just(node.make_status()), values_of(Status))
-    return {
-        STATUS_PROTOCOL: status.map(encode), HEADERS_PROTOCOL: headers.map(encode), BLOCKS_PROTOCOL: blocks.map(encode),
-        GOODBYE_PROTOCOL: values_of(Goodbye).map(encode),
-    }  # fmt: skip
+def make_requests(node: Node, protocol: str) -> list[bytes]:
+    """Return valid requests, most of which name blocks that the node has."""
+    rng, known = Random(protocol), [made.hash for made in make_line()]
+    if protocol == STATUS_PROTOCOL:
+        return [encode(node.make_status())] * 8 + make_pool(Status)
+    if protocol == GOODBYE_PROTOCOL:
+        return make_pool(Goodbye)
+    if protocol == BLOCKS_PROTOCOL:
+        asked = [(*rng.sample(known, rng.randint(1, 12)), *[rng.randbytes(32)] * rng.randrange(2)) for _ in range(64)]
+        return [encode(BlocksRequest(hashes)) for hashes in asked]
+    stops = (*known, bytes(32), rng.randbytes(32))
+    locators = [tuple(rng.choices((*known, rng.randbytes(32)), k=rng.randint(1, 4))) for _ in range(64)]
+    return [encode(HeadersRequest(hashes, rng.choice(stops), rng.randint(1, MAX_HEADERS))) for hashes in locators]
 
 
 LIMITS = {
@@ -209,7 +210,7 @@ def test_requests(node: Node, protocol: str) -> None:
             check(decode(asked[protocol], payload), decode_response(kinds[protocol], answer))
         return outcome if outcome == ACCEPTED else Result(answer[0]).name
 
-    seen = drive(f"request {protocol}", broken(make_requests(node)[protocol]), 150, run)
+    seen = drive(f"request {protocol}", break_one(make_requests(node, protocol)), 150, run, long=WIRE)
     assert Result.NOT_UNDERSTOOD.name in seen
 
 
@@ -217,35 +218,39 @@ def test_goodbyes(node: Node) -> None:
     def run(payload: bytes) -> str:
         return judge(lambda: ask(node, GOODBYE_PROTOCOL, payload))
 
-    drive("request " + GOODBYE_PROTOCOL, broken(make_requests(node)[GOODBYE_PROTOCOL]), 100, run)
+    drive(f"request {GOODBYE_PROTOCOL}", break_one(make_requests(node, GOODBYE_PROTOCOL)), 100, run, long=WIRE)
 
 
-def test_answers_to_a_request() -> None:
-    """Headers and blocks that a peer answers with: they fit what was asked for, or are refused with one code."""
-    line = make_line()
+def test_blocks_as_an_answer() -> None:
+    """They fit what was asked for, or are refused with one code."""
+    line, rng = make_line(), Random(0)
     request = BlocksRequest(tuple(made.hash for made in line[:6]))
-    answers = st.lists(st.sampled_from(line[:8]), max_size=7).map(
-        lambda made: encode(Blocks(tuple(one.block for one in made), ()))
-    )
-    whole = st.just(encode(Blocks(tuple(made.block for made in line[:6]), ())))
+    chosen = [line[:6], *(rng.choices(line[:8], k=rng.randint(0, 7)) for _ in range(32))]
+    chosen += [sorted(made, key=line.index) for made in chosen]
+    answers = [encode(Blocks(tuple(one.block for one in made), ())) for made in chosen]
 
-    def take_blocks(data: bytes) -> str:
+    def take(data: bytes) -> str:
         return judge(lambda: check_blocks(request, decode(Blocks, data)))
 
-    assert "networking/blocks-response" in drive("answer Blocks", broken(answers | whole), 100, take_blocks)
-    wanted = HeadersRequest((line[0].hash, make_root().hash), line[9].hash, 6)
-    heads = st.tuples(st.integers(0, 6), st.integers(0, 12)).map(
-        lambda ends: encode(Headers(tuple(made.block.header for made in line[ends[0] : ends[1]])))
-    )
+    assert "networking/blocks-response" in drive("answer Blocks", break_one(answers), 100, take, long=WIRE)
 
-    def take_headers(data: bytes) -> str:
+
+def test_headers_as_an_answer() -> None:
+    """The same of headers."""
+    line = make_line()
+    wanted = HeadersRequest((line[0].hash, make_root().hash), line[9].hash, 6)
+    parts = [line[start:end] for start in range(7) for end in range(start, 13)]
+    answers = [encode(Headers(tuple(made.block.header for made in part))) for part in parts]
+
+    def take(data: bytes) -> str:
         return judge(lambda: check_headers(wanted, decode(Headers, data)))
 
-    assert "networking/headers-response" in drive("answer Headers", broken(heads), 150, take_headers)
+    assert "networking/headers-response" in drive("answer Headers", break_one(answers), 150, take, long=WIRE)
 
 
 def test_frames() -> None:
     """A length is refused before anything is read, and nothing above its limit passes."""
+    frames = [encode_frame(bytes(length)) for length in (0, 1, 4, MAX_STATUS_BYTES - 1, MAX_STATUS_BYTES)]
 
     def run(data: bytes) -> str:
         length = int.from_bytes(data[:4], "little")
@@ -253,4 +258,4 @@ def test_frames() -> None:
         assert (outcome == ACCEPTED) == (length <= MAX_STATUS_BYTES)
         return outcome
 
-    drive("frame", broken(st.binary(max_size=MAX_STATUS_BYTES).map(encode_frame)), 200, run)
+    drive("frame", break_one(frames), 200, run, long=WIRE)

@@ -1,7 +1,6 @@
 """Lints of the specification's pages: headings, names, rejection codes, sizes, integers only, examples."""
 
 import ast
-import doctest
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 
 from poai_tools.compile import mask
 from poai_tools.pages import CODE, Fence, RaiseSite, find_codes_in_table, find_fences, find_raises
+from tests.support_examples import run_examples
 
 ROOT = Path(__file__).parents[2]
 SPECS = ROOT / "specs"
@@ -168,22 +168,9 @@ def test_the_lint_finds_floats(code: str) -> None:
     assert any(find_float(node) or find_bad_imports(node) for node in nodes)
 
 
-def examples(page: str) -> doctest.DocTest:
-    """The page's `pycon` blocks as one doctest with the page's line numbers."""
-    lines = [""] * len(TEXTS[page].splitlines())
-    for fence in find_fences(TEXTS[page]):
-        if fence.language == "pycon":
-            lines[fence.line : fence.line + len(fence.lines)] = fence.lines
-    text = "\n".join(lines) + "\n"
-    return doctest.DocTestParser().get_doctest(text, {"__name__": "__main__"}, page, f"specs/{page}.md", 0)
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>> " in TEXTS[page]])
 def test_examples(page: str) -> None:
-    report: list[str] = []
-    result = doctest.DocTestRunner(verbose=False).run(examples(page), out=report.append)
-    assert result.attempted > 0
-    assert result.failed == 0, "".join(report)
+    assert run_examples(TEXTS[page], f"specs/{page}.md") > 0
 
 
 READING_ORDER = re.findall(r"^\| \d+ \| \[[a-z0-9-]+\]\(([a-z0-9-]+)\.md\) \|", TEXTS["README"], re.MULTILINE)

@@ -18,8 +18,9 @@ from poai_spec.encoding import encode
 from poai_spec.integer_model import read_architecture
 from poai_spec.notation import Invalid
 from poai_spec.parameters import get_preset
-from poai_tools import cli, engine_bench, header_bench, plots, replay_bench, spec_bench
+from poai_tools import cli, engine_bench, header_bench, replay_bench, spec_bench
 from poai_tools.measure import Spread, Worker
+from poai_tools.plots.registry import MEASURED
 from poaid.header_check import check_encoded_header
 
 TINY = ("engine", "--model", "mini", "--threads", "1", "--batch", "1", "--batch", "3", "--rounds", "2")
@@ -80,7 +81,7 @@ def test_engine_without_llama(tmp_path: Path) -> None:
         assert row["quizzes_a_second"] == {"exact": row["exact"] / 64}
         assert row["sgemm_share"] == row["operations_a_second"] / row["sgemm_peak"] > 0
         assert 20e6 < row["peak_memory"]["exact"] < 2e9
-    for picture in plots.MEASURED["engine"]:
+    for picture in MEASURED["engine"]:
         assert (tmp_path / "plots" / picture.file).read_text("utf-8").startswith("<?xml")
 
 
@@ -99,7 +100,7 @@ def test_engine_beside_llama_does_the_same_work(tmp_path: Path) -> None:
     assert status == 0
     assert "| threads | batch |" in output
     assert f"{result['results'][1]['ratio']:.2f}" in output
-    assert (tmp_path / plots.MEASURED["engine"][0].file).is_file()
+    assert (tmp_path / MEASURED["engine"][0].file).is_file()
 
 
 @pytest.mark.llama

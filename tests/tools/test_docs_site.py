@@ -12,7 +12,7 @@ from poai_spec.economics import compute_subsidy, compute_supply
 from poai_spec.parameters import HALVING_BLOCKS
 from poai_tools.code_table import make_code_table
 from poai_tools.docs_site import find_foreign, find_listed_pages, find_targets
-from poai_tools.plot_supply import ERAS, POAI, compute_points
+from poai_tools.plots.supply import ERAS, POAI, compute_points
 
 ROOT = Path(__file__).parents[2]
 PAGE = """\

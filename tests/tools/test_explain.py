@@ -18,10 +18,10 @@ from poai_spec.loss import compute_l_hat
 from poai_spec.notation import SpecError
 from poai_spec.work import get_epoch_key, get_quiz
 from poai_tools import cli
-from poai_tools.explain import describe_target, explain, find_quiz, format_time
-from poai_tools.explain_checks import RULES, Place, Subject, apply_rules
-from poai_tools.explain_fields import lay_out
-from poai_tools.explain_source import compute_state, decode_found, read_case
+from poai_tools.explain.checks import RULES, Place, Subject, apply_rules
+from poai_tools.explain.explanation import describe_target, explain, find_quiz, format_time
+from poai_tools.explain.fields import lay_out
+from poai_tools.explain.source import compute_state, decode_found, read_case
 from poai_tools.vectors.check import CommittedCase, read_file
 from poai_tools.vectors.engines import get_engine
 from poaid.chain_file import export_chain
@@ -381,6 +381,7 @@ def test_files_that_hold_no_block(run: Run, tmp_path: Path, content: bytes, mess
         (2, ["--vector", "drbg/below/n-ten"], "give block/check_block/ID, header/check_header_in_chain/ID or"),
         (2, ["--vector", "block/check_block/none"], "there is no such case; those of this function are ninth, "),
         (2, ["--vector", "chain/verify_chain/short", "5"], "has the blocks 0 to 4: there is no '5'"),
+        (2, ["--vector", "chain/verify_chain/no-bytes"], "block 3: encoding/undecodable: 0 bytes are no Header"),
         (2, ["--vector", "block/check_block/ninth", "9"], "is one block: leave '9' out"),
     ],
 )

@@ -17,11 +17,14 @@ from poai_spec.encoding import encode
 from poai_spec.header import make_genesis_header
 from poai_spec.lexicon import read_lexicon
 from poai_spec.parameters import get_preset
-from poai_tools import block_tree, cli, plot_quiz, plot_retarget, plots
-from poai_tools.plot_bits import draw_determinism, draw_llama_bits
-from poai_tools.plot_fidelity import draw_fidelity
-from poai_tools.plot_style import OTHER, OURS, use_style
-from poai_tools.plot_tree import assign_lanes, draw_tree
+from poai_tools import block_tree, cli
+from poai_tools.plots import quiz as plot_quiz
+from poai_tools.plots import registry as plots
+from poai_tools.plots import retarget as plot_retarget
+from poai_tools.plots.bits import draw_determinism, draw_llama_bits
+from poai_tools.plots.fidelity import draw_fidelity
+from poai_tools.plots.style import OTHER, OURS, use_style
+from poai_tools.plots.tree import assign_lanes, draw_tree
 from poai_tools.retarget_simulation import BITCOIN, BLOCKS
 from poaid.errors import NodeError
 from poaid.networks import Network, get_network
@@ -93,7 +96,11 @@ def test_a_picture_that_changed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     ("{", "no result of --json"),
     ("[]", "no result of one of: engine"),
     ('{"bench": "spec"}', "no result of one of: engine"),
-    ('{"bench": "tree"}', r"block-tree\.svg: a result of another version"),
+    ('{"bench": ["tree"]}', "no result of one of: engine"),
+    ("[" * 100_000, "no result of --json"),
+    ('{"bench": "tree"}', r"block-tree\.svg: the result is damaged or of another version"),
+    ('{"bench": "tree", "blocks": []}', r"block-tree\.svg: the result is damaged"),
+    ('{"bench": "llama-bits", "variants": [], "evaluations": []}', r"llama-bits\.svg: the result is damaged"),
 ])  # fmt: skip
 def test_what_is_no_result_is_said_in_one_line(
     text: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,5 @@
 """`poai bench`: measurements that the design rests on, and of speed."""
 
-import json
 import os
 import sys
 from dataclasses import replace
@@ -25,7 +24,6 @@ from poai_tools import (
     header_bench,
     llama_bits,
     network_bench,
-    plots,
     prefix_saving,
     prescreen,
     replay_bench,
@@ -36,7 +34,9 @@ from poai_tools import (
     start_bench,
 )
 from poai_tools.measure import warn_if_busy
-from poai_tools.plot_style import check_matplotlib
+from poai_tools.plots import registry as plots
+from poai_tools.plots.style import check_matplotlib
+from poai_tools.results import DAMAGED, read_result, write_result
 from poaid.importer import MAX_REMEMBERED
 from poaid.models import get_known_model
 from poaid.testnet_cli import MAX_NODES
@@ -70,12 +70,8 @@ def say(message: str) -> None:
 
 def keep(result: dict[str, Any], file: Path | None) -> None:
     """Write a result where `--json` says."""
-    if file is None:
-        return
-    try:
-        file.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
-    except OSError as error:
-        raise ModelError(f"{file} cannot be written ({error.strerror}): choose another place with --json") from error
+    if file is not None:
+        write_result(result, file)
 
 
 def check_plots(folder: Path | None) -> None:
@@ -88,18 +84,6 @@ def draw(result: dict[str, Any], folder: Path | None) -> None:
     """Draw a result's pictures where `--plots` says."""
     for plot in plots.draw(result, folder) if folder is not None else ():
         say(f"drawn: {plot}")
-
-
-def read_result(file: Path) -> Any:
-    """Return what `keep` wrote.
-
-    Raises:
-        ModelError: no such file, or no JSON.
-    """
-    try:
-        return json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} is no result of --json: {error}") from error
 
 
 @app.command("fidelity")
@@ -209,9 +193,10 @@ def llama_bits_command(
 ) -> None:
     """Count the quizzes whose bits change when llama.cpp runs with other settings than the profile's."""
     check_plots(folder)
+    other = read_result(compare, ["llama-bits"]) if compare is not None else None
     result = llama_bits.run(model, resolve_model(model), quizzes, say)
     if compare is not None:
-        result = llama_bits.compare_with(result, read_result(compare), compare.name)
+        result = llama_bits.compare_with(result, other, compare.name)
     llama_bits.print_report(result)
     keep(result, file)
     draw(result, folder)
@@ -414,14 +399,12 @@ def show_command(
     folder: PlotFolder = None,
 ) -> None:
     """Print the tables of a kept result again, and draw its plots."""
-    kept = read_result(result)
-    if not isinstance(kept, dict) or kept.get("bench") not in SPEED_BENCHES:
-        raise ModelError(f"{result} is no result of one of: {', '.join(SPEED_BENCHES)}")
+    kept = read_result(result, SPEED_BENCHES)
     if folder is not None and kept["bench"] not in plots.MEASURED:
         raise typer.BadParameter(f"a result of `poai bench {kept['bench']}` has no plots: leave --plots out")
     try:
         tables = SPEED_BENCHES[kept["bench"]](kept)
-    except (KeyError, TypeError) as error:
+    except DAMAGED as error:
         raise ModelError(f"{result} is damaged or of another version ({error!r}): measure again") from error
     console = Console(width=240) if markdown else Console()
     for table in tables:

@@ -65,7 +65,7 @@ def find_model(name_or_path: str, say: Say) -> Path:
     """Return a model's file; a synthetic one is made on first use."""
     if name_or_path in SYNTHETIC_MODELS:
         if not get_model_path(name_or_path).is_file():
-            say(f"making {get_model_path(name_or_path)}" + (" (640 MB)" if name_or_path != "mini" else ""))
+            say(f"making {get_model_path(name_or_path)}" + (" (668 MB)" if name_or_path != "mini" else ""))
         return fetch_model(name_or_path, say)
     return resolve_model(name_or_path)
 

@@ -14,10 +14,10 @@ from poai_engine.errors import ModelError
 from poai_engine.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.model_store import resolve_model
 from poai_spec.notation import Milliseconds
-from poai_tools.explain import explain, find_quiz
-from poai_tools.explain_checks import Place, Subject
-from poai_tools.explain_print import print_dump, print_explanation
-from poai_tools.explain_source import (
+from poai_tools.explain.checks import Place, Subject
+from poai_tools.explain.explanation import explain, find_quiz
+from poai_tools.explain.report import print_dump, print_explanation
+from poai_tools.explain.source import (
     Found,
     KnownChain,
     decode_found,

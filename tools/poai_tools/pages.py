@@ -75,6 +75,15 @@ def find_fences(markdown: str) -> Iterator[Fence]:
             heading = line
 
 
+def extract_examples(markdown: str) -> str:
+    """Return the lines inside a page's `pycon` fences where they stand, and blank lines for all others."""
+    lines = [""] * len(markdown.splitlines())
+    for fence in find_fences(markdown):
+        if fence.language == "pycon":
+            lines[fence.line : fence.line + len(fence.lines)] = fence.lines
+    return "\n".join(lines) + "\n"
+
+
 def get_defined_names(node: ast.stmt) -> list[str]:
     """Return the names that a top-level statement defines: of a function, a class, or constants and types."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):

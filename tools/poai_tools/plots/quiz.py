@@ -13,7 +13,7 @@ from poai_spec.lexicon import Lexicon, read_lexicon
 from poai_spec.parameters import PRESET_MODELS, PROTOCOL_VERSION, Config, get_preset, read_manifest
 from poai_spec.quiz import Quiz
 from poai_spec.work import get_quiz, get_trace_length
-from poai_tools.plot_style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
+from poai_tools.plots.style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
 
 PRESET = "testnet"
 NONCE = 1

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from poai_tools.engine_bench import group
-from poai_tools.plot_style import FAINT, LINE, OTHER, OURS, label_line, make_figure
+from poai_tools.plots.style import FAINT, LINE, OTHER, OURS, label_line, make_figure
 
 ENGINES = {"exact": ("exact", OURS), "llama_cpp": ("llama.cpp", OTHER)}
 BAR = 0.36

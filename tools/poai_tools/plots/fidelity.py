@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from poai_tools.plot_style import INK, LINE, OTHER, OURS, POINT, check_matplotlib, label_line, make_figure
+from poai_tools.plots.style import INK, LINE, OTHER, OURS, POINT, check_matplotlib, label_line, make_figure
 
 PASSES = {"exact": ("exact integers", OURS), "llama_cpp": ("llama.cpp", OTHER)}
 DOT = 2.6  # pixels across

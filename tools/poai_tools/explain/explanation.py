@@ -25,8 +25,8 @@ from poai_spec.parameters import compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, get_quiz_name
 from poai_spec.state import EMPTY_TRIE_ROOT, Account, process_header
 from poai_spec.work import get_epoch_key, get_quiz
-from poai_tools.explain_checks import Check, Place, Subject, apply_rules, get_page
-from poai_tools.explain_fields import Field, lay_out
+from poai_tools.explain.checks import Check, Place, Subject, apply_rules, get_page
+from poai_tools.explain.fields import Field, lay_out
 from poaid.amounts import format_count, format_poai
 from poaid.networks import Network
 from poaid.node_view import find_answers, to_hex

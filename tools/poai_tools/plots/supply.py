@@ -4,7 +4,7 @@ from typing import Any
 
 from poai_spec.economics import compute_subsidy, compute_supply
 from poai_spec.parameters import HALVING_BLOCKS, PRESET_CHANGES
-from poai_tools.plot_style import OTHER, OURS, make_figure
+from poai_tools.plots.style import OTHER, OURS, make_figure
 
 ERAS = 8
 """Halvings that the plot shows: later ones cannot be told from the limit."""

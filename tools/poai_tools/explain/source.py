@@ -5,7 +5,7 @@ Exports: `Found`, `KnownChain`, `Case`, `open_data_dir`, `open_chain_file`, `ope
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -20,7 +20,7 @@ from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Hash32, Malformed, Milliseconds
 from poai_spec.parameters import PRESET_CHANGES, Config, make_config, read_manifest
 from poai_spec.state import State, process_header
-from poai_tools.explain_checks import Place
+from poai_tools.explain.checks import Place
 from poai_tools.places import find_vectors
 from poai_tools.vectors.check import read_file as read_case_file
 from poai_tools.vectors.records import read_state
@@ -277,9 +277,17 @@ def _read_chain_case(path: str, values: Mapping[str, Any], reference: str | None
     height, network = int(reference), _make_network(values["config"])
     if height == 0:
         return Case(Found(encode(genesis), f"genesis of {path}"), Place(network, (), {}), values["now"])
-    chain = [genesis.header, *(decode_header(data[:HEADER_BYTES]) for data in blocks[: height - 1])]
+    chain = [genesis.header, *_decode_ancestors(path, blocks[: height - 1])]
     place = Place(network, chain, compute_state(chain))
     return Case(Found(blocks[height - 1], f"block {height:,} of {path}"), place, values["now"])
+
+
+def _decode_ancestors(path: str, blocks: Sequence[bytes]) -> Iterator[Header]:
+    for height, data in enumerate(blocks, 1):
+        try:
+            yield decode_header(data[:HEADER_BYTES])
+        except Malformed as error:
+            raise UsageError(f"--vector {path}: block {height:,}: {error}; give a height up to that") from error
 
 
 def _make_network(config: Config) -> Network:

@@ -4,7 +4,7 @@ from itertools import count
 from typing import Any
 
 from poai_tools.block_tree import find_branches, list_miners
-from poai_tools.plot_style import (
+from poai_tools.plots.style import (
     AMBER,
     CARD,
     FAINT,

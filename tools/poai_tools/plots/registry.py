@@ -1,10 +1,9 @@
 """The pictures of `docs/img`: which function draws each, from which result. `poai bench plots` draws all of them again.
 
 Results of benches, as `--json` writes them, are kept beside the pictures in `data/`; the others are computed from
-the pages alone. All are in the style of `poai_tools.plot_style`.
+the pages alone. All are in the style of `poai_tools.plots.style`.
 """
 
-import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from poai_engine.errors import ModelError
-from poai_tools.plot_bits import draw_determinism, draw_llama_bits
-from poai_tools.plot_engine import draw_batches, draw_rates
-from poai_tools.plot_fidelity import draw_fidelity
-from poai_tools.plot_quiz import draw_quiz_to_block
-from poai_tools.plot_retarget import draw_convergence, draw_time_warp
-from poai_tools.plot_style import use_style, write_svg
-from poai_tools.plot_supply import TITLE as SUPPLY_TITLE
-from poai_tools.plot_supply import draw_supply
-from poai_tools.plot_tree import draw_tree
+from poai_tools.plots.bits import draw_determinism, draw_llama_bits
+from poai_tools.plots.engine import draw_batches, draw_rates
+from poai_tools.plots.fidelity import draw_fidelity
+from poai_tools.plots.quiz import draw_quiz_to_block
+from poai_tools.plots.retarget import draw_convergence, draw_time_warp
+from poai_tools.plots.style import use_style, write_svg
+from poai_tools.plots.supply import TITLE as SUPPLY_TITLE
+from poai_tools.plots.supply import draw_supply
+from poai_tools.plots.tree import draw_tree
+from poai_tools.results import DAMAGED, read_result
 
 DATA = "data"
 """The folder beside the pictures with the results that they are drawn from."""
@@ -85,7 +85,9 @@ def draw_all(folder: Path) -> list[Path]:
         OSError: a file cannot be read or written.
     """
     return _write(COMPUTED, folder) + [
-        file for result in sorted((folder / DATA).glob("*.json")) for file in draw(_read(result), folder)
+        file
+        for result in sorted((folder / DATA).glob("*.json"))
+        for file in draw(read_result(result, MEASURED), folder)
     ]
 
 
@@ -109,20 +111,15 @@ def _write(pictures: tuple[Picture, ...], folder: Path, *result: dict[str, Any])
     folder.mkdir(parents=True, exist_ok=True)
     with use_style():
         for picture in pictures:
-            try:
-                figure = picture.draw(*result)
-            except (KeyError, TypeError, IndexError) as error:
-                raise ModelError(f"{picture.file}: a result of another version ({error!r}): measure again") from error
-            write_svg(figure, folder / picture.file, picture.title)
+            write_svg(_draw(picture, *result), folder / picture.file, picture.title)
     return [folder / picture.file for picture in pictures]
 
 
-def _read(file: Path) -> dict[str, Any]:
-    """Return a kept result whose bench has pictures."""
+def _draw(picture: Picture, *result: dict[str, Any]) -> Any:
     try:
-        result = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{file} is no result of --json: {error}") from error
-    if not isinstance(result, dict) or result.get("bench") not in MEASURED:
-        raise ModelError(f"{file} is no result of one of: {', '.join(MEASURED)}")
-    return result
+        return picture.draw(*result)
+    except DAMAGED as error:
+        if not result:  # nothing that a file says
+            raise
+        text = f"{picture.file}: the result is damaged or of another version ({error!r}): measure again"
+        raise ModelError(text) from error

@@ -1,7 +1,7 @@
 """The outputs of commands in documents: run anew, and written in the place of the old ones.
 
-A fence marked `console` may hold lines `$ poai ...`, each with its output below. `python -m poai_tools.explain_docs`
-writes what the commands print now; a test compares.
+A fence marked `console` may hold lines `$ poai ...`, each with its output below.
+`python -m poai_tools.document_outputs` writes what the commands print now; a test compares.
 """
 
 import re

@@ -4,7 +4,7 @@ from random import Random
 from typing import Any
 
 from poai_spec.parameters import MAX_FUTURE_SHARE
-from poai_tools.plot_style import FAINT, GREEN, LINE, OTHER, OURS, PURPLE, label_line, make_figure
+from poai_tools.plots.style import FAINT, GREEN, LINE, OTHER, OURS, PURPLE, label_line, make_figure
 from poai_tools.retarget_simulation import BITCOIN, BLOCKS, NO_FORWARD, Network, follow_hash_rate
 from poai_tools.retarget_simulation import OURS as OUR_RULE
 

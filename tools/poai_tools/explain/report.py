@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poai_tools.explain import BITS, Explanation, QuestionRow, QuizPart, Replay, list_fields
-from poai_tools.explain_checks import Check, Subject
-from poai_tools.explain_fields import format_dump, lay_out
+from poai_tools.explain.checks import Check, Subject
+from poai_tools.explain.explanation import BITS, Explanation, QuestionRow, QuizPart, Replay, list_fields
+from poai_tools.explain.fields import format_dump, lay_out
 
 INDENT = " " * 14
 STYLES = {"holds": "green", "broken": "bold red", "not applied": "dim"}

@@ -4,7 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from poai_tools.engine_bench import group
-from poai_tools.plot_style import CARD, FAINT, INK, LINE, NORMAL, OTHER, OURS, POINT, draw_rectangle, make_canvas, write
+from poai_tools.plots.style import (
+    CARD,
+    FAINT,
+    INK,
+    LINE,
+    NORMAL,
+    OTHER,
+    OURS,
+    POINT,
+    draw_rectangle,
+    make_canvas,
+    write,
+)
 
 REGISTERS = {"x86-64": "SSE2", "x86-64-v2": "SSE4.2", "x86-64-v3": "AVX2", "x86-64-v4": "AVX-512"}
 """What each of `determinism.TARGETS` that people know by another name adds."""
