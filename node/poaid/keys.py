@@ -311,10 +311,7 @@ def load_or_make_miner_key(data_dir: Path) -> Address:
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            part = path.with_name(f"{MINER_KEY_NAME}.part")
-            part.unlink(missing_ok=True)  # of a start that was killed
-            write_plain_key(make_key(), part)
-            part.replace(path)
+            write_whole(path, make_key().secret.hex() + "\n")
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
     return compute_address(read_plain_key(path))
@@ -331,6 +328,21 @@ def read_password(path: Path) -> bytes:
     if not password:
         raise NodeError(f"{path} has no password: write it into the first line")
     return password
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a secret into a file of mode 0600 that is there whole or not at all, also where its writer is killed.
+
+    For files that a node makes for itself: where a half would lie, the next start would be refused.
+
+    Raises:
+        OSError: it cannot be put in its place.
+        NodeError: it cannot be written.
+    """
+    part = path.with_name(f"{path.name}.part")
+    part.unlink(missing_ok=True)  # of a start that was killed
+    _write_new(part, text)
+    part.replace(path)
 
 
 def _write_new(path: Path, text: str) -> None:

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +25,7 @@ from poai_spec.parameters import compute_network_id
 from poaid.errors import NodeError, UsageError
 from poaid.http import make_app, make_metrics_app
 from poaid.http_server import serve_http
-from poaid.keys import format_address, load_or_make_miner_key, parse_address
+from poaid.keys import format_address, load_or_make_miner_key, parse_address, write_whole
 from poaid.logs import LogFormat, configure_logs
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, check_multiaddr, get_network, parse_target
@@ -148,11 +147,7 @@ def load_identity(data_dir: Path) -> bytes:
     path = data_dir / IDENTITY_FILE
     try:
         if not path.exists():
-            part = path.with_name(f"{IDENTITY_FILE}.part")
-            part.unlink(missing_ok=True)  # of a start that was killed
-            with open(part, "x", opener=partial(os.open, mode=0o600), encoding="ascii") as file:
-                file.write(secrets.token_hex(32) + "\n")
-            part.replace(path)
+            write_whole(path, secrets.token_hex(32) + "\n")
         seed = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
