@@ -1,6 +1,6 @@
 """Hostile inputs: valid values, broken in the ways in which decoders break.
 
-Everything is drawn from a `random.Random`. The long form gives a plain one, the short form hypothesis's, which shrinks.
+Everything is drawn from a `random.Random`.
 """
 
 import json
