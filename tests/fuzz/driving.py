@@ -1,8 +1,8 @@
 """What every fuzzer shares: how many inputs it draws, what it may meet, and the count of what it met.
 
 Input number N of a seed is always the same one, so that a failure can be met again. The short form draws some hundreds
-for each decoder, the same in every run; the long form, `make soak`, millions, of another seed each time. Plain edits are
-drawn ten times as fast as by hypothesis.
+for each decoder, the same in every run; the long form, `make soak`, millions, of another seed each time. Plain edits
+are drawn ten times as fast as by hypothesis.
 
     POAI_SOAK        how long: 200 gives the counts below; 0, the short form
     POAI_SOAK_S      the most seconds for each decoder
