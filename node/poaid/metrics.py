@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from poai_spec.notation import SpecError
+from poaid.handlers import Refusal
 from poaid.view import Activity, StatusView
 
 PREFIX = "poai"
@@ -28,8 +29,6 @@ Verdict = Literal["accept", "ignore", "reject"]
 Protocol = Literal["status", "headers", "blocks", "goodbye"]
 Result = Literal["ok", "failed", "refused"]
 """How a request that this node sent ended: answered; too late or a broken stream; the peer said no."""
-Refusal = Literal["prefix", "full", "displaced"]
-"""Why an inbound connection was closed: see `poaid.handlers.Refusal`."""
 
 REPLAY_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30, 60)
 """Seconds: a forward pass takes 0.05 for SmolLM2 on two cores, some 10 for TinyLlama on a small machine.

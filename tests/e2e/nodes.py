@@ -57,13 +57,13 @@ def fill(store: Store, judge: Judge, blocks: Sequence[Block]) -> None:
         chain.append(block, judge, block.header.core.timestamp)
 
 
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that another task or thread does."""
-    with trio.move_on_after(PATIENCE_S):
+async def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE_S) -> None:
+    """Wait for something that another task or thread does, so many seconds at most."""
+    with trio.move_on_after(patience):
         while not condition():
             await trio.sleep(LOOK_S)
         return
-    raise AssertionError(f"not within {PATIENCE_S:.0f} s: {what}")
+    raise AssertionError(f"not within {patience:.0f} s: {what}")
 
 
 @dataclass

@@ -11,11 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from poai_engine.model_store import get_model_path
 from poai_spec.body import EMPTY_BODY
 from poai_spec.containers import Block, Header
 from poai_spec.encoding import encode
@@ -29,12 +31,18 @@ from poaid import peers
 from poaid.addresses import get_prefix
 from poaid.importer import Importer, Sender
 from poaid.miner import get_time
+from poaid.models import load_engine
 from poaid.peers import Peer, Peers
+from poaid.testnet import get_base_network, make_network
 from poaid.verifier import Turn, Verifier, run_timed
 from tests.e2e.liars import Forger, Liar, lying
 from tests.e2e.nodes import LOOK_S, Made, Maker, running, until
 from tests.node.test_network import SOURCE
 
+SMOLLM2 = get_model_path("smollm2")
+"""Looked up before this package's tests see the small model alone."""
+TARGET = 2**254
+"""Every fourth quiz wins at first."""
 MINER: Address = b"\x51" * 20
 SOURCES = ("127.0.21.1", "127.0.22.1", "127.0.23.1")
 """Where the forgers come from; the honest miner has 127.0.0.1."""
@@ -214,6 +222,12 @@ async def claim(liar: Liar, forger: Forger) -> None:
     liar.answers[HEADERS_PROTOCOL] = forger.answer_headers
     liar.claim(forger.head, len(forger.chain) - 1)
     await liar.tell_status()
+
+
+def make_maker(folder: Path) -> Maker:
+    """Make nodes with SmolLM2 and one thread each."""
+    rules = make_network(get_base_network(str(SMOLLM2), TARGET), TARGET)
+    return Maker(folder, rules, load_engine(str(SMOLLM2), rules.config, 1))
 
 
 async def mine(miner: Made, victim: Made, record: Record, blocks: int) -> None:

@@ -23,7 +23,7 @@ from poaid.libp2p_host import SILENCE_S
 from poaid.miner import get_time, mine_block
 from poaid.networks import Network, check_network
 from tests.e2e.links import Link
-from tests.e2e.nodes import LOOK_S, PATIENCE_S, Made, Maker, make_vector_network, running, until
+from tests.e2e.nodes import PATIENCE_S, Made, Maker, make_vector_network, running, until
 
 NODES = 5
 ROUNDS = 2
@@ -245,9 +245,8 @@ async def reorganise(maker: Maker, depth: int) -> float:
         async with running(short, long):
             start = trio.current_time()
             short.node._learn(long.address, wanted=True)
-            with trio.fail_after(PATIENCE_S + depth):  # a second for each block: a tenth of that on a quiet machine
-                while short.head != long.head:
-                    await trio.sleep(LOOK_S)
+            patience = PATIENCE_S + depth  # a second for each block: a tenth of that on a quiet machine
+            await until(lambda: short.head == long.head, "the longer branch on both", patience)
             seconds = trio.current_time() - start
             check_accounts(short, long)
             assert get_miner(1) not in short.node.chain.state

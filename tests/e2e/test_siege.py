@@ -5,17 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.model_store import get_model_path
 from poaid import peers
-from poaid.models import load_engine
-from poaid.testnet import get_base_network, make_network
 from tests.e2e.nodes import Maker, until
-from tests.e2e.siege import PREFIXES, besieged, check_record, get_peak_memory, mine
+from tests.e2e.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
 from tests.e2e.test_liars import check_health
 from tests.node.test_network import dial_from_source
 
-SMOLLM2 = get_model_path("smollm2")
-"""Looked up before this package's tests see the small model alone."""
 BLOCKS = 3
 BUDGET_PASSES = 2
 """Of failed replays, a prefix: the page's 20 s would last for longer than this test."""
@@ -32,10 +27,7 @@ pytestmark = [
 
 @pytest.fixture
 def maker(tmp_path: Path) -> Maker:
-    """Nodes with SmolLM2 and one thread each; every fourth quiz wins at first."""
-    target = 2**254
-    rules = make_network(get_base_network(str(SMOLLM2), target), target)
-    return Maker(tmp_path, rules, load_engine(str(SMOLLM2), rules.config, 1))
+    return make_maker(tmp_path)
 
 
 async def test_forgers_from_three_prefixes_hold_up_nobody(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:

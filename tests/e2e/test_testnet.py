@@ -93,6 +93,7 @@ def test_nodes_end_with_a_testnet_that_is_killed(endless: subprocess.Popen[str],
     end = time.monotonic() + PATIENCE_S
     while find_processes(folder) and time.monotonic() < end:
         time.sleep(0.1)
+    assert not find_processes(folder)
     for n in range(3):
         assert "the process that started this node has ended" in (folder / f"node-{n}.log").read_text("utf-8")
 

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from poai_engine.gguf_file import read_vocabulary
 from poai_spec.notation import Invalid
-from poaid.metrics import PREFIX, Metrics, Protocol, Refusal, Result, Source, Verdict
+from poaid.handlers import Refusal
+from poaid.metrics import PREFIX, Metrics, Protocol, Result, Source, Verdict
 from poaid.view import StatusView
 from tests.node.conftest import MinedChain
 from tests.node.memory_view import MemoryView

@@ -5,17 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.model_store import get_model_path
 from poaid import libp2p_host
-from poaid.models import load_engine
-from poaid.testnet import get_base_network, make_network
-from tests.e2e.nodes import Maker, until
-from tests.e2e.siege import PREFIXES, besieged, check_record, get_peak_memory, mine
+from tests.e2e.nodes import until
+from tests.e2e.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
 from tests.e2e.test_liars import check_health
 from tests.fuzz.driving import SOAK
 from tests.node.test_network import dial_from_source
 
-SMOLLM2 = get_model_path("smollm2")
 BLOCKS_A_ROUND = 10
 MEMORY_MIB = 100
 """What may be added after the first round, when all caches are full."""
@@ -32,9 +28,7 @@ pytestmark = [
 
 async def test_a_siege_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten blocks for each unit of `POAI_SOAK`, half a minute and more each round."""
-    target = 2**254
-    rules = make_network(get_base_network(str(SMOLLM2), target), target)
-    maker = Maker(tmp_path, rules, load_engine(str(SMOLLM2), rules.config, 1))
+    maker = make_maker(tmp_path)
     dial_from_source(monkeypatch)
     monkeypatch.setattr(libp2p_host, "is_public", lambda _: True)
     async with besieged(maker, monkeypatch) as (victim, miner, record):

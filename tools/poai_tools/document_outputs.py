@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from poai_tools.cli import app
-from poai_tools.places import find_checkout
+from poai_tools.places import NO_CHECKOUT, find_checkout
 from poai_tools.spec_cli import fail
 
 DOCUMENTS = ("docs/blocks-in-hex.md", "docs/tutorial.md")
@@ -37,7 +37,7 @@ def main() -> None:
     """Write the documents of the checkout around this folder."""
     root = find_checkout(Path.cwd())
     if root is None:
-        fail("no specs/notation.md here or above: run this inside a checkout of the repository", 2)
+        fail(NO_CHECKOUT, 2)
     for name in DOCUMENTS:
         path = root / name
         path.write_text(refresh(path.read_text("utf-8")), "utf-8")

@@ -40,7 +40,7 @@ from rich.table import Table
 import poai_spec
 from poai_spec.drbg import Drbg
 from poai_spec.notation import tagged_hash
-from poai_tools.places import find_checkout
+from poai_tools.places import NO_CHECKOUT, find_checkout
 from poai_tools.spec_cli import fail
 
 SAMPLE = 200
@@ -315,7 +315,7 @@ def main(
         raise typer.Exit(run_vectors(run))
     root = find_checkout(Path.cwd())
     if root is None:
-        fail("no specs/notation.md here or above: run this inside a checkout of the repository", 2)
+        fail(NO_CHECKOUT, 2)
     package = root / "poai_spec"
     everything = find_all(package)
     chosen = [m for m in everything if m.module == page.replace("-", "_")] if page else draw(everything, count)

@@ -7,6 +7,8 @@ has neither: its packages lie in their checkout. Imports nothing of `poai_spec`,
 from pathlib import Path
 
 VECTORS = "test_vectors"
+NO_CHECKOUT = "no specs/notation.md here or above: run this inside a checkout of the repository"
+"""What a command says that needs the repository and finds none."""
 
 
 def find_checkout(start: Path) -> Path | None:

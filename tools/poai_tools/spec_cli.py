@@ -15,7 +15,7 @@ import typer
 
 from poai_tools.compile import compile_specs, generate
 from poai_tools.pages import find_raises
-from poai_tools.places import find_checkout, find_pages
+from poai_tools.places import NO_CHECKOUT, find_checkout, find_pages
 
 app = typer.Typer(help="Compile the specification and look things up in it.", no_args_is_help=True)
 
@@ -45,7 +45,7 @@ def compile_command(
     """Write the package poai_spec from the pages in specs/."""
     root = find_checkout(Path.cwd())
     if root is None:
-        fail("no specs/notation.md here or above: run this inside a checkout of the repository", 2)
+        fail(NO_CHECKOUT, 2)
     try:
         check_syntax(root)
         stale = compile_specs(root, check=check)

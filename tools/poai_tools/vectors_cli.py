@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from poai_tools.places import find_checkout, find_vectors
+from poai_tools.places import NO_CHECKOUT, find_checkout, find_vectors
 from poai_tools.spec_cli import fail
 from poai_tools.vectors import check as checks
 from poai_tools.vectors import engines, files, fuzz, models, skeleton
@@ -78,7 +78,7 @@ def require_checkout() -> Path:
     """Return the checkout around the current folder, whose files a command reads or writes."""
     root = find_checkout(Path.cwd())
     if root is None:
-        raise VectorsError("no specs/notation.md here or above: run this inside a checkout of the repository", 2)
+        raise VectorsError(NO_CHECKOUT, 2)
     return root
 
 
