@@ -46,12 +46,24 @@ __version__ = "0.1.0"
 # | 19 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
 # | 20 | [work](work.md) | checking a block's work, cheapest part first | normative |
 # | 21 | [economics](economics.md) | subsidy and halving | normative |
-# | 22 | [state](state.md) | accounts and the state root | normative |
-# | 23 | [body](body.md) | what a block carries beside its header | normative |
-# | 24 | [header](header.md) | genesis, and the rules for a header | normative |
-# | 25 | [block](block.md) | every check of a block, in one total order | normative |
-# | 26 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
-# | 27 | [networking](networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
-# | 28 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 22 | [trie](trie.md) | the map behind a root, and proofs | normative |
+# | 23 | [state](state.md) | accounts and the state root | normative |
+# | 24 | [world](world.md) | accounts, storage and code as transactions change them | normative |
+# | 25 | [gas](gas.md) | what each step costs | normative |
+# | 26 | [evm](evm.md) | frames, memory, and how they end | normative |
+# | 27 | [arithmetic](arithmetic.md) | instructions that compute | normative |
+# | 28 | [instructions](instructions.md) | instructions that read, move, store, jump, log | normative |
+# | 29 | [precompiles](precompiles.md) | functions at addresses | normative |
+# | 30 | [calls](calls.md) | instructions that open frames | normative |
+# | 31 | [interpreter](interpreter.md) | the table of instructions and the loop | normative |
+# | 32 | [transaction](transaction.md) | what an owner signs | normative |
+# | 33 | [receipts](receipts.md) | what came of it | normative |
+# | 34 | [execution](execution.md) | what a transaction does to the world | normative |
+# | 35 | [body](body.md) | what a block carries beside its header | normative |
+# | 36 | [header](header.md) | genesis, and the rules for a header | normative |
+# | 37 | [block](block.md) | every check of a block, in one total order | normative |
+# | 38 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
+# | 39 | [networking](networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
+# | 40 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

@@ -20,7 +20,7 @@ from poai_spec.fork_choice import Kept, Store, make_store, on_block, receive_blo
 from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.parameters import compute_network_id
-from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.trie import EMPTY_TRIE_ROOT
 from poai_spec.work import get_quiz
 from tests.spec.support import LEXICON, Branch, get_config, get_engine, get_judge, make_core, wins
 

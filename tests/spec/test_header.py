@@ -7,7 +7,7 @@ import pytest
 from poai_spec.containers import Body, Header, compute_body_root
 from poai_spec.header import check_header_alone, check_header_in_chain
 from poai_spec.notation import Invalid, NotYet
-from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.trie import EMPTY_TRIE_ROOT
 from tests.spec.support import Branch, get_config, make_core, mine
 
 START = get_config().genesis_timestamp

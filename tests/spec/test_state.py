@@ -12,7 +12,6 @@ from poai_spec.block import make_genesis
 from poai_spec.notation import Invalid, keccak256
 from poai_spec.state import (
     EMPTY_CODE_HASH,
-    EMPTY_TRIE_ROOT,
     Account,
     State,
     check_state_root,
@@ -21,6 +20,7 @@ from poai_spec.state import (
     process_credit,
     process_header,
 )
+from poai_spec.trie import EMPTY_TRIE_ROOT
 from tests.spec.support import get_config
 
 POAI = 10**18

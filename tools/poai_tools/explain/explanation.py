@@ -23,7 +23,8 @@ from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Hash32
 from poai_spec.parameters import compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, get_quiz_name
-from poai_spec.state import EMPTY_TRIE_ROOT, Account, process_header
+from poai_spec.state import Account, process_header
+from poai_spec.trie import EMPTY_TRIE_ROOT
 from poai_spec.work import get_epoch_key, get_quiz
 from poai_tools.explain.checks import Check, Place, Subject, apply_rules, get_page
 from poai_tools.explain.fields import Field, lay_out

@@ -10,7 +10,7 @@ from poai_spec.body import EMPTY_BODY
 from poai_spec.containers import Block, Body, compute_block_hash, compute_body_root
 from poai_spec.loss import compute_trace_digest
 from poai_spec.parameters import get_preset
-from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.trie import EMPTY_TRIE_ROOT
 from poai_spec.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.chains import Alteration, Branch, Trace, seal_block
