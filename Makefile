@@ -10,6 +10,8 @@ TESTNET ?=
 SOAK ?= 200
 SOAK_S ?= inf
 NEWS ?= --draft
+ETHEREUM_TESTS := 4c87ebb
+SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -85,6 +87,15 @@ release: $(VENV)/.dev ## wheel, source distribution, archive of the vectors and 
 	umask 022; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir build/release
 	$(BIN)/poai vectors pack build/release/poai-vectors-$(VERSION).zip
 	cd build/release && sha256sum -- * > SHA256SUMS
+
+ethereum-tests: $(VENV)/.dev ## Ethereum's own state tests on the pages; a spread: make ethereum-tests SAMPLE=600
+	$(BIN)/python -m tests.ethereum.run $(if $(SAMPLE),--sample $(SAMPLE))
+
+ethereum-tests-fetch: ## get github ethereum/tests at the pinned commit into build/ethereum-tests (needs GitHub)
+	rm -rf build/ethereum-tests
+	git clone --quiet --filter=blob:none --no-checkout https://github.com/ethereum/tests build/ethereum-tests
+	git -C build/ethereum-tests sparse-checkout set GeneralStateTests TransactionTests TrieTests RLPTests
+	git -C build/ethereum-tests checkout --quiet $(ETHEREUM_TESTS)
 
 clean: ## remove .venv, caches and build products; models and chains stay
 	rm -rf $(VENV) build dist poai.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,7 @@ from poai_spec.containers import Header, HeaderCore, compute_block_hash
 from poai_spec.difficulty import Chain, check_period_forward, check_target, compute_median_time
 from poai_spec.notation import Invalid, Milliseconds, NotYet
 from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
-from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.trie import EMPTY_TRIE_ROOT
 from poai_spec.work import check_l_hat
 
 

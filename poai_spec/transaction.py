@@ -173,10 +173,10 @@ def read_access_list(item: Any) -> AccessList:
     Raises:
         Invalid: `transaction/access-list`.
     """
-    entries = item if isinstance(item, list) else [b""]
+    entries: list[Any] = item if isinstance(item, list) else [b""]
     if len(entries) > MAX_ACCESS_ENTRIES or not all(map(is_access_entry, entries)):
         raise Invalid("transaction/access-list", "not a list of addresses with lists of slots, or too long")
-    return tuple((bytes(a), tuple(int.from_bytes(slot, "big") for slot in slots)) for a, slots in entries)
+    return tuple((a, tuple(int.from_bytes(slot, "big") for slot in slots)) for a, slots in entries)
 
 
 # ### `is_access_entry`
