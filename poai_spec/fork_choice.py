@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from poai_spec.block import Judge, check_contents, make_genesis, process_block, replay_block
+from poai_spec.block import Judge, check_contents, get_judge_rules, make_genesis, process_block, replay_block
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.difficulty import compute_work
 from poai_spec.header import check_header_alone, check_header_in_chain
@@ -215,12 +215,12 @@ def on_block(store: Store, block: Block, peer: bytes, judge: Judge) -> Store:
     store, block_hash = on_header(store, block.header, peer, judge), compute_block_hash(block.header)
     if block_hash not in store.kept:
         raise NotYet("fork-choice/unknown-parent", f"{block.header.core.parent_hash.hex()} is not known here")
-    check_contents(block, judge.config)
+    check_contents(block, get_judge_rules(judge, block.header.core.height))
     if store.kept[block_hash].state is not None:
         return store
     after = process_block(get_parent_state(store, block.header), block)
     check_heavy_enough(store, block_hash)
-    replay_block(block, get_chain(store, block.header.core.parent_hash), judge.config, judge.questions, judge.engine)
+    replay_block(block, get_chain(store, block.header.core.parent_hash), judge)
     kept = replace(store.kept[block_hash], state=after)
     return replace(store, kept={**store.kept, block_hash: kept})
 
@@ -344,9 +344,11 @@ def keep_header(store: Store, header: Header, peer: bytes, judge: Judge) -> Stor
         Invalid, NotYet: as `check_header_in_chain`; NotYet `fork-choice/too-many-headers`.
     """
     parent, block_hash = header.core.parent_hash, compute_block_hash(header)
-    check_header_in_chain(header, get_chain(store, parent), judge.config, store.now)
+    chain = get_chain(store, parent)
+    rules = get_judge_rules(judge, len(chain))
+    check_header_in_chain(header, chain, rules, store.now)
     store = make_room(store, header, peer)
-    work = store.kept[parent].work + compute_work(header.core.target)
+    work = store.kept[parent].work + compute_work(header.core.target, rules)
     return replace(store, kept={**store.kept, block_hash: Kept(header, work, peer, None)})
 
 
