@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from poai_engine.errors import make_line
-from poai_spec.difficulty import compute_work
+from poai_spec.difficulty import compute_quizzes
 from poai_spec.notation import Milliseconds
 from poaid.amounts import format_count, format_duration, format_poai, format_rate
 from poaid.asking import (
@@ -188,14 +188,14 @@ def describe_status(view: StatusView, now: Milliseconds) -> list[tuple[str, str]
         view: the node's.
         now: the local clock, ms since 1970.
     """
-    quizzes = compute_work(int(view["target"], 16))
+    quizzes = compute_quizzes(int(view["target"], 16))
     rows = [
         ("network", f"{view['network']}, id {view['network_id'][2:10]}"),
         ("model", f"{view['model']}, profile {view['profile']}"),
         ("activity", _describe_activity(view)),
         ("height", f"{view['height']:,}, {_describe_age(view['head_time'], now)}"),
         ("head", view["head"]),
-        ("work", format_count(int(view["work"]), "quiz", "quizzes")),
+        ("work", format_count(int(view["work"]), "multiplication")),
         ("target", f"{format_count(quizzes, 'quiz', 'quizzes')} a block on average"),
         ("speed", format_rate(view["quizzes_per_second"], quizzes)),
         ("peers", f"{view['peer_count']}"),

@@ -17,8 +17,9 @@ from poaid.chain import Chain
 from poaid.chain_file import ChainReader, export_chain
 from poaid.chain_import import ChainImport
 from poaid.errors import NodeError, UsageError
+from poaid.judges import load_judge
 from poaid.miner import get_time
-from poaid.models import load_engine, locate_model
+from poaid.models import locate_model
 from poaid.networks import Network, get_network
 from poaid.options import DataDir, GpuLayers, Model, Threads
 from poaid.store import Store
@@ -54,9 +55,9 @@ def import_file(
         net = _choose_network(reader.read_network(), network, model, file)
         source = _locate_model(data_dir, model, net)
         with Store.create_or_open(data_dir, net, source) as store:
-            engine = load_engine(source, net.config, threads, gpu_layers, log.info)
-            chain = Chain(store, net.config, get_time())
-            _import_blocks(reader, chain, Judge(net.config, net.questions, engine), file)
+            judge = load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
+            chain = Chain(store, net.config, get_time(), net.upgrades)
+            _import_blocks(reader, chain, judge, file)
 
 
 def _open(file: Path) -> BinaryIO:
@@ -89,7 +90,7 @@ def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
     if model is None and Store.is_made(data_dir):
         with Store.open(data_dir) as store:
             return store.read_text("model")
-    return locate_model(model, net.config)
+    return locate_model(model, net.config.model)
 
 
 def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) -> None:

@@ -15,10 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from poai_engine.errors import make_line
 from poai_spec.block import Judge
 from poai_spec.containers import compute_block_hash
-from poai_spec.difficulty import compute_work
-from poai_spec.engine import Engine
+from poai_spec.difficulty import compute_quizzes
 from poai_spec.notation import Address
-from poai_spec.parameters import Config, compute_network_id
+from poai_spec.parameters import compute_network_id
 from poai_spec.quiz import get_quiz_name
 from poaid.amounts import format_count, format_poai
 from poaid.ask_cli import balance, peers, status
@@ -26,12 +25,13 @@ from poaid.chain import Chain
 from poaid.chain_file_cli import export_file, import_file
 from poaid.doctor_cli import doctor
 from poaid.errors import EXPECTED, find_expected, get_exit_status
+from poaid.judges import load_judge
 from poaid.keys import parse_address
 from poaid.keys_cli import generate_key
 from poaid.logs import configure_logs
 from poaid.miner import Attempt, get_time, mine_block
-from poaid.models import load_engine, locate_model
-from poaid.networks import get_network, parse_target
+from poaid.models import locate_model
+from poaid.networks import Network, get_network, parse_target
 from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
 from poaid.run_cli import run
 from poaid.store import Store
@@ -65,16 +65,16 @@ def mine(
     """Mine blocks alone, without peers, and store them."""
     miner = parse_address(miner_address)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
-    source = locate_model(model, net.config)
+    source = locate_model(model, net.config.model)
     with Store.create_or_open(data_dir, net, source) as store:
-        chain = Chain(store, net.config, get_time())
+        chain = Chain(store, net.config, get_time(), net.upgrades)
         network_id = compute_network_id(net.config).hex()[:8]
         log.info("Chain opened", network=net.name, network_id=network_id, height=chain.head.height)
-        judge = Judge(net.config, net.questions, _load(source, net.config, threads, gpu_layers))
+        judge = _load(source, net, threads, gpu_layers)
         try:
             for _ in range(blocks):
                 winner = _mine_one(chain, judge, miner)
-                chain.append(winner.make_block(), judge, get_time())
+                chain.append(winner.block, get_time())
                 _log_block(winner, chain, miner)
         except KeyboardInterrupt:  # typer would exit without a word
             print("stopped; every block that was logged is stored", file=sys.stderr)
@@ -82,9 +82,9 @@ def mine(
     print(f"mined {blocks} blocks up to height {chain.head.height}; check: poaid verify --data-dir {data_dir}")
 
 
-def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
+def _load(source: str, net: Network, threads: int | None, gpu_layers: int) -> Judge:
     with Console(stderr=True).status(f"loading the model {escape(source)}"):
-        return load_engine(source, config, threads, gpu_layers, log.info)
+        return load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
 
 
 def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
@@ -118,7 +118,7 @@ def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
         height=header.core.height,
         hash=compute_block_hash(header).hex()[:16],
         loss=f"{header.loss / 65536:.3f} bits",
-        work=compute_work(header.core.target),
+        quizzes=compute_quizzes(header.core.target),
         nonce=header.core.nonce,
         balance=format_poai(chain.state[miner].balance) if miner in chain.state else format_poai(0),
     )
@@ -140,8 +140,7 @@ def verify(
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
-        engine = _load(model or store.read_text("model"), net.config, threads, gpu_layers)
-        judge = Judge(net.config, net.questions, engine)
+        judge = _load(model or store.read_text("model"), net, threads, gpu_layers)
         drawn = None if sample is None else set(draw_sample(store, sample, SystemRandom()))
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(

@@ -20,16 +20,17 @@ from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
 from poai_engine.weight_cache import CACHE_DIR_VARIABLE, get_cache_dir
-from poai_spec.block import Judge, make_genesis
+from poai_spec.block import Judge, get_judge_rules, get_model, make_genesis, make_judge
 from poai_spec.containers import HeaderCore
-from poai_spec.difficulty import compute_target, compute_work
+from poai_spec.difficulty import compute_quizzes, compute_target
 from poai_spec.llama_profile import LLAMA_PROFILE
 from poai_spec.notation import Milliseconds, SpecError, Target
 from poai_spec.parameters import compute_network_id
+from poai_spec.production import make_template
 from poaid.amounts import format_duration, format_rate
 from poaid.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
-from poaid.miner import choose_batch_size, get_time, make_template, run_attempts
+from poaid.miner import choose_batch_size, get_time, run_attempts
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, get_network
 from poaid.store import Store
@@ -193,16 +194,16 @@ class Doctor:
         except (NodeError, ModelError, SpecError) as error:
             yield Finding("network", Level.FAILED, str(error))
             return
-        config = network.config
+        config, rules = network.config, network.get_rules()
         yield Finding("network", Level.OK, f"{network.name}, id {compute_network_id(config).hex()[:8]}")
         try:
-            engine = load_engine(source, config, subject.threads, say=self._say)
+            engine = load_engine(source, rules, subject.threads, say=self._say)
         except (ModelError, SpecError) as error:
             yield Finding("model", Level.FAILED, str(error))
             return
         digest, root = config.model.gguf_sha256.hex()[:16], config.model.integer_model_root.hex()[:16]
         yield Finding("model", Level.OK, f"{source}: SHA-256 {digest}... and integer root {root}... are the network's")
-        judge = Judge(config, network.questions, engine)
+        judge = make_judge(config, network.questions, engine)
         yield check_engine(judge, resolve_model(source))
         target = config.initial_target if self._stored is None else self._stored.target
         yield check_speed(judge, target)
@@ -214,19 +215,18 @@ class Doctor:
             network = get_network(subject.network or "local", subject.model)
             if stored is not None:
                 _check_same(stored.network, network)
-            return network, locate_model(subject.model, network.config)
+            return network, locate_model(subject.model, network.config.model)
         return stored.network, stored.model if subject.model is None else locate_model(
-            subject.model, stored.network.config
+            subject.model, stored.network.config.model
         )
 
 
 def _read_stored(folder: Path) -> Stored:
     with open_stored_view(folder) as view:
-        head, config = view.chain.head, view.network.config
+        head, chain = view.chain.head, view.chain
         head_time = head.header.core.timestamp if head.height else None
-        return Stored(
-            view.network, view.store.read_text("model"), head_time, compute_target(view.chain.headers, config)
-        )
+        target = compute_target(chain.headers, chain.tree.get_rules(head.height + 1))
+        return Stored(view.network, view.store.read_text("model"), head_time, target)
 
 
 def _check_same(stored: Network, named: Network) -> None:
@@ -344,7 +344,7 @@ def check_engine(judge: Judge, path: Path) -> Finding:
     if not quizzes:
         return Finding("engine", Level.UNKNOWN, "the first quiz has no loss, which this profile allows")
     quiz, evaluation = quizzes[0].quiz, quizzes[0].evaluation
-    *entries, last = judge.engine.steps(quiz.tokens, quiz.scored)
+    *entries, last = get_model(judge, get_judge_rules(judge, 1)).engine.steps(quiz.tokens, quiz.scored)
     if last != evaluation or entries != list(evaluation.trace[: len(entries)]):
         return _fail_engine("a quiz in a batch and the same quiz step by step")
     if judge.config.profile == LLAMA_PROFILE or path.stat().st_size > MAX_REFERENCE_BYTES:
@@ -361,7 +361,7 @@ def _fail_engine(pair: str) -> Finding:
 
 def check_speed(judge: Judge, target: Target) -> Finding:
     """Measure the quizzes a second for `MEASURE_S`, in batches as the miner takes them."""
-    chain, core, work = [make_genesis(judge.config).header], _make_core(judge), compute_work(target)
+    chain, core, work = [make_genesis(judge.config).header], _make_core(judge), compute_quizzes(target)
     size, ran, start = 1, 0, time.perf_counter()
     while True:
         began = time.perf_counter()
@@ -375,4 +375,4 @@ def check_speed(judge: Judge, target: Target) -> Finding:
 def _make_core(judge: Judge) -> HeaderCore:
     """Return the template of a first block, the same at any time: its quizzes are as long as all others."""
     genesis = make_genesis(judge.config).header
-    return make_template([genesis], {}, judge.config, MINER, genesis.core.timestamp + 1)
+    return make_template([genesis], {}, get_judge_rules(judge, 1), MINER, genesis.core.timestamp + 1)

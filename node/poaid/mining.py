@@ -13,14 +13,16 @@ from functools import partial
 import structlog
 import trio
 
-from poai_spec.difficulty import compute_work
+from poai_spec.block import get_judge_rules
+from poai_spec.difficulty import compute_quizzes
 from poai_spec.encoding import encode
 from poai_spec.notation import Address, Height, Milliseconds, SpecError
+from poai_spec.production import choose_timestamp
 from poai_spec.quiz import get_quiz_name
 from poaid.chain import HeadChange
 from poaid.errors import NodeError
 from poaid.importer import Importer, Sender
-from poaid.miner import Attempt, choose_batch_size, choose_timestamp, make_template, run_attempts
+from poaid.miner import Attempt, choose_batch_size, run_attempts, start_template
 from poaid.tree import Branch, Entry
 from poaid.verifier import Turn, run_timed
 
@@ -101,20 +103,21 @@ class Mining:
         chain, judge = self._importer.chain, self._importer.judge
         assert self._miner is not None, "`_find_reason` has looked"
         headers, nonce = Branch(head), 0
+        rules = get_judge_rules(judge, len(headers))
         try:
-            template = make_template(headers, chain.state, judge.config, self._miner, self._get_time())
+            template = start_template(headers, chain.state, rules, self._miner, self._get_time())
         except NodeError as error:  # the clock; that of a database that cannot be written ends the node
             self.reason = str(error)
             return
-        work = compute_work(template.target)
+        expected = compute_quizzes(template.target)
         while chain.head is head and self._find_reason() is None:
-            stamp = choose_timestamp(headers, judge.config, self._get_time())
+            stamp = choose_timestamp(headers, rules, self._get_time())
             core = replace(template, timestamp=stamp, nonce=nonce)
             batch = partial(run_timed, partial(run_attempts, core, headers, judge, self._size))
             attempts, seconds = await self._importer.verifier.do(Turn.MINING, batch)
             self._note(attempts, seconds, first=nonce == 0)
             nonce += self._size
-            self._size = choose_batch_size(self._size, seconds, work)
+            self._size = choose_batch_size(self._size, seconds, expected)
             for attempt in attempts:
                 if attempt.wins:
                     await self._submit(attempt)
@@ -130,7 +133,7 @@ class Mining:
 
     async def _submit(self, attempt: Attempt) -> None:
         """Import an own block, then publish it."""
-        data = encode(attempt.make_block())
+        data = encode(attempt.block)
         try:
             new = await self._importer.import_block(data, Sender(), "mined", attempt.evaluation)
         except SpecError as error:  # a heavier branch has come meanwhile, or the clock was set back

@@ -19,15 +19,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from poai_engine.gguf_file import read_vocabulary
 from poai_engine.model_store import resolve_model
-from poai_spec.block import Judge
 from poai_spec.notation import Address, Hash32
 from poai_spec.parameters import compute_network_id
 from poaid.errors import NodeError, UsageError
 from poaid.http import make_app, make_metrics_app
 from poaid.http_server import serve_http
+from poaid.judges import load_judge
 from poaid.keys import format_address, load_or_make_miner_key, parse_address, write_whole
 from poaid.logs import LogFormat, configure_logs
-from poaid.models import load_engine, locate_model
+from poaid.models import locate_model
 from poaid.networks import Network, check_multiaddr, get_network, parse_target
 from poaid.node import Node, Options
 from poaid.node_view import View
@@ -93,12 +93,12 @@ def run(
     peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
-    source = locate_model(model, net.config)
+    source = locate_model(model, net.config.model)
     with Store.create_or_open(data_dir, net, source) as store:
         miner = None if no_mine else choose_miner(miner_address, data_dir)
         options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
         log.info("Loading the model", model=source)
-        judge = Judge(net.config, net.questions, load_engine(source, net.config, threads, gpu_layers, log.info))
+        judge = load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
         node = Node(store, net, judge, options, load_identity(data_dir))
         announce(net, node, miner)
         view = View(node, read_vocabulary(resolve_model(source)), source)

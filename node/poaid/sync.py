@@ -19,7 +19,6 @@ import structlog
 import trio
 
 from poai_spec.containers import Block, compute_block_hash
-from poai_spec.difficulty import compute_work
 from poai_spec.encoding import encode
 from poai_spec.engine import Evaluation
 from poai_spec.networking import (
@@ -44,10 +43,11 @@ from poai_spec.networking import (
 )
 from poai_spec.notation import Hash32, Invalid, NotYet, SpecError
 from poai_spec.parameters import UINT256_MAX
-from poaid.chain import Chain, get_entry_quiz
+from poaid.chain import Chain
+from poaid.evaluation import Task, evaluate, get_entry_quiz
 from poaid.handlers import PeerError
-from poaid.header_check import encode_header
 from poaid.importer import BusyError, Importer, Sender
+from poaid.layout import encode_header
 from poaid.miner import choose_batch_size
 from poaid.peers import PAUSE_S, Peer, Peers
 from poaid.tree import Entry
@@ -340,7 +340,7 @@ class Sync:
     async def _import_one(self, entry: Entry, block: Block, sender: Sender, evaluation: Evaluation | None) -> None:
         data = encode(block)
         if evaluation is None and self._is_assumed(entry):
-            checked = self._chain.check_block(block, data, sender.key, self._importer.judge)
+            checked = self._chain.check_block(block, data, sender.key)
             if checked is not None:
                 self._importer.accept(checked, None)
             return
@@ -374,9 +374,9 @@ class Sync:
         rest = [entry for entry in entries if entry.hash not in found and not self._is_assumed(entry)]
         if not rest:
             return found, 0.0
-        quizzes = [get_entry_quiz(entry, self._importer.judge) for entry in rest]
-        tokens, scored = [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes]
-        work = partial(run_timed, partial(self._importer.judge.engine.evaluate, tokens, scored))
+        judge = self._importer.judge
+        tasks = [Task(entry.height, get_entry_quiz(entry, judge)) for entry in rest]
+        work = partial(run_timed, partial(evaluate, judge, tasks))
         try:
             evaluations, seconds = await self._importer.verifier.do(sender.turn, work, check)
         except SpecError:
@@ -394,7 +394,7 @@ class Sync:
         if missing[-1].hash in self._sampled_ends or self._is_assumed(missing[-1]):
             return True
         self._sampled_ends[missing[-1].hash] = None
-        works = [compute_work(entry.header.core.target) for entry in missing]
+        works = [entry.work - (entry.parent.work if entry.parent else 0) for entry in missing]
         drawn = {entry.hash: entry for entry in random.choices(missing, works, k=SAMPLE_BLOCKS)}  # noqa: S311
         peer = next((p for p in self._peers.connected.values() if p.key == missing[-1].peer), None)
         if peer is None:  # nobody can be charged; who still has this branch sends its headers again

@@ -25,8 +25,10 @@ from poai_spec.header import check_header_alone, make_genesis_header
 from poai_spec.networking import compute_locator_heights
 from poai_spec.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, Work, tagged_hash
 from poai_spec.parameters import Config
+from poai_spec.upgrades import Rules, Upgrade, make_rules
 from poaid.errors import NodeError
-from poaid.header_check import check_encoded_header, decode_header, encode_header
+from poaid.header_check import check_encoded_header
+from poaid.layout import decode_header, encode_header
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Entry:
 
     Attributes:
         hash: the block hash.
-        data: the header's encoding, 216 bytes.
+        data: the header's encoding.
         parent: the block before; None for genesis.
         children: the kept blocks on top of it.
         height: distance from genesis.
@@ -258,8 +260,8 @@ class BlockTree:
         invalid: hashes that can never be valid, oldest first (the values mean nothing).
     """
 
-    def __init__(self, config: Config, now: Milliseconds) -> None:
-        self._config, self.now = config, now
+    def __init__(self, config: Config, now: Milliseconds, upgrades: tuple[Upgrade, ...] = ()) -> None:
+        self._rules, self.now = make_rules(config, upgrades), now
         data = encode_header(make_genesis_header(config))
         self.genesis = self.head = Entry(_compute_hash(data), data, None, 0, b"")
         self.genesis.replayed = True
@@ -274,6 +276,10 @@ class BlockTree:
         self._shares: dict[bytes, _Share] = {}
         self._best_tips = [self.genesis]
         self._replayed_count = 1
+
+    def get_rules(self, height: Height) -> Rules:
+        """Return the rules of a height, as `get_rules` on the page `upgrades`, without a look-up by value."""
+        return next(rules for rules in reversed(self._rules) if rules.since <= height)
 
     # The handlers of the page.
 
@@ -435,7 +441,7 @@ class BlockTree:
 
     def _keep_header(self, data: bytes, parent: Entry, peer: bytes) -> Entry:
         chain, hashes = Branch(parent), Hashes(parent)
-        header, block_hash = check_encoded_header(data, chain, hashes, self._config, self.now)
+        header, block_hash = check_encoded_header(data, chain, hashes, self.get_rules(len(chain)), self.now)
         self._make_room(parent, peer)
         entry = self._attach(block_hash, data, parent, header, peer)
         self._add_waiting(entry)
@@ -522,7 +528,8 @@ class BlockTree:
     # The containers, kept in step.
 
     def _attach(self, block_hash: Hash32, data: bytes, parent: Entry, header: Header, peer: bytes) -> Entry:
-        entry = Entry(block_hash, data, parent, parent.work + compute_work(header.core.target), peer)
+        work = compute_work(header.core.target, self.get_rules(parent.height + 1))
+        entry = Entry(block_hash, data, parent, parent.work + work, peer)
         self._entries[block_hash] = entry
         parent.children.add(entry)
         return entry

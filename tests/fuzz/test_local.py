@@ -69,7 +69,7 @@ def folder(tmp_path: Path) -> Path:
     with Store.create_or_open(tmp_path / "node", network, "mini") as store:
         chain = Chain(store, network.config, now)
         for made in line:
-            chain.append(made.block, judge_of, now)
+            chain.append(made.block, now)
         store.write_peers([StoredPeer("12D3KooWPeer", "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWPeer", 1, 0)])
     return tmp_path / "node"
 

@@ -13,7 +13,7 @@ from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import Address, Hash32, Height
 from poaid import miner
 from poaid.chain import Chain
-from poaid.header_check import HEADER_BYTES
+from poaid.layout import HEADER_BYTES
 from poaid.networks import Network, check_network, get_network
 from poaid.store import FILE_NAME, ChainRow, Store
 
@@ -89,7 +89,7 @@ def mine(store: Store, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> 
         for pace in paces:
             clock.pace = pace
             *_, last = miner.mine_block(chain.headers, chain.state, judge, MINER)
-            chain.append(last[-1].make_block(), judge, clock.now)
+            chain.append(last[-1].block, clock.now)
     return chain
 
 

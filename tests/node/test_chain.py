@@ -130,7 +130,7 @@ def test_every_vector_gives_the_files_result(key: tuple[str, str], case: dict[st
     def run(i: Mapping[str, Any]) -> dict[str, Any]:
         async def main() -> dict[str, Any]:
             judge = get_judge(i["config"], i["lexicon"], i["model"])
-            network = Network("vectors", i["config"], judge.questions, LEXICON)
+            network = Network("vectors", i["config"], judge.models[0].questions, LEXICON)
             async with running(tmp_path, network, judge, i["now"]) as rig:
                 return await RUNS[key](i, rig)
 
@@ -387,7 +387,7 @@ def test_what_was_assumed_is_remembered_over_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as rig:
             for made in line[:2]:
-                checked = rig.chain.check_block(made.block, made.data, b"peer", rig.judge)
+                checked = rig.chain.check_block(made.block, made.data, b"peer")
                 assert checked is not None
                 rig.importer.accept(checked, None)
             assert await get_code(rig, line[2].data) is None
@@ -405,8 +405,8 @@ def test_a_block_assumed_during_its_replay_stays(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with running(tmp_path) as rig:
-            checked = rig.chain.check_block(made.block, made.data, b"peer", rig.judge)
-            again = rig.chain.check_block(made.block, made.data, b"peer", rig.judge)
+            checked = rig.chain.check_block(made.block, made.data, b"peer")
+            again = rig.chain.check_block(made.block, made.data, b"peer")
             assert checked is not None
             assert again is not None
             rig.importer.accept(again, None)

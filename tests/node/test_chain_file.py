@@ -11,7 +11,7 @@ import pytest
 
 from poai_engine.lexicon_maker import format_lexicon
 from poai_spec import fork_choice
-from poai_spec.block import Judge
+from poai_spec.block import make_judge
 from poai_spec.encoding import encode
 from poai_spec.engine import Evaluation
 from poai_spec.lexicon import Lexicon
@@ -72,7 +72,7 @@ def take(data: bytes, mined: MinedChain, folder: Path, now: Milliseconds | None 
         reader = ChainReader(BytesIO(data), NAME)
         network = reader.read_network()
         with Store.create_or_open(folder, network, "mini") as store:
-            judge = Judge(network.config, network.questions, mined.judge.engine)
+            judge = make_judge(network.config, network.questions, mined.judge.models[0].engine)
             run = ChainImport(Chain(store, network.config, mined.now), judge, lambda: now or mined.now)
             try:
                 run.run(reader.read_blocks())
@@ -337,7 +337,7 @@ class Moody:
     """An engine that fails as `llama.cpp` may: for whole batches, or for one quiz."""
 
     def __init__(self, mined: MinedChain, bad: int | None) -> None:
-        self._engine, self._bad, self._asked = mined.judge.engine, bad, 0
+        self._engine, self._bad, self._asked = mined.judge.models[0].engine, bad, 0
         self.profile, self.integer_model_root = self._engine.profile, self._engine.integer_model_root
         self.layer_count = self._engine.layer_count
 
@@ -355,7 +355,7 @@ class Moody:
 def test_a_quiz_without_a_loss(mined: MinedChain, exported: bytes, tmp_path: Path, bad: int | None) -> None:
     reader = ChainReader(BytesIO(exported), NAME)
     with Store.create_or_open(tmp_path, reader.read_network(), "mini") as store:
-        judge = replace(mined.judge, engine=Moody(mined, bad))
+        judge = make_judge(mined.judge.config, mined.judge.models[0].questions, Moody(mined, bad))
         run = ChainImport(Chain(store, judge.config, mined.now), judge, lambda: mined.now)
         if bad is None:
             run.run(reader.read_blocks())

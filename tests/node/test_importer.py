@@ -12,6 +12,7 @@ from poai_spec.encoding import encode
 from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Invalid, SpecError
 from poai_spec.state import Account
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from poai_tools.vectors.chains import Alteration
 from poaid import importer as importer_module
@@ -269,8 +270,13 @@ async def test_a_given_evaluation_spares_the_model(tmp_path: Path) -> None:
     line = grow_line(make_root(), 2)
     async with running(tmp_path) as rig:
         for number, made in enumerate(line, 1):
-            quiz = get_quiz(made.block.header.core, made.chain[:-1], rig.judge.config, rig.judge.questions)
-            (evaluation,) = rig.judge.engine.evaluate([quiz.tokens], [quiz.scored])
+            quiz = get_quiz(
+                made.block.header.core,
+                made.chain[:-1],
+                get_rules(rig.judge.config, (), 0),
+                rig.judge.models[0].questions,
+            )
+            (evaluation,) = rig.judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])
             if number == 2:
                 evaluation = replace(evaluation, trace=evaluation.trace[::-1])
                 with pytest.raises(Invalid) as error:

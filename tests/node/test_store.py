@@ -18,14 +18,15 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_spec.block import Judge, make_genesis
+from poai_spec.block import Judge, make_genesis, make_judge
 from poai_spec.notation import SpecError
 from poai_spec.state import Account, encode_account
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine
 from poaid import store as store_module
 from poaid.chain import Chain
 from poaid.errors import NodeError
-from poaid.header_check import decode_header
+from poaid.layout import decode_header
 from poaid.networks import Network
 from poaid.store import FILE_NAME, Store, StoredBlock, StoredPeer
 from poaid.verify import BlockError, verify_store
@@ -77,10 +78,10 @@ def test_a_block_that_breaks_a_rule_is_not_stored(mined: MinedChain, copy_of: Ca
         chain = Chain(store, mined.network.config, mined.now)
         last = mined.blocks[-1]
         with pytest.raises(SpecError, match="work/trace-digest"):
-            chain.append(replace(last, trace=last.trace[::-1]), mined.judge, mined.now)
+            chain.append(replace(last, trace=last.trace[::-1]), mined.now)
         other = replace(last, header=replace(last.header, core=replace(last.header.core, version=2)))
         with pytest.raises(SpecError, match="header/version"):
-            chain.append(other, mined.judge, mined.now)
+            chain.append(other, mined.now)
         assert (len(chain.headers), store.read_height()) == (BLOCKS + 1, BLOCKS)
         verify_store(store, mined.judge, mined.now, ignore)
 
@@ -308,8 +309,10 @@ def verify_folder(folder: Path, mined: MinedChain) -> bool:
     with Store.open(folder) as store:
         network = store.read_network()
         store.read_text("model")
-        check_engine(mined.judge.engine, network.config)
-        verify_store(store, Judge(network.config, network.questions, mined.judge.engine), mined.now, ignore)
+        check_engine(mined.judge.models[0].engine, get_rules(network.config, (), 0))
+        verify_store(
+            store, make_judge(network.config, network.questions, mined.judge.models[0].engine), mined.now, ignore
+        )
         return store.read_height() == BLOCKS
 
 

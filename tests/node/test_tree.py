@@ -27,6 +27,7 @@ from poai_spec.networking import MAX_LOCATOR, compute_locator_heights
 from poai_spec.notation import Hash32, Invalid, Malformed, Milliseconds, NotYet, SpecError
 from poai_spec.parameters import Config, check_config, get_preset
 from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors.chains import make_core, seal_header
 from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON, MODEL, make_network
@@ -34,7 +35,7 @@ from poai_tools.vectors.records import list_accounts
 from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
 from poaid import tree as tree_module
 from poaid.errors import NodeError
-from poaid.header_check import HEADER_BYTES, encode_header
+from poaid.layout import HEADER_BYTES, encode_header
 from poaid.tree import BlockTree, Branch, Entry, Hashes, find_fork
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
@@ -63,7 +64,7 @@ class Node:
 
     def replay(self, entry: Entry, block: Block) -> None:
         judge = self.judge
-        check_contents(block, judge.config)
+        check_contents(block, get_rules(judge.config, (), 0))
         if entry.replayed:
             return
         assert entry.parent is not None
@@ -71,7 +72,7 @@ class Node:
             raise NotYet("fork-choice/parent-not-replayed")
         after = process_block(self.states[entry.parent.hash], block)
         self.tree.check_heavy_enough(entry)
-        replay_block(block, Branch(entry.parent), judge.config, judge.questions, judge.engine)
+        replay_block(block, Branch(entry.parent), judge)
         self.states[entry.hash] = after
         self.tree.mark_replayed(entry)
 

@@ -21,6 +21,7 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.parameters import compute_network_id
 from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from tests.spec.support import LEXICON, Branch, get_config, get_engine, get_judge, make_core, wins
 
@@ -89,7 +90,7 @@ def build(draft: Draft) -> Block:
     branch = get_branch()
     core = replace(make_core(branch.chain, branch.state, NOW), **draft.core)
     while True:
-        quiz = get_quiz(core, branch.chain, get_config(), LEXICON)
+        quiz = get_quiz(core, branch.chain, get_rules(get_config(), (), 0), LEXICON)
         (evaluation,) = get_engine().evaluate([quiz.tokens], [quiz.scored])
         trace = evaluation.trace
         for change in draft.change_trace:

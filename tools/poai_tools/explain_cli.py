@@ -14,6 +14,7 @@ from poai_engine.errors import ModelError
 from poai_engine.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.model_store import resolve_model
 from poai_spec.notation import Milliseconds
+from poai_spec.upgrades import get_rules
 from poai_tools.explain.checks import Place, Subject
 from poai_tools.explain.explanation import explain, find_quiz
 from poai_tools.explain.report import print_dump, print_explanation
@@ -147,10 +148,10 @@ def _run_model(
         return replace(subject, no_replay="left out by --no-replay"), None
     config = subject.place.network.config
     try:
-        name = locate_model(model or stored, config)
+        name = locate_model(model or stored, config.model)
         vocabulary = read_vocabulary(resolve_model(name))
         with Console(stderr=True).status(f"running the model {escape(name)}"):
-            engine = load_engine(name, config, threads, 0, lambda line: print(line, file=sys.stderr))
+            engine = load_engine(name, get_rules(config, (), 0), threads, 0, lambda line: print(line, file=sys.stderr))
             (evaluation,) = engine.evaluate([quiz.tokens], [quiz.scored])
     except ModelError as error:
         if model is not None:

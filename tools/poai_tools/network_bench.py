@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from poai_engine.exact import count_processors
+from poai_spec.upgrades import get_rules
 from poai_tools.engine_bench import find_model
 from poai_tools.measure import Say, Spread, describe_machine, read_memory
 from poai_tools.replay_bench import PERIOD, choose_models
@@ -233,7 +234,9 @@ def run_testnet(network: Network, model: str, nodes: int, blocks: int, step: int
 
 def get_rate(network: Network, model: str) -> float:
     """Return quizzes a second on the whole machine; the model is unmapped again, else it would count in every PSS."""
-    return measure_rate(load_engine(model, network.config, None), network.config, network.questions)
+    return measure_rate(
+        load_engine(model, get_rules(network.config, (), 0), None), get_rules(network.config, (), 0), network.questions
+    )
 
 
 def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, str]:
@@ -245,7 +248,7 @@ def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, s
     """
     base = get_base_network(model)
     base = replace(base, config=replace(base.config, retarget_blocks=PERIOD))
-    source = locate_model(model, base.config)
+    source = locate_model(model, base.config.model)
     rate = get_rate(base, source)
     if block_seconds is None:
         return make_network(base, choose_target(rate, base.config)), source

@@ -18,6 +18,7 @@ from poai_spec.engine import Evaluation
 from poai_spec.loss import compute_l_hat, compute_trace_digest
 from poai_spec.notation import Hash32
 from poai_spec.quiz import Quiz, generate_quiz, get_quiz_name
+from poai_spec.upgrades import get_rules
 from poaid.errors import UsageError
 from poaid.models import load_engine, locate_model
 from poaid.networks import Network, get_network
@@ -55,10 +56,12 @@ def show_quiz(
 ) -> None:
     """Show a quiz: questions, answers, tokens, the model's loss on each scored token, loss, digest and l_hat."""
     net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
-    quiz = generate_quiz(quiz_seed, net.config, net.questions)
-    source = locate_model(model, net.config)
+    quiz = generate_quiz(quiz_seed, get_rules(net.config, (), 0), net.questions)
+    source = locate_model(model, net.config.model)
     with Console(stderr=True).status(f"loading the model {escape(source)}"):
-        engine = load_engine(source, net.config, threads, gpu_layers, lambda line: print(line, file=sys.stderr))
+        engine = load_engine(
+            source, get_rules(net.config, (), 0), threads, gpu_layers, lambda line: print(line, file=sys.stderr)
+        )
     evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
     vocabulary = read_vocabulary(resolve_model(source))
     texts = [text.decode("utf-8", "replace") for text in vocabulary.tokens]

@@ -32,6 +32,7 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Milliseconds, NotYet, SpecError
 from poai_spec.parameters import Config, get_preset
 from poai_spec.state import State, check_state_root, process_header
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_l_hat, check_trace, get_trace_length
 from poai_tools.pages import find_code_rows, find_raises
 from poaid.networks import Network
@@ -95,7 +96,11 @@ class Subject:
             or compute_trace_digest(self.block.trace) != self.header.trace_digest
         ):
             return None
-        return self.block.trace if len(self.block.trace) == get_trace_length(self.place.network.config) else None
+        return (
+            self.block.trace
+            if len(self.block.trace) == get_trace_length(get_rules(self.place.network.config, (), 0))
+            else None
+        )
 
 
 @dataclass(frozen=True)
@@ -151,11 +156,11 @@ def _ask_a_node(_: Subject) -> None:
 
 def _check_trace_digest(s: Subject) -> None:
     """Apply the first half of `check_trace`, in which no network counts."""
-    check_trace(_block(s), s.place.network.config if s.place else get_preset("minimal"))
+    check_trace(_block(s), get_rules(s.place.network.config if s.place else get_preset("minimal"), (), 0))
 
 
 def _check_trace_length(s: Subject) -> None:
-    check_trace(_block(s), _config(s))
+    check_trace(_block(s), get_rules(_config(s), (), 0))
 
 
 def _check_state_root(s: Subject) -> None:
@@ -178,11 +183,13 @@ RULES: dict[str, Callable[[Subject], None]] = {
     "fork-choice/unknown-parent": _find_parent,
     "header/parent": lambda s: check_parent(s.core, _place(s).chain),
     "header/height": lambda s: check_height(s.core, _place(s).chain),
-    "difficulty/target": lambda s: check_target(s.core, _place(s).chain, _config(s)),
+    "difficulty/target": lambda s: check_target(s.core, _place(s).chain, get_rules(_config(s), (), 0)),
     "header/median-time": lambda s: check_median_time(s.core, _place(s).chain),
-    "difficulty/period-not-forward": lambda s: check_period_forward(s.core, _place(s).chain, _config(s)),
-    "work/l-hat": lambda s: check_l_hat(s.header, _place(s).chain, _config(s)),
-    "header/future": lambda s: check_future(s.core, _config(s), s.now),
+    "difficulty/period-not-forward": lambda s: check_period_forward(
+        s.core, _place(s).chain, get_rules(_config(s), (), 0)
+    ),
+    "work/l-hat": lambda s: check_l_hat(s.header, _place(s).chain, get_rules(_config(s), (), 0)),
+    "header/future": lambda s: check_future(s.core, get_rules(_config(s), (), 0), s.now),
     "fork-choice/too-many-headers": _ask_a_node,
     "body/root": lambda s: check_body(_block(s)),
     "work/trace-digest": _check_trace_digest,

@@ -16,7 +16,7 @@ from poai_engine.gguf_file import Vocabulary
 from poai_spec.body import EMPTY_BODY_ROOT
 from poai_spec.containers import Block, Header, compute_block_hash, compute_core_hash
 from poai_spec.corpus import Corpus
-from poai_spec.difficulty import compute_target, compute_work
+from poai_spec.difficulty import compute_quizzes, compute_target, compute_work
 from poai_spec.economics import compute_subsidy
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
@@ -24,6 +24,7 @@ from poai_spec.notation import Hash32
 from poai_spec.parameters import compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, get_quiz_name
 from poai_spec.state import EMPTY_TRIE_ROOT, Account, process_header
+from poai_spec.upgrades import get_multiplications, get_rules
 from poai_spec.work import get_epoch_key, get_quiz
 from poai_tools.explain.checks import Check, Place, Subject, apply_rules, get_page
 from poai_tools.explain.fields import Field, lay_out
@@ -199,7 +200,7 @@ def find_quiz(subject: Subject) -> Quiz | None:
     if subject.place is None or subject.is_genesis:
         return None
     network = subject.place.network
-    return get_quiz(subject.core, subject.place.chain, network.config, network.questions)
+    return get_quiz(subject.core, subject.place.chain, get_rules(network.config, (), 0), network.questions)
 
 
 def describe_network(network: Network) -> dict[str, str]:
@@ -284,7 +285,11 @@ def derive(subject: Subject, quiz: Quiz | None) -> Iterator[Step]:
     yield _step("core hash", compute_core_hash(core), "tag, the 176 bytes of the core", compute_core_hash)
     yield Step("nonce", f"{core.nonce}", "chosen by the miner: another one makes another core hash", "")
     yield Step("target", f"{core.target:#066x}", describe_target(core.target), get_page(compute_target))
-    yield Step("work", f"{compute_work(core.target):,}", "quizzes that the block counts for", get_page(compute_work))
+    quizzes = compute_quizzes(core.target)
+    yield Step("quizzes", f"{quizzes:,}", "expected for this target", get_page(compute_quizzes))
+    rules = place.network.get_rules(core.height)
+    work, how = compute_work(core.target, rules), f"{get_multiplications(rules):,} multiplications a quiz"
+    yield Step("work", f"{work:,}", f"multiplications: quizzes times {how}", get_page(compute_work))
     if quiz is not None:
         how = "tag, network id, epoch key, core hash"
         yield _step("quiz seed", quiz.seed, how, compute_quiz_seed)
@@ -301,11 +306,13 @@ def _step(name: str, digest: Hash32, parts: str, function: Any) -> Step:
 
 def _derive_epoch(place: Place) -> Iterator[Step]:
     config, height = place.network.config, len(place.chain)
-    epoch = get_epoch(height, config)
+    epoch = get_epoch(height, get_rules(config, (), 0))
     how = f"{height:,} // {format_count(config.epoch_blocks, 'block')}"
     yield Step("epoch", f"{epoch:,}", how, get_page(get_epoch))
-    seed = f"hash of block {get_seed_height(epoch, config):,}" if epoch else "the network's genesis seed"
-    yield _step("epoch key", get_epoch_key(place.chain, config), f"{seed}, epoch", compute_epoch_key)
+    seed = (
+        f"hash of block {get_seed_height(epoch, get_rules(config, (), 0)):,}" if epoch else "the network's genesis seed"
+    )
+    yield _step("epoch key", get_epoch_key(place.chain, get_rules(config, (), 0)), f"{seed}, epoch", compute_epoch_key)
 
 
 def _derive_work(subject: Subject, quiz: Quiz) -> Iterator[Step]:

@@ -13,6 +13,7 @@ from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Address, Hash32, Milliseconds
 from poai_spec.parameters import Config
 from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz, get_quiz_seed
 from poai_tools.vectors.cases import derive, derive_seed
 from poai_tools.vectors.engines import get_judge
@@ -29,7 +30,7 @@ def make_core(chain: Chain, state: State, config: Config, timestamp: Millisecond
         height=len(chain),
         parent_hash=compute_block_hash(chain[len(chain) - 1]),
         timestamp=timestamp,
-        target=compute_target(chain, config),
+        target=compute_target(chain, get_rules(config, (), 0)),
         miner=miner,
         body_root=EMPTY_BODY_ROOT,
         state_root=bytes(32),
@@ -40,7 +41,7 @@ def make_core(chain: Chain, state: State, config: Config, timestamp: Millisecond
 
 def wins(header: Header, chain: Chain, config: Config) -> bool:
     """Tell whether a header is below its own target."""
-    seed = get_quiz_seed(header.core, chain, config)
+    seed = get_quiz_seed(header.core, chain, get_rules(config, (), 0))
     return is_below_target(compute_l_hat(seed, header.loss, header.trace_digest), header.core.target)
 
 
@@ -99,8 +100,8 @@ def seal_block(core: HeaderCore, chain: Chain, judge: Judge, alteration: Alterat
     config = judge.config
     for nonce in count():
         core = replace(core, nonce=nonce)
-        quiz = get_quiz(core, chain, config, judge.questions)
-        (evaluation,) = judge.engine.evaluate([quiz.tokens], [quiz.scored])
+        quiz = get_quiz(core, chain, get_rules(config, (), 0), judge.models[0].questions)
+        (evaluation,) = judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])
         trace = alteration.trace(evaluation.trace)
         header = Header(core, evaluation.loss + alteration.extra_loss, compute_trace_digest(trace))
         if wins(header, chain, config) == alteration.win:

@@ -10,12 +10,13 @@ from poai_engine.exact import ExactEngine
 from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
-from poai_spec.block import Judge
+from poai_spec.block import Judge, make_judge
 from poai_spec.corpus import check_questions
 from poai_spec.engine import Engine
 from poai_spec.lexicon import Lexicon, read_lexicon
 from poai_spec.notation import Invalid
 from poai_spec.parameters import Config, read_manifest
+from poai_spec.upgrades import get_rules
 from poai_spec.weights import GgufFile
 from poai_spec.work import MemoEngine, check_engine
 from poai_tools.vectors.kinds import KindError
@@ -90,10 +91,10 @@ def get_judge(config: Config, lexicon: str, model: str) -> Judge:
     Raises:
         KindError: the network has another lexicon or model; the page `block` assumes that this was checked.
     """
-    judge = Judge(config, get_lexicon(lexicon), get_engine(model))
+    judge = make_judge(config, get_lexicon(lexicon), get_engine(model))
     try:
-        check_questions(judge.questions, config.model)
-        check_engine(judge.engine, config)
+        check_questions(judge.models[0].questions, config.model)
+        check_engine(judge.models[0].engine, get_rules(config, (), 0))
     except Invalid as error:
         raise KindError(f"config: {error}") from error
     if config.model.vocabulary_size != read_manifest(model)["vocabulary_size"]:

@@ -16,6 +16,7 @@ from poai_spec.difficulty import (
 )
 from poai_spec.header import make_genesis_header
 from poai_spec.parameters import Config
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, Record
@@ -50,13 +51,13 @@ def _with_targets(timestamps: Any) -> list[dict[str, int]]:
 
 def _check_target(i: Mapping[str, Any]) -> dict[str, Any]:
     core = _make_header(0, i["target"], len(i["chain"])).core
-    check_target(core, _make_chain(i["chain"]), _make_config(i))
+    check_target(core, _make_chain(i["chain"]), get_rules(_make_config(i), (), 0))
     return {}
 
 
 def _check_period_forward(i: Mapping[str, Any]) -> dict[str, Any]:
     core = _make_header(i["timestamp"], 1, len(i["timestamps"])).core
-    check_period_forward(core, _make_chain(_with_targets(i["timestamps"])), _make_config(i))
+    check_period_forward(core, _make_chain(_with_targets(i["timestamps"])), get_rules(_make_config(i), (), 0))
     return {}
 
 
@@ -79,7 +80,7 @@ IS_RETARGET_HEIGHT = register(
         summary="whether the target may change at a height",
         input=Record({"height": UINT64, "retarget_blocks": BLOCKS}),
         output=Record({"changes": BOOLEAN}),
-        run=lambda i: {"changes": is_retarget_height(i["height"], _make_config(i))},
+        run=lambda i: {"changes": is_retarget_height(i["height"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_NEXT_TARGET = register(
@@ -90,7 +91,7 @@ COMPUTE_NEXT_TARGET = register(
         summary="the target after a period that claims `actual` milliseconds",
         input=Record({"target": TARGET, "actual": Integer(-(2**64), 2**64), **NUMBERS}),
         output=Record({"target": TARGET}),
-        run=lambda i: {"target": compute_next_target(i["target"], i["actual"], _make_config(i))},
+        run=lambda i: {"target": compute_next_target(i["target"], i["actual"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_TARGET = register(
@@ -101,7 +102,7 @@ COMPUTE_TARGET = register(
         summary="the target of the block on top of a chain, genesis first",
         input=Record({"chain": CHAIN, **NUMBERS}),
         output=Record({"target": TARGET}),
-        run=lambda i: {"target": compute_target(_make_chain(i["chain"]), _make_config(i))},
+        run=lambda i: {"target": compute_target(_make_chain(i["chain"]), get_rules(_make_config(i), (), 0))},
     )
 )
 CHECK_TARGET = register(
@@ -259,7 +260,9 @@ LONG = [0, 9_000_000, 9_000_900, 9_001_900, 9_003_100, 9_003_500, 9_004_400, 9_0
 def _targets(count: int) -> list[int]:
     """Targets that follow from `LONG`."""
     first = 2**250
-    second = compute_next_target(first, 3500, replace(make_network(), retarget_blocks=4, spacing=1000))
+    second = compute_next_target(
+        first, 3500, get_rules(replace(make_network(), retarget_blocks=4, spacing=1000), (), 0)
+    )
     return [first] * min(count, 6) + [second] * max(0, count - 6)
 
 

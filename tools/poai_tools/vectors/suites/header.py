@@ -10,6 +10,7 @@ from poai_spec.header import check_header_alone, check_header_in_chain, make_gen
 from poai_spec.loss import compute_l_hat, is_below_target
 from poai_spec.parameters import compute_network_id, get_preset
 from poai_spec.quiz import compute_quiz_seed
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_epoch_key, get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import make_core, make_header_chain, seal_header
@@ -222,8 +223,8 @@ def _in_chain() -> CaseFile:
     bad(ninth, "height-8", "the parent's height", height=8)
     bad(ninth, "height-10", "one too many", height=10)
     bad(ninth, "height-0", "genesis has no parent", height=0)
-    bad(sixth, "target-easier", "one above", target=compute_target(quick[:6], config) + 1)
-    bad(sixth, "target-harder", "one below", target=compute_target(quick[:6], config) - 1)
+    bad(sixth, "target-easier", "one above", target=compute_target(quick[:6], get_rules(config, (), 0)) + 1)
+    bad(sixth, "target-harder", "one below", target=compute_target(quick[:6], get_rules(config, (), 0)) - 1)
     bad(sixth, "target-of-parent", "not retargeted", target=quick[5].core.target)
     bad(third, "target-changed", "retargeted where nothing changes", target=2**254)
     bad(first, "stamp-of-genesis", "not above genesis", ("boundary",), timestamp=start)

@@ -11,6 +11,7 @@ from poai_spec.encoding import encode
 from poai_spec.networking import Blocks, BlocksRequest, Goodbye, Headers, HeadersRequest, Reason, Result, Status
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, uint32_le
 from poai_spec.parameters import compute_network_id
+from poai_spec.upgrades import get_fork_hash, get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.chains import make_header_chain
 from poai_tools.vectors.defects import make_negative
@@ -327,13 +328,33 @@ def _make_values() -> dict[str, dict[str, Any]]:
     drawn = draw_header(derive("networking", "header"))
     traced = replace(blocks[1], trace=(hashes[0], hashes[1]))
     odd = Block(drawn, Body((b"ab", b"")), (bytes(32),))
-    head = Status(1, compute_network_id(make_network()), hashes[3], 3, 12, 1, 0)
+    head = Status(
+        1,
+        compute_network_id(make_network()),
+        get_fork_hash(get_rules(make_network(), (), 0)),
+        0,
+        hashes[3],
+        3,
+        12,
+        1,
+        0,
+    )
     return {
         "status": {
             "head": head,
-            "zeros": Status(0, bytes(32), bytes(32), 0, 0, 0, 0),
-            "ones": Status(2**32 - 1, b"\xff" * 32, b"\xff" * 32, 2**64 - 1, 2**256 - 1, 2**64 - 1, 2**64 - 1),
-            "counting": Status(1, b"\2" * 32, b"\3" * 32, 4, 5, 6, 7),
+            "zeros": Status(0, bytes(32), bytes(4), 0, bytes(32), 0, 0, 0, 0),
+            "ones": Status(
+                2**32 - 1,
+                b"\xff" * 32,
+                b"\xff" * 4,
+                2**64 - 1,
+                b"\xff" * 32,
+                2**64 - 1,
+                2**256 - 1,
+                2**64 - 1,
+                2**64 - 1,
+            ),
+            "counting": Status(1, b"\2" * 32, b"\x08" * 4, 9, b"\3" * 32, 4, 5, 6, 7),
         },
         "headers_request": {
             "two": HeadersRequest((hashes[2], hashes[0]), hashes[4], 512),
