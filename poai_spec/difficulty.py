@@ -31,9 +31,10 @@ Chain: TypeAlias = Sequence[Header]
 # ## Work
 
 # Work is counted in multiplications: the quizzes that a block is expected to take, times what one quiz costs under the
-# rules of its height. Quizzes alone would not do. One of SmolLM2 costs as much as a thousand of poai-mini, so after a
-# change from the small model to the large one a branch that forked before it, and went on with the small one, would
-# outweigh a thousand blocks of the chain with the effort of one.
+# rules of its height. Quizzes alone would not do. One of SmolLM2 costs as much as a thousand of poai-mini, so a block
+# of the large model that takes as much effort as one of the small takes a thousandth of its quizzes. Were quizzes counted,
+# a branch that forks before a change to the large model and puts a little more of the small one's work there would outweigh
+# a thousand blocks behind the change.
 
 # ### `compute_quizzes`
 
@@ -165,7 +166,7 @@ def compute_target(chain: Chain, rules: Rules) -> Target:
     if is_retarget_height(height, before):
         first = chain[height - 1 - before.retarget_blocks].core
         target = compute_next_target(target, parent.timestamp - first.timestamp, before)
-    return rescale_target(target, before, rules)
+    return target if before is rules else rescale_target(target, before, rules)
 
 
 # ### `check_target`

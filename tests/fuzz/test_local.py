@@ -64,7 +64,7 @@ def edit(value: Any, rng: Random) -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of a node with five blocks and a peer."""
-    network, judge_of, line = make_easy_network(), make_easy_judge(), grow_line(make_root(), 5)
+    network, line = make_easy_network(), grow_line(make_root(), 5)
     now = network.config.genesis_timestamp + 10**9
     with Store.create_or_open(tmp_path / "node", network, "mini") as store:
         chain = Chain(store, network.config, now)

@@ -287,9 +287,10 @@ def derive(subject: Subject, quiz: Quiz | None) -> Iterator[Step]:
     yield Step("target", f"{core.target:#066x}", describe_target(core.target), get_page(compute_target))
     quizzes = compute_quizzes(core.target)
     yield Step("quizzes", f"{quizzes:,}", "expected for this target", get_page(compute_quizzes))
-    rules = place.network.get_rules(core.height)
-    work, how = compute_work(core.target, rules), f"{get_multiplications(rules):,} multiplications a quiz"
-    yield Step("work", f"{work:,}", f"multiplications: quizzes times {how}", get_page(compute_work))
+    if place is not None:
+        rules = place.network.get_rules(core.height)
+        work, how = compute_work(core.target, rules), f"{get_multiplications(rules):,} multiplications a quiz"
+        yield Step("work", f"{work:,}", f"multiplications: quizzes times {how}", get_page(compute_work))
     if quiz is not None:
         how = "tag, network id, epoch key, core hash"
         yield _step("quiz seed", quiz.seed, how, compute_quiz_seed)

@@ -24,9 +24,11 @@ from poai_tools.vectors.suites import (
     loss,
     networking,
     parameters,
+    production,
     quiz,
     ssz,
     state,
+    upgrades,
     weights,
 )
 
@@ -61,6 +63,8 @@ SUITES: dict[str, SuiteEntry] = {
         SuiteEntry("block", block.make_files),
         SuiteEntry("fork_choice", fork_choice.make_files),
         SuiteEntry("chain", chain.make_files),
+        SuiteEntry("production", production.make_files),
+        SuiteEntry("upgrades", upgrades.make_files),
         SuiteEntry("networking", networking.make_files),
     )
 }

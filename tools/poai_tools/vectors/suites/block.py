@@ -49,7 +49,7 @@ def _get_trace_length(i: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_engine(i: Mapping[str, Any]) -> dict[str, Any]:
-    check_engine(get_engine(i["model"]), i["config"])
+    check_engine(get_engine(i["model"]), get_rules(i["config"], (), 0))
     return {}
 
 

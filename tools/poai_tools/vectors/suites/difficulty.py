@@ -10,13 +10,12 @@ from poai_spec.difficulty import (
     check_target,
     compute_median_time,
     compute_next_target,
+    compute_quizzes,
     compute_target,
-    compute_work,
-    is_retarget_height,
 )
 from poai_spec.header import make_genesis_header
 from poai_spec.parameters import Config
-from poai_spec.upgrades import get_rules
+from poai_spec.upgrades import get_rules, is_retarget_height
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, Record
@@ -61,15 +60,15 @@ def _check_period_forward(i: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-COMPUTE_WORK = register(
+COMPUTE_QUIZZES = register(
     Function(
         suite="difficulty",
-        name="compute_work",
+        name="compute_quizzes",
         page="difficulty",
         summary="the expected number of quizzes behind a block",
         input=Record({"target": TARGET}),
-        output=Record({"work": UINT256}),
-        run=lambda i: {"work": compute_work(i["target"])},
+        output=Record({"quizzes": UINT256}),
+        run=lambda i: {"quizzes": compute_quizzes(i["target"])},
     )
 )
 IS_RETARGET_HEIGHT = register(
@@ -158,7 +157,7 @@ RULES = {
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     return [
-        _compute_work(),
+        _compute_quizzes(),
         _is_retarget_height(),
         _compute_next_target(),
         _compute_target(),
@@ -172,7 +171,7 @@ def _pick(*names: str) -> dict[str, tuple[str, str]]:
     return {name: RULES[name] for name in names}
 
 
-def _compute_work() -> CaseFile:
+def _compute_quizzes() -> CaseFile:
     targets = {
         "easiest": EASIEST,
         "just-below-easiest": EASIEST - 1,
@@ -190,7 +189,7 @@ def _compute_work() -> CaseFile:
         target = 1 + derive("difficulty", f"drawn-{n}").below(2**64) * 2 ** (48 * n)
         cases.append(Case(f"drawn-{n}", f"target {hex(target)}", {"target": target}))
     how = "By hand; `drawn-N` is 1 + 2^(48 N) times the first 64-bit integer of the id's DRBG."
-    return CaseFile(COMPUTE_WORK, how, tuple(cases))
+    return CaseFile(COMPUTE_QUIZZES, how, tuple(cases))
 
 
 def _is_retarget_height() -> CaseFile:

@@ -8,9 +8,9 @@ from poai_spec.containers import Header, compute_block_hash
 from poai_spec.difficulty import compute_median_time, compute_target
 from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
 from poai_spec.loss import compute_l_hat, is_below_target
-from poai_spec.parameters import compute_network_id, get_preset
+from poai_spec.parameters import get_preset
 from poai_spec.quiz import compute_quiz_seed
-from poai_spec.upgrades import get_rules
+from poai_spec.upgrades import Rules, get_rules
 from poai_spec.work import get_epoch_key, get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import make_core, make_header_chain, seal_header
@@ -28,11 +28,15 @@ def _make_genesis_header(i: Mapping[str, Any]) -> dict[str, Any]:
     return {"header": header, "hash": compute_block_hash(header)}
 
 
+def _get_rules(i: Mapping[str, Any]) -> Rules:
+    return get_rules(i["config"], (), len(i["chain"]))
+
+
 def _get_quiz_seed(i: Mapping[str, Any]) -> dict[str, Any]:
     require_config(i["config"])
     return {
-        "epoch_key": get_epoch_key(i["chain"], i["config"]),
-        "quiz_seed": get_quiz_seed(i["core"], i["chain"], i["config"]),
+        "epoch_key": get_epoch_key(i["chain"], _get_rules(i)),
+        "quiz_seed": get_quiz_seed(i["core"], i["chain"], _get_rules(i)),
     }
 
 
@@ -43,7 +47,7 @@ def _check_header_alone(i: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_header_in_chain(i: Mapping[str, Any]) -> dict[str, Any]:
     require_config(i["config"])
-    check_header_in_chain(i["header"], i["chain"], i["config"], i["now"])
+    check_header_in_chain(i["header"], i["chain"], _get_rules(i), i["now"])
     return {"hash": compute_block_hash(i["header"])}
 
 
@@ -255,11 +259,11 @@ def _in_chain() -> CaseFile:
 
 def _wrong_epoch(base: Case) -> Case:
     """Return block 3 with a nonce that wins with the key of epoch 0, and does not with its own."""
-    config, chain, header = base.input["config"], base.input["chain"], base.input["header"]
-    key, network = get_epoch_key(chain[:2], config), compute_network_id(config)
+    rules, chain, header = _get_rules(base.input), base.input["chain"], base.input["header"]
+    key = get_epoch_key(chain[:2], rules)
     for nonce in range(1000):
         header = replace(header, core=replace(header.core, nonce=nonce))
-        seeds = (compute_quiz_seed(network, key, header.core), get_quiz_seed(header.core, chain, config))
+        seeds = (compute_quiz_seed(rules.digest, key, header.core), get_quiz_seed(header.core, chain, rules))
         target = header.core.target
         old, new = (is_below_target(compute_l_hat(s, header.loss, header.trace_digest), target) for s in seeds)
         if old and not new:
