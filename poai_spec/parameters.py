@@ -262,7 +262,7 @@ def get_target_of_flag(thousandths: int) -> Target:
 
 
 def read_manifest(name: str) -> dict[str, Any]:
-    """Return `specs/manifests/NAME.json`; NAME is `mini`, `micro`, `smollm2-135m`, `tinyllama-shape` or `tinyllama-1.1b`."""
+    """Return `specs/manifests/NAME.json`: `mini`, `micro`, `smollm2-135m`, `tinyllama-shape` or `tinyllama-1.1b`."""
     text = (files("poai_spec") / "manifests" / f"{name}.json").read_text("utf-8")
     manifest: dict[str, Any] = json.loads(text)
     return manifest

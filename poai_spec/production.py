@@ -26,7 +26,7 @@ from poai_spec.upgrades import Rules
 
 
 def compute_earliest_timestamp(chain: Chain, rules: Rules) -> Milliseconds:
-    """Return the least stamp of a block on top of `chain`: above the median, and at a period's end above its beginning."""
+    """Return the least stamp of a block on top of `chain`: above the median, at a period's end above its beginning."""
     earliest, distance = compute_median_time(chain) + 1, len(chain) - rules.anchor
     if distance > 0 and distance % rules.retarget_blocks == 0:
         earliest = max(earliest, chain[len(chain) - rules.retarget_blocks].core.timestamp + 1)

@@ -97,7 +97,8 @@ class Rules:
     Attributes:
         since: height of the first block that it holds for; 0 for what the network began with.
         digest: hash of the network and of every upgrade up to this one.
-        anchor: height of a block that ends a period of another length, or begins the first: periods are counted from it.
+        anchor: height of the block that ended the last period of another length; 1, which begins the first one. Periods
+            are counted from it.
         before: the rules before `since`; None for what the network began with.
         profile: and the fields below: as in `Config` and `Change`.
     """
@@ -242,14 +243,15 @@ def is_retarget_height(height: Height, rules: Rules) -> bool:
 
 
 def check_upgrades(config: Config, upgrades: tuple[Upgrade, ...]) -> None:
-    """Refuse a list that has no meaning, opens the time warp, or breaks a bound of the parameters; the first fault counts.
+    """Refuse a list that has no meaning, opens the time warp, or breaks a bound; the first fault counts.
 
     Args:
         config: passed `check_config`.
         upgrades: of each in order: its height, whether it changes anything, the period, then `check_config`.
 
     Raises:
-        Invalid: `upgrades/too-many`, `upgrades/order`, `upgrades/no-change`, `upgrades/period-border`, `parameters/...`.
+        Invalid: `upgrades/too-many`, `upgrades/order`, `upgrades/no-change`, `upgrades/period-border`,
+            `parameters/...`.
     """
     if len(upgrades) > MAX_UPGRADES:
         raise Invalid("upgrades/too-many", f"{len(upgrades)} upgrades, {MAX_UPGRADES} are allowed")

@@ -79,6 +79,9 @@ def get_config() -> Config:
         vocabulary_size=VOCABULARY,
         add_bos=False,
         bos_id=0,
+        position_cost=1_000,
+        pair_cost=10,
+        scored_cost=100,
         salt_ranges=(TokenRange(1, VOCABULARY - 1),),
     )
     config = replace(
