@@ -25,7 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from poaid.errors import UsageError
 from poaid.keys import parse_address
 from poaid.metrics import Metrics
-from poaid.view import Event, NodeView
+from poaid.view import Activity, Event, HealthView, NodeView
 
 MAX_EVENT_CLIENTS = 32
 """Open event streams: each holds a socket and a queue. A browser tab has one."""
@@ -57,7 +57,7 @@ ASSETS = {
     "icon.svg": "image/svg+xml",
 }
 
-PATHS = "/, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
+PATHS = "/, /health, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -128,12 +128,26 @@ async def _on_bug(_: Request, __: Exception) -> Response:
     return _fail(500, "the node failed on this request: see its log")
 
 
+HEALTH_CODES: dict[Activity, int] = {"mining": 200, "idle": 200, "syncing": 206, "stalled": 503}
+"""HTTP status of `/health`, as Ethereum's beacon nodes have it: ready, still catching up, not able to."""
+
+
 class _Api:
     """The answers that are data."""
 
     def __init__(self, view: NodeView, metrics: Metrics) -> None:
         self.view, self.metrics = view, metrics
         self.quizzes = 0  # requests under way
+
+    async def health(self, _: Request) -> Response:
+        status = self.view.get_status()
+        health = HealthView(
+            activity=status["activity"],
+            reason=status["reason"],
+            height=status["height"],
+            peer_count=status["peer_count"],
+        )
+        return JSONResponse(health, HEALTH_CODES[status["activity"]])
 
     async def status(self, _: Request) -> Response:
         return JSONResponse(self.view.get_status())
@@ -263,6 +277,7 @@ def make_app(view: NodeView, metrics: Metrics, hosts: Collection[str] = ()) -> S
     """
     api = _Api(view, metrics)
     data: dict[str, Endpoint] = {
+        "/health": api.health,
         "/status": api.status,
         "/blocks": api.blocks,
         "/blocks/{reference}": api.block,
