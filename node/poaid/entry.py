@@ -58,9 +58,9 @@ def handle_signals() -> None:
 
 def enter(module: str) -> None:
     """Run the `main` of a module, which is imported now."""
-    handle_signals()
-    prepare_streams()
     try:
+        handle_signals()
+        prepare_streams()
         import_module(module).main()
     except KeyboardInterrupt as stop:
         sys.exit(say_stopped(stop))
