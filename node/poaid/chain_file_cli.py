@@ -1,27 +1,26 @@
 """`poaid export` and `poaid import`: a chain as one file."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from poai_spec.block import Judge
-from poai_spec.notation import Height
-from poai_spec.parameters import compute_network_id
 from poaid.amounts import format_count
-from poaid.chain import Chain
-from poaid.chain_file import ChainReader, export_chain
-from poaid.chain_import import ChainImport
 from poaid.errors import NodeError, UsageError
-from poaid.miner import get_time
-from poaid.models import load_engine, locate_model
-from poaid.networks import Network, get_network
 from poaid.options import DataDir, GpuLayers, Model, Threads
-from poaid.store import Store
+
+if TYPE_CHECKING:
+    from poai_spec.block import Judge
+    from poai_spec.notation import Height
+    from poaid.chain import Chain
+    from poaid.chain_file import ChainReader
+    from poaid.networks import Network
 
 log = structlog.get_logger()
 
@@ -30,6 +29,10 @@ ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file;
 
 def export_file(data_dir: DataDir, file: ChainFile) -> None:
     """Write the chain of a data directory, which no node uses, to a new file."""
+    from poai_spec.parameters import compute_network_id
+    from poaid.chain_file import export_chain
+    from poaid.store import Store
+
     _check_name(file)
     with Store.open(data_dir) as store:
         count = export_chain(store, file)
@@ -48,6 +51,13 @@ def import_file(
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Check and replay every block of a file, and add those that pass to a new or an old data directory."""
+    from poai_spec.block import Judge
+    from poaid.chain import Chain
+    from poaid.chain_file import ChainReader
+    from poaid.miner import get_time
+    from poaid.models import load_engine
+    from poaid.store import Store
+
     _check_name(file)
     with _open(file) as opened:
         reader = ChainReader(opened, file)
@@ -73,6 +83,9 @@ def _check_name(file: Path) -> None:
 
 def _choose_network(found: Network, named: str | None, model: str | None, file: Path) -> Network:
     """Return the network that the user names, which must be the file's; else the file's."""
+    from poai_spec.parameters import compute_network_id
+    from poaid.networks import get_network
+
     if named is None:
         return found
     wanted = get_network(named, model)
@@ -86,6 +99,9 @@ def _choose_network(found: Network, named: str | None, model: str | None, file: 
 
 def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
     """Return where the model is: as the user says, else as the data directory was made with, else a pinned one."""
+    from poaid.models import locate_model
+    from poaid.store import Store
+
     if model is None and Store.is_made(data_dir):
         with Store.open(data_dir) as store:
             return store.read_text("model")
@@ -93,6 +109,10 @@ def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
 
 
 def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) -> None:
+    from poai_spec.parameters import compute_network_id
+    from poaid.chain_import import ChainImport
+    from poaid.miner import get_time
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("reading", total=file.stat().st_size)
