@@ -86,7 +86,7 @@ class Chain:
         self.tree = BlockTree(config, now)
         self.assumed: dict[Hash32, Height] = {}
         for stored in store.read_headers():
-            entry = self.tree.add_stored(stored.data)
+            entry = self.tree.add_stored(stored.data, assumed=stored.assumed)
             if entry.hash != stored.block_hash:
                 raise NodeError(f"block {entry.height} in {store.path} is damaged: run `poaid verify`")
             if stored.assumed:
@@ -164,7 +164,7 @@ class Chain:
         if entry.replayed or self.tree.entries.get(entry.hash) is not entry:
             return None
         self._accounts.remember(entry.hash, checked.changes)
-        self.tree.mark_replayed(entry)
+        self.tree.mark_replayed(entry, assumed=assumed)
         if assumed:
             self.assumed[entry.hash] = entry.height
         stored = StoredBlock(entry.hash, entry.height, checked.data, checked.changes, assumed)

@@ -1,10 +1,12 @@
 """The command `poaid`. Wrong usage exits with 2; a failed check, or anything that cannot go on, with 1 and one line."""
 
+from __future__ import annotations
+
 import sys
 import time
 from decimal import Decimal
 from secrets import SystemRandom
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -12,33 +14,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from poai_engine.errors import make_line
-from poai_spec.block import Judge
-from poai_spec.containers import compute_block_hash
-from poai_spec.difficulty import compute_work
-from poai_spec.engine import Engine
-from poai_spec.notation import Address
-from poai_spec.parameters import Config, compute_network_id
-from poai_spec.quiz import get_quiz_name
 from poaid.amounts import format_count, format_poai
 from poaid.ask_cli import balance, peers, status
-from poaid.chain import Chain
 from poaid.chain_file_cli import export_file, import_file
+from poaid.commands import Commands, run_app
 from poaid.doctor_cli import doctor
-from poaid.errors import EXPECTED, find_expected, get_exit_status
-from poaid.keys import parse_address
+from poaid.entry import get_stop_status
 from poaid.keys_cli import generate_key
 from poaid.logs import configure_logs
-from poaid.miner import Attempt, get_time, mine_block
-from poaid.models import load_engine, locate_model
-from poaid.networks import get_network, parse_target
-from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
+from poaid.options import MAX_SAMPLE, Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
 from poaid.run_cli import run
-from poaid.store import Store
 from poaid.testnet_cli import start_testnet
-from poaid.verify import MAX_SAMPLE, draw_sample, verify_store
+
+# The commands import the rest when they run, so that --help answers at once; tests/test_start.py holds them to it.
+if TYPE_CHECKING:
+    from poai_spec.block import Judge
+    from poai_spec.engine import Engine
+    from poai_spec.notation import Address
+    from poai_spec.parameters import Config
+    from poaid.chain import Chain
+    from poaid.miner import Attempt
 
 app = typer.Typer(
+    cls=Commands,
     help="A node of Proof of AI.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -63,6 +61,15 @@ def mine(
     test_corpus: Corpus = None,
 ) -> None:
     """Mine blocks alone, without peers, and store them."""
+    from poai_spec.block import Judge
+    from poai_spec.parameters import compute_network_id
+    from poaid.chain import Chain
+    from poaid.keys import parse_address
+    from poaid.miner import get_time
+    from poaid.models import locate_model
+    from poaid.networks import get_network, parse_target
+    from poaid.store import Store
+
     miner = parse_address(miner_address)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
@@ -76,19 +83,24 @@ def mine(
                 winner = _mine_one(chain, judge, miner)
                 chain.append(winner.make_block(), judge, get_time())
                 _log_block(winner, chain, miner)
-        except KeyboardInterrupt:  # typer would exit without a word
+        except KeyboardInterrupt as stop:
             print("stopped; every block that was logged is stored", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(get_stop_status(stop)) from None
     print(f"mined {blocks} blocks up to height {chain.head.height}; check: poaid verify --data-dir {data_dir}")
 
 
 def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
+    from poaid.models import load_engine
+
     with Console(stderr=True).status(f"loading the model {escape(source)}"):
         return load_engine(source, config, threads, gpu_layers, log.info)
 
 
 def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
     """Mine one block, with a line of progress, and return the attempt that won."""
+    from poai_spec.quiz import get_quiz_name
+    from poaid.miner import mine_block
+
     height, start, tried, best = len(chain.headers), time.monotonic(), 0, 1 << 256
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -112,6 +124,9 @@ def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
 
 
 def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
+    from poai_spec.containers import compute_block_hash
+    from poai_spec.difficulty import compute_work
+
     header = winner.header
     log.info(
         "Block mined!",
@@ -138,6 +153,12 @@ def verify(
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
+    from poai_spec.block import Judge
+    from poai_spec.parameters import compute_network_id
+    from poaid.miner import get_time
+    from poaid.store import Store
+    from poaid.verify import draw_sample, verify_store
+
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
         engine = _load(model or store.read_text("model"), net.config, threads, gpu_layers)
@@ -184,11 +205,4 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
         arguments = ["run", *arguments]
-    try:
-        app(arguments, prog_name="poaid")
-    except (*EXPECTED, ExceptionGroup) as error:
-        expected = find_expected(error)
-        if expected is None:
-            raise
-        print(f"error: {make_line(str(expected))}", file=sys.stderr)
-        sys.exit(get_exit_status(expected))
+    run_app(app, arguments, "poaid")

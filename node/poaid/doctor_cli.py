@@ -1,8 +1,10 @@
 """`poaid doctor`: look at all that a node needs, and say what to do where something is missing."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -10,11 +12,11 @@ from rich.text import Text
 
 from poai_engine.errors import make_line
 from poaid.asking import DEFAULT_HTTP_PORT
-from poaid.doctor import Doctor, Finding, Level, Subject
-from poaid.options import Model, Threads
-from poaid.run_cli import P2P_PORT
+from poaid.options import P2P_PORT, Model, Threads
 
-STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.UNKNOWN: "yellow", Level.FAILED: "bold red"}
+if TYPE_CHECKING:
+    from poaid.doctor import Finding
+
 NAME_WIDTH = 11
 LEVEL_WIDTH = 9
 
@@ -30,6 +32,8 @@ def doctor(
     threads: Threads = None,
 ) -> None:
     """Examine machine, data directory, network and model; exit 1 if something would keep a node from running."""
+    from poaid.doctor import Doctor, Level, Subject
+
     subject = Subject(data_dir, network, model, p2p_port, http_port, threads)
     failed = 0
     for finding in Doctor(subject, lambda line: print(line, file=sys.stderr)).examine():
@@ -41,6 +45,9 @@ def doctor(
 
 def show(finding: Finding) -> None:
     """Print a finding as one line."""
-    level = (finding.level.ljust(LEVEL_WIDTH), STYLES[finding.level])
+    from poaid.doctor import Level
+
+    styles = {Level.OK: "green", Level.WARNING: "yellow", Level.UNKNOWN: "yellow", Level.FAILED: "bold red"}
+    level = (finding.level.ljust(LEVEL_WIDTH), styles[finding.level])
     line = Text.assemble(finding.name.ljust(NAME_WIDTH), level, make_line(finding.text))
     Console(highlight=False).print(line, soft_wrap=True)

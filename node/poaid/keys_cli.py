@@ -9,15 +9,6 @@ from typing import Annotated
 import typer
 
 from poaid.errors import UsageError
-from poaid.keys import (
-    compute_address,
-    format_address,
-    get_keystore_name,
-    make_key,
-    read_password,
-    write_keystore,
-    write_plain_key,
-)
 
 
 def generate_key(
@@ -36,6 +27,15 @@ def generate_key(
     ] = False,
 ) -> None:
     """Make a key for --miner-address, encrypted with a password in a file that Ethereum's wallets can read."""
+    from poaid.keys import (
+        compute_address,
+        format_address,
+        get_keystore_name,
+        make_key,
+        write_keystore,
+        write_plain_key,
+    )
+
     if plain and password_file is not None:
         raise UsageError("--plain does not encrypt: leave out --plain or --password-file")
     password = None if plain else _get_password(password_file)
@@ -56,6 +56,8 @@ def generate_key(
 
 def _get_password(file: Path | None) -> bytes:
     """Return the password of a file, or what is typed twice at the terminal."""
+    from poaid.keys import read_password
+
     if file is not None:
         return read_password(file)
     if sys.stdin is None or not sys.stdin.isatty():  # None: closed by who started this

@@ -336,11 +336,9 @@ class Node:
     def make_status(self) -> Status:
         """Return what this node says about itself."""
         head = self.chain.head
-        known = ((height, h) for h, height in self.chain.assumed.items() if height <= head.height)
-        assumed = (height for height, h in known if head.get_ancestor(height).hash == h)
         return Status(
             version=PROTOCOL_VERSION, network_id=self.network_id, head=head.hash, height=head.height, work=head.work,
-            bodies_from=self.chain.get_bodies_from(), assumed=max(assumed, default=0),
+            bodies_from=self.chain.get_bodies_from(), assumed=head.assumed,
         )  # fmt: skip
 
     async def _answer_status(self, asker: Peer, status: Status) -> bytes:

@@ -1,9 +1,22 @@
-"""Flags that several commands of `poaid` share."""
+"""Flags that several commands of `poaid` share, and the numbers that their defaults and limits are.
+
+Imports nothing that takes time: `--help` needs it.
+"""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+P2P_PORT = 4001
+HTTP_PORT_OFFSET = 4000
+"""The HTTP port is the peer-to-peer port plus this, unless it is given."""
+RUNNING_FILE = "running.json"
+"""Tells `poaid status` where a running node can be asked; there only while one runs."""
+MAX_SAMPLE = 100_000
+"""Draws of `verify --sample`: the odds of a forger are 10^-4500 by then, and replaying all blocks once is cheaper."""
+MAX_NODES = 32
+"""Of a local testnet: processes of some 200 MB each; more than a few on a processor only wait for each other."""
 
 DataDir = Annotated[Path, typer.Option("--data-dir", help="Folder of the chain; made if it is not there.")]
 NetworkName = Annotated[

@@ -1,52 +1,57 @@
 """`poaid run`: a node, with its HTTP server, until it is interrupted."""
 
+from __future__ import annotations
+
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
-import trio
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from poai_engine.gguf_file import read_vocabulary
-from poai_engine.model_store import resolve_model
-from poai_spec.block import Judge
-from poai_spec.notation import Address, Hash32
-from poai_spec.parameters import compute_network_id
+from poaid.entry import get_end_signals
 from poaid.errors import NodeError, UsageError
-from poaid.http import make_app, make_metrics_app
-from poaid.http_server import serve_http
-from poaid.keys import format_address, load_or_make_miner_key, parse_address, write_whole
 from poaid.logs import LogFormat, configure_logs
-from poaid.models import load_engine, locate_model
-from poaid.networks import Network, check_multiaddr, get_network, parse_target
-from poaid.node import Node, Options
-from poaid.node_view import View
-from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
-from poaid.store import Store
+from poaid.options import (
+    HTTP_PORT_OFFSET,
+    P2P_PORT,
+    RUNNING_FILE,
+    Corpus,
+    DataDir,
+    GpuLayers,
+    Model,
+    NetworkName,
+    TargetText,
+    Threads,
+)
 
-P2P_PORT = 4001
-HTTP_PORT_OFFSET = 4000
-"""The HTTP port is the peer-to-peer port plus this, unless it is given."""
+if TYPE_CHECKING:
+    import trio
+
+    from poai_spec.notation import Address, Hash32
+    from poaid.networks import Network
+    from poaid.node import Node
+    from poaid.node_view import View
+
 MIN_PRUNE_DEPTH = 288
 """Blocks whose bodies every node keeps: two days of mainnet, deeper than any ordinary reorganisation."""
 IDENTITY_FILE = "p2p.key"
-RUNNING_FILE = "running.json"
-"""Tells `poaid status` where a running node can be asked; there only while one runs."""
 
 SYNC_LOOK_S, SYNC_LINE_S = 0.5, 5.0
 """How often the progress of a sync is looked at, and said where there is no terminal."""
 SYNC_SHOWN_FROM = 8
 """Missing blocks from which on it is worth a bar: fewer are there in a moment."""
+
+STOPPING = "Stopping; every block that was logged is stored"
 
 log = structlog.get_logger()
 
@@ -89,12 +94,23 @@ def run(
     log_format: Annotated[LogFormat, typer.Option(help="auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
 ) -> None:
     """Run a node: find peers, verify, mine, and show itself at http://127.0.0.1:8001."""
+    import trio
+
+    from poai_engine.gguf_file import read_vocabulary
+    from poai_engine.model_store import resolve_model
+    from poai_spec.block import Judge
+    from poaid.models import load_engine, locate_model
+    from poaid.networks import check_multiaddr, get_network, parse_target
+    from poaid.node import Node, Options
+    from poaid.node_view import View
+    from poaid.store import Store
+
     configure_logs(log_format)
     peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
-    with Store.create_or_open(data_dir, net, source) as store:
+    with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
         miner = None if no_mine else choose_miner(miner_address, data_dir)
         options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
         log.info("Loading the model", model=source)
@@ -106,6 +122,7 @@ def run(
         if port > 65535:
             raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
         http = HttpPorts(http_host, port, metrics_port)
+        signal.pthread_sigmask(signal.SIG_BLOCK, get_end_signals())  # trio's own code is none to be left by a signal
         trio.run(run_node, node, view, http, data_dir, until_input_ends)
 
 
@@ -135,6 +152,8 @@ def parse_hash(text: str) -> Hash32:
 
 def choose_miner(text: str | None, data_dir: Path) -> Address:
     """Return the account that gets the subsidies: the one that is named, else that of the data directory's own key."""
+    from poaid.keys import load_or_make_miner_key, parse_address
+
     return parse_address(text) if text is not None else load_or_make_miner_key(data_dir)
 
 
@@ -144,6 +163,8 @@ def load_identity(data_dir: Path) -> bytes:
     Raises:
         NodeError: the file is damaged or cannot be written.
     """
+    from poaid.keys import write_whole
+
     path = data_dir / IDENTITY_FILE
     try:
         if not path.exists():
@@ -160,6 +181,9 @@ def load_identity(data_dir: Path) -> bytes:
 
 def announce(net: Network, node: Node, miner: Address | None) -> None:
     """Say what is started."""
+    from poai_spec.parameters import compute_network_id
+    from poaid.keys import format_address
+
     network_id = compute_network_id(net.config).hex()[:8]
     log.info("Chain opened", network=net.name, network_id=network_id, height=node.chain.head.height)
     if miner is None:
@@ -169,9 +193,24 @@ def announce(net: Network, node: Node, miner: Address | None) -> None:
 
 
 async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool) -> None:
-    """Run everything until SIGINT or SIGTERM, or until the process that holds the other end of the input has ended."""
+    """Run everything until a signal comes, or until the process that holds the other end of the input has ended."""
+    import trio
+
+    with trio.open_signal_receiver(*get_end_signals()) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, get_end_signals())
+        await _run_parts(node, view, http, data_dir, until_input_ends, signals)
+
+
+async def _run_parts(
+    node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool, signals: AsyncIterator[int]
+) -> None:
+    import trio
+
+    from poaid.http import make_app, make_metrics_app
+    from poaid.http_server import serve_http
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
         if until_input_ends:
             nursery.start_soon(_stop_at_end_of_input, nursery.cancel_scope)
         await nursery.start(node.run)
@@ -190,6 +229,8 @@ async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, unti
 
 async def show_sync(node: Node) -> None:
     """While blocks are missing, show a progress bar on a terminal, and a line from time to time elsewhere."""
+    import trio
+
     columns = (TextColumn("syncing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     said = 0.0
     while True:
@@ -208,15 +249,25 @@ async def show_sync(node: Node) -> None:
                 await trio.sleep(SYNC_LOOK_S)
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            log.info("Stopping; every block that was logged is stored")
-            scope.cancel()
-            return
+@contextmanager
+def _ending_in_peace() -> Iterator[None]:
+    """End well at a signal before the node runs, as it does afterwards."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info(STOPPING)
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        log.info(STOPPING)
+        scope.cancel()
+        return
 
 
 async def _stop_at_end_of_input(scope: trio.CancelScope) -> None:
+    import trio
+
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
         while await stream.receive_some():
             pass

@@ -4,11 +4,12 @@ Every number that can pass 2^53 is a decimal string, every hash and address lowe
 milliseconds since 1970, as in the conformance vectors.
 """
 
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
-
-import trio
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, Protocol, TypedDict
 
 from poai_spec.notation import Address, Height
+
+if TYPE_CHECKING:
+    import trio
 
 Activity = Literal["mining", "syncing", "stalled", "idle"]
 
@@ -153,6 +154,6 @@ class NodeView(Protocol):
 
     def get_peers(self) -> list[PeerView]: ...
 
-    def subscribe(self) -> trio.MemoryReceiveChannel[Event]:
+    def subscribe(self) -> "trio.MemoryReceiveChannel[Event]":
         """Return a bounded channel of events; one who does not read in time loses the oldest, and close ends it."""
         ...

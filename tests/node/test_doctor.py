@@ -24,7 +24,7 @@ from poaid.doctor import Doctor, Finding, Level, Subject
 from poaid.http import make_app
 from poaid.metrics import Metrics
 from poaid.networks import write_network
-from poaid.run_cli import RUNNING_FILE
+from poaid.options import RUNNING_FILE
 from poaid.store import FILE_NAME, Store
 from tests.node.conftest import MinedChain
 from tests.node.memory_view import MemoryView

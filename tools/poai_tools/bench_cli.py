@@ -39,7 +39,7 @@ from poai_tools.plots.style import check_matplotlib
 from poai_tools.results import DAMAGED, read_result, write_result
 from poaid.importer import MAX_REMEMBERED
 from poaid.models import get_known_model
-from poaid.testnet_cli import MAX_NODES
+from poaid.options import MAX_NODES
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
 Model = Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")]
