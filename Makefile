@@ -27,7 +27,7 @@ HAS_GMP = printf '\043include <Python.h>\n\043include <gmp.h>\n' | \
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test soak testnet check vectors mutants spec model docs pictures gpu constraints changelog release clean
+.PHONY: help venv test soak testnet check vectors mutants spec model docs pictures container gpu constraints changelog release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ docs: $(VENV)/.dev ## the site of the documents and the specification, every lin
 pictures: $(VENV)/.dev model ## draw the documents' pictures again, the README's of a new testnet; needs Chromium
 	$(BIN)/poai bench plots docs/img
 	$(BIN)/python -m poai_tools.pictures docs/img
+
+container: ## take the Dockerfile's steps in clean Debian roots and start a node there; needs root and mmdebstrap
+	$(PYTHON) tools/debian_root.py
 
 gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='torch==2.13.0+cpu'
 	@echo "installing $(TORCH)"

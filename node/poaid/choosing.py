@@ -1,11 +1,19 @@
 """Which network and model a command works with: what the data directory holds, or what the flags say."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
+import structlog
+
+from poai_spec.notation import Address, Height
+from poai_spec.parameters import compute_network_id
+from poaid.keys import format_address
 from poaid.models import locate_model
 from poaid.networks import Network, change_network, get_network, parse_target
 from poaid.store import Store
+
+log = structlog.get_logger()
 
 DEFAULT_NETWORK = "local"
 """Of a new data directory whose maker names none."""
@@ -48,3 +56,13 @@ def choose_network(data_dir: Path, flags: NetworkFlags) -> tuple[Network, str]:
         stored, source = store.read_network(), store.read_text("model")
     network = change_network(stored, flags.model, target, flags.corpus)
     return network, source if flags.model is None else locate_model(flags.model, network.config)
+
+
+def announce(network: Network, height: Height, miner: Address | None) -> None:
+    """Say what is started."""
+    network_id = "0x" + compute_network_id(network.config).hex()
+    log.info("Chain opened", version=version("poai"), network=network.name, network_id=network_id, height=height)
+    if miner is None:
+        log.info("Mining is off")
+    else:
+        log.info("Subsidies go to", address=format_address(miner))

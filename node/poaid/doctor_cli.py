@@ -24,9 +24,9 @@ LEVEL_WIDTH = 9
 
 
 def doctor(
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the chain.  \\[default: none is examined]")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the chain.  [default: none is examined]")] = None,
     network: Annotated[
-        str | None, typer.Option(help="As for `poaid run`.  \\[default: the data directory's, else local]")
+        str | None, typer.Option(help="As for `poaid run`.  [default: the data directory's, else local]")
     ] = None,
     model: Model = None,
     p2p_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port for peers.")] = P2P_PORT,

@@ -59,6 +59,11 @@ ASSETS = {
 
 PATHS = "/, /health, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
 
+UNKNOWN_HOST = (
+    "this host name is not known here: use localhost or the machine's IP address, or start the node with "
+    "--http-allow-host"
+)
+
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -94,7 +99,7 @@ class _Guard:
 
     def _judge(self, headers: Headers) -> Response | None:
         if not self._is_known(headers.get("host", "")):
-            return _fail(400, "this host name is not known here: use localhost or the machine's IP address")
+            return _fail(400, UNKNOWN_HOST)
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
         if foreign and headers.get("sec-fetch-mode") != "navigate":
             return _fail(403, "a page of another site may not read this node: open its own page")

@@ -146,6 +146,7 @@ def describe_difference(stored: Config, wanted: Config) -> str:
 
 
 def _shorten(text: str) -> str:
+    text = text.strip('"')
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
