@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from poaid.amounts import format_count
+from poaid.entry import get_stop_status
 from poaid.errors import NodeError, UsageError
 from poaid.options import DataDir, GpuLayers, Model, Threads
 
@@ -125,9 +126,9 @@ def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) 
             run.run(reader.read_blocks())
         except NodeError as error:
             raise NodeError(f"{error}; {format_count(run.new, 'new block')} before that {_stay(run.new)}") from error
-        except KeyboardInterrupt:  # typer would exit without a word
+        except KeyboardInterrupt as stop:
             print(f"stopped; {format_count(run.new, 'new block')} {_stay(run.new)}", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(get_stop_status(stop)) from None
     network_id, head = compute_network_id(judge.config).hex()[:8], chain.head
     print(
         f"replayed and stored {format_count(run.new, 'block')} of network {network_id}; {run.known:,} were "

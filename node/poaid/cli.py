@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from poai_engine.errors import make_line
 from poaid.amounts import format_count, format_poai
 from poaid.ask_cli import balance, peers, status
 from poaid.chain_file_cli import export_file, import_file
+from poaid.commands import Commands, run_app
 from poaid.doctor_cli import doctor
-from poaid.errors import EXPECTED, find_expected, get_exit_status
+from poaid.entry import get_stop_status
 from poaid.keys_cli import generate_key
 from poaid.logs import configure_logs
 from poaid.options import MAX_SAMPLE, Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from poaid.miner import Attempt
 
 app = typer.Typer(
+    cls=Commands,
     help="A node of Proof of AI.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -82,9 +83,9 @@ def mine(
                 winner = _mine_one(chain, judge, miner)
                 chain.append(winner.make_block(), judge, get_time())
                 _log_block(winner, chain, miner)
-        except KeyboardInterrupt:  # typer would exit without a word
+        except KeyboardInterrupt as stop:
             print("stopped; every block that was logged is stored", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(get_stop_status(stop)) from None
     print(f"mined {blocks} blocks up to height {chain.head.height}; check: poaid verify --data-dir {data_dir}")
 
 
@@ -204,11 +205,4 @@ def main() -> None:
     arguments = sys.argv[1:]
     if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
         arguments = ["run", *arguments]
-    try:
-        app(arguments, prog_name="poaid")
-    except (*EXPECTED, ExceptionGroup) as error:
-        expected = find_expected(error)
-        if expected is None:
-            raise
-        print(f"error: {make_line(str(expected))}", file=sys.stderr)
-        sys.exit(get_exit_status(expected))
+    run_app(app, arguments, "poaid")

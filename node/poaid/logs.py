@@ -1,11 +1,15 @@
 """Logs on standard error: for people on a terminal, one JSON object a line otherwise."""
 
+import json
 import logging
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TextIO, cast
 
 import structlog
+
+from poaid.streams import get_log_stream, make_plain_notice
 
 
 class LogFormat(StrEnum):
@@ -41,6 +45,15 @@ def configure_logs(log_format: LogFormat = LogFormat.AUTO) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(20),
         logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _CurrentStderr())),
     )
+    if (stream := get_log_stream()) is not None:
+        stream.make_notice = make_plain_notice if human else _make_json_notice
     # What these say of peers is said in the node's own words, or is of use to their authors only.
     for name in ("libp2p", "zeroconf", "multiaddr", "hypercorn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _make_json_notice(count: int) -> str:
+    """Return the line that says how many were dropped, as the lines around it are."""
+    event = {"event": make_plain_notice(count).strip(), "dropped": count, "level": "warning"}
+    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return json.dumps(event | {"timestamp": now}) + "\n"

@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poaid.entry import get_end_signals
 from poaid.errors import NodeError, UsageError
 from poaid.logs import LogFormat, configure_logs
 from poaid.options import (
@@ -49,6 +50,8 @@ SYNC_LOOK_S, SYNC_LINE_S = 0.5, 5.0
 """How often the progress of a sync is looked at, and said where there is no terminal."""
 SYNC_SHOWN_FROM = 8
 """Missing blocks from which on it is worth a bar: fewer are there in a moment."""
+
+STOPPING = "Stopping; every block that was logged is stored"
 
 log = structlog.get_logger()
 
@@ -107,7 +110,7 @@ def run(
     assumed = None if assume_valid is None else parse_hash(assume_valid)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
-    with Store.create_or_open(data_dir, net, source) as store:
+    with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
         miner = None if no_mine else choose_miner(miner_address, data_dir)
         options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
         log.info("Loading the model", model=source)
@@ -119,6 +122,7 @@ def run(
         if port > 65535:
             raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
         http = HttpPorts(http_host, port, metrics_port)
+        signal.pthread_sigmask(signal.SIG_BLOCK, get_end_signals())  # trio's own code is none to be left by a signal
         trio.run(run_node, node, view, http, data_dir, until_input_ends)
 
 
@@ -189,14 +193,24 @@ def announce(net: Network, node: Node, miner: Address | None) -> None:
 
 
 async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool) -> None:
-    """Run everything until SIGINT or SIGTERM, or until the process that holds the other end of the input has ended."""
+    """Run everything until a signal comes, or until the process that holds the other end of the input has ended."""
+    import trio
+
+    with trio.open_signal_receiver(*get_end_signals()) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, get_end_signals())
+        await _run_parts(node, view, http, data_dir, until_input_ends, signals)
+
+
+async def _run_parts(
+    node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool, signals: AsyncIterator[int]
+) -> None:
     import trio
 
     from poaid.http import make_app, make_metrics_app
     from poaid.http_server import serve_http
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
         if until_input_ends:
             nursery.start_soon(_stop_at_end_of_input, nursery.cancel_scope)
         await nursery.start(node.run)
@@ -235,14 +249,20 @@ async def show_sync(node: Node) -> None:
                 await trio.sleep(SYNC_LOOK_S)
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    import trio
+@contextmanager
+def _ending_in_peace() -> Iterator[None]:
+    """End well at a signal before the node runs, as it does afterwards."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info(STOPPING)
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            log.info("Stopping; every block that was logged is stored")
-            scope.cancel()
-            return
+
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        log.info(STOPPING)
+        scope.cancel()
+        return
 
 
 async def _stop_at_end_of_input(scope: trio.CancelScope) -> None:

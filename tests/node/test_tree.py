@@ -196,6 +196,14 @@ RUNS: dict[tuple[str, str], Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 }
 
 
+def walk(entry: Entry) -> Iterator[Entry]:
+    """Yield a block and its ancestors, one by one."""
+    at: Entry | None = entry
+    while at is not None:
+        yield at
+        at = at.parent
+
+
 def read_cases(suite: str, name: str) -> list[dict[str, Any]]:
     return list(json.loads((VECTORS / suite / f"{name}.json").read_text("utf-8"))["cases"])
 
@@ -367,7 +375,10 @@ class Pair:
         for entry in self.tree.entries.values():
             assert entry.height == entry.header.core.height
             assert entry.parent is self.tree.entries.get(entry.header.core.parent_hash)
-            assert entry.children == {e for e in self.tree.entries.values() if e.parent is entry}
+            children = [e for e in self.tree.entries.values() if e.parent is entry]
+            assert len(entry.children) == len(children)
+            assert set(entry.children) == set(children)
+            assert entry.get_replayed_ancestor() is next(e for e in walk(entry) if e.replayed)
 
     def compare_counts(self, head: Hash32) -> None:
         tree, store = self.tree, self.store
