@@ -24,7 +24,9 @@ def test_every_type_has_its_table_and_every_field_its_meaning() -> None:
     for name in kinds:
         rows = make_field_rows(name)
         assert [row[0].strip("`") for row in rows] == list(getattr(view, name).__annotations__)
-        assert [row for row in rows if not row[2] or "](#" in row[1] and f"# {row[1][1:].split(']')[0]}" not in API] == []
+        assert [
+            row for row in rows if not row[2] or ("](#" in row[1] and f"# {row[1][1:].split(']')[0]}" not in API)
+        ] == []
 
 
 def test_every_path_is_in_the_document() -> None:
