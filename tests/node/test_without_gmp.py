@@ -39,7 +39,8 @@ def test_two_nodes_agree_on_the_stand_in() -> None:
 
 @pytest.mark.parametrize("call", CALLS)
 def test_what_is_called_of_it_says_so(call: str) -> None:
-    script = f"import sys; sys.path.insert(0, sys.argv[1]); from fastecdsa import keys; from fastecdsa.encoding import sec1; {call}"
+    path = "import sys; sys.path.insert(0, sys.argv[1])"
+    script = f"{path}; from fastecdsa import keys; from fastecdsa.encoding import sec1; {call}"
     done = subprocess.run([sys.executable, "-c", script, STAND_IN], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("NotImplementedError: this is PoAI's stand-in for fastecdsa")
