@@ -195,6 +195,8 @@ def check_arrays(model: PackedModel, root: Hash32) -> None:
     Raises:
         ValueError: it is another model's, or another packing's.
     """
+    if model.root != root:
+        raise ValueError("its root is another")
     a = model.architecture
     shapes = get_tensor_shapes(a, tied=model.head != "output.weight")
     digests = [("token_embd.weight", compute_tensor_digest("token_embd.weight", model.embedding.astype(np.int32)))]
