@@ -55,6 +55,7 @@ class Metrics:
         verify_wait_seconds: how long a block waited for the model.
         db_commit_seconds: one transaction, with its fsync.
         bans: peers banned.
+        bugs: errors of our own code that a message met.
     """
 
     def __init__(self) -> None:
@@ -101,6 +102,7 @@ class Metrics:
 
     def _make_network_metrics(self) -> None:
         self.bans = self._count("bans", "Peers banned.")
+        self.bugs = self._count("bugs", "Errors of the program's own that a peer's message met; 0 unless it has a bug.")
         self._gossip = self._count("gossip_messages", "Gossiped messages, by what became of them.", "verdict")
         self._refused = self._count("connections_refused", "Inbound connections closed for their number.", "reason")
         self._requests = self._count("requests", "Requests sent to peers.", "protocol", "result")

@@ -16,7 +16,8 @@ from poai_engine.exact import open_engine
 from poai_engine.gguf_file import check_digest, get_salt_ranges, read_vocabulary, sha256_file
 from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings
-from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
+from poai_engine.model_names import MANIFESTS
+from poai_engine.model_store import get_model_dir, resolve_model
 from poai_engine.packed import Say
 from poai_engine.weight_cache import open_packed_model
 from poai_spec.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item

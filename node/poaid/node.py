@@ -1,8 +1,10 @@
 """A running node: chain, verifier, miner, sync and network in one trio nursery."""
 
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -48,6 +50,7 @@ from poaid.mining import Mining
 from poaid.network import Network
 from poaid.networks import Network as NetworkRules
 from poaid.peers import Peer, Peers
+from poaid.seldom import Seldom
 from poaid.serving import answer_blocks, answer_headers
 from poaid.store import Store
 from poaid.sync import Ask, Sync
@@ -72,6 +75,8 @@ TIMESTAMP_BYTES = slice(44, 52)
 """Where a block's encoding has its time stamp: behind version, height and parent."""
 HOUSEKEEPING_S = 30.0
 """How often the address book is written and old bodies are dropped."""
+MAX_BUG_TEXT = 200
+"""Characters of an unexpected error: it may have a peer's bytes in it."""
 PROTOCOL_NAMES: dict[str, Protocol] = {
     STATUS_PROTOCOL: "status", HEADERS_PROTOCOL: "headers", BLOCKS_PROTOCOL: "blocks", GOODBYE_PROTOCOL: "goodbye",
 }  # fmt: skip
@@ -144,6 +149,7 @@ class Node:
             self.importer, options.miner, self._why_not_mine, self.network.publish, get_time, options.stop_height
         )
         self.reorgs = 0
+        self._seldom = Seldom()
         self._synced, self._dropped = trio.Event(), False
         self.sync.on_progress = self._on_progress
         self.importer.on_head.append(self._on_head)
@@ -229,6 +235,17 @@ class Node:
     def on_refused(self, reason: Refusal) -> None:
         """Count a connection that was closed to bound how many there are."""
         self.metrics.connection_refused(reason)
+
+    def on_bug(self, error: Exception) -> None:
+        """Count a bug of ours, and write down where it is."""
+        self.metrics.bugs.inc()
+        trace = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(trace[-1].filename).name}:{trace[-1].lineno}" if trace else "nowhere"
+        if (times := self._seldom.count(place)) is not None:
+            log.error(
+                "A bug in this program: please report it", error=repr(error)[:MAX_BUG_TEXT], place=place, times=times,
+                traceback="".join(traceback.format_tb(error.__traceback__)),
+            )  # fmt: skip
 
     def on_fault(self, peer: str, error: SpecError) -> None:
         """Count a fault of the wire."""
@@ -351,6 +368,12 @@ class Node:
         try:
             limit = MAX_STATUS_BYTES + RESULT_BYTES
             payload = await self._request(peer, STATUS_PROTOCOL, encode(self.make_status()), limit)
+            if payload[:RESULT_BYTES] == bytes([Result.OTHER_NETWORK]):
+                log.warning(
+                    "Refused by a peer of another network; both need the same --network, --model, --target and "
+                    "--test-corpus", peer=peer_id
+                )  # fmt: skip
+                self.peers.forget(peer_id, trio.current_time())
             fits = self._note_status(peer, decode_response(Status, payload))
         except PeerError as error:
             log.debug("No status", peer=peer_id, why=str(error))
@@ -358,13 +381,7 @@ class Node:
             if peer.status is None and peer.failures >= MAX_FRUITLESS:
                 await self._part(peer_id, Reason.USELESS)  # it keeps a place that another could fill
             return
-        except NotYet as error:
-            if Result.OTHER_NETWORK.name in error.detail:
-                log.warning(
-                    "Refused by a peer of another network; both need the same --network, --model, --target and "
-                    "--test-corpus", peer=peer_id
-                )  # fmt: skip
-                self.peers.forget(peer_id, trio.current_time())
+        except NotYet:
             self._dropped = True  # too many requests, then
             return
         except SpecError as error:
