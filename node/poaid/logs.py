@@ -16,6 +16,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from poaid.amounts import format_poai
 from poaid.errors import UsageError
+from poaid.seldom import Seldom
 from poaid.streams import LogStream, get_log_stream, make_plain_notice
 
 
@@ -85,6 +86,22 @@ def _shorten(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     return event
 
 
+class _Accepting(logging.Handler):
+    """Says that a connection could not be taken: trio writes a traceback ten times a second while it cannot."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._seldom = Seldom()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (times := self._seldom.count(record.name)) is not None:
+            reason = str(record.exc_info[1]) if record.exc_info else record.getMessage()
+            structlog.get_logger().error(
+                "No connection can be taken: raise the limit of open files (ulimit -n), or lower what else uses them",
+                reason=reason, tries=times,
+            )  # fmt: skip
+
+
 def configure_logs(
     log_format: LogFormat = LogFormat.AUTO,
     level: LogLevel = LogLevel.INFO,
@@ -125,6 +142,8 @@ def configure_logs(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     _fatal.logged = fatal and (not human or file is not None)
     sys.excepthook = _log_bug if _fatal.logged else sys.__excepthook__
+    accepting = logging.getLogger("trio.serve_listeners")  # of the peers' port and of the HTTP server's
+    accepting.handlers, accepting.propagate = [_Accepting()], False
 
 
 class _Fatal:

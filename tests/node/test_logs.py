@@ -1,95 +1,62 @@
-"""What a log says: to people, to programs, and to a file."""
+"""What other libraries would write, said in the node's own words and not without end."""
 
+import errno
 import json
-import sys
+import os
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import structlog
+import trio
+from trio.testing import MockClock
 
-from poaid.errors import UsageError
-from poaid.logs import LogFormat, LogLevel, configure_logs, say_fatal
-
-HASH = "0x" + "ab" * 32
-NUMBERS: dict[str, Any] = {"hash": HASH, "loss_bits": 12.34567, "balance": "5000000000000000000", "height": 3}
+from poaid.logs import LogFormat, configure_logs
+from poaid.seldom import MAX_KINDS, REPEAT_S, Seldom
 
 
-@pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
+class FullListener(trio.abc.Listener[trio.SocketStream]):
+    """A listener of a process that has no file descriptor left."""
+
+    async def accept(self) -> trio.SocketStream:
+        await trio.lowlevel.checkpoint()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def json_logs() -> Iterator[None]:
+    configure_logs(LogFormat.JSON)
     yield
-    configure_logs()
+    structlog.reset_defaults()
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+@pytest.mark.usefixtures("json_logs")
+def test_a_connection_that_cannot_be_taken_is_said_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve() -> None:
+        async def attend(_: trio.SocketStream) -> None: ...
+
+        with trio.move_on_after(2.5 * REPEAT_S):
+            await trio.serve_listeners(attend, [FullListener()])
+
+    trio.run(serve, clock=MockClock(autojump_threshold=0))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert len(lines) == 3
+    assert {line["event"].partition(":")[0] for line in lines} == {"No connection can be taken"}
+    assert all("Too many open files" in line["reason"] for line in lines)
+    assert lines[0]["tries"] == 1
+    assert 500 < lines[1]["tries"] <= 600
 
 
-def test_programs_read_types_and_people_read_what_is_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "log"
-    configure_logs(LogFormat.HUMAN, file=file)
-    structlog.get_logger().info("Generated quiz: a-b", quiz="a-b", **NUMBERS)
-    (event,) = read(file)
-    del event["timestamp"]
-    assert event == {"event": "Generated quiz: a-b", "level": "info", "quiz": "a-b", **NUMBERS}
-    line = capsys.readouterr().err
-    assert "Generated quiz: a-b" in line
-    for text in ("hash=abababab ", "loss_bits=12.346", "balance='5 POAI'", "height=3"):
-        assert text.strip() in line
-    assert "quiz=" not in line
+def test_kinds_are_counted_apart_and_bounded() -> None:
+    async def main() -> None:
+        seldom = Seldom()
+        assert (seldom.count("a"), seldom.count("b"), seldom.count("a"), seldom.count("a")) == (1, 1, None, None)
+        await trio.sleep(REPEAT_S)
+        assert seldom.count("a") == 3
+        for number in range(2 * MAX_KINDS):
+            assert seldom.count(str(number)) == 1
+        assert len(seldom._due) == MAX_KINDS
 
-
-@pytest.mark.parametrize("level", LogLevel)
-def test_what_is_less_than_the_level_is_not_logged(level: LogLevel, tmp_path: Path) -> None:
-    configure_logs(LogFormat.JSON, level, tmp_path / "log")
-    log = structlog.get_logger()
-    for name in LogLevel:
-        getattr(log, name)("x")
-    assert [event["level"] for event in read(tmp_path / "log")] == list(LogLevel)[list(LogLevel).index(level) :]
-
-
-def test_a_file_is_continued(tmp_path: Path) -> None:
-    for _ in range(2):
-        configure_logs(LogFormat.JSON, file=tmp_path / "log")
-        structlog.get_logger().info("x")
-    assert len(read(tmp_path / "log")) == 2
-
-
-def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--log-file .* cannot be written: Is a directory"):
-        configure_logs(file=tmp_path)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full")
-def test_a_full_disk_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(LogFormat.JSON, file=Path("/dev/full"))
-    structlog.get_logger().info("x")
-    assert json.loads(capsys.readouterr().err)["event"] == "x"
-
-
-def test_the_end_is_logged_where_the_log_is_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    say_fatal("no")
-    assert capsys.readouterr().err == "error: no\n"
-    configure_logs(LogFormat.JSON, fatal=True)
-    say_fatal("no")
-    event = json.loads(capsys.readouterr().err)
-    assert (event["event"], event["level"]) == ("no", "critical")
-    configure_logs(LogFormat.HUMAN, fatal=True)
-    say_fatal("no")
-    assert capsys.readouterr().err == "error: no\n"
-
-
-def _break() -> None:
-    raise KeyError("a bug")
-
-
-def test_a_bug_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    configure_logs(LogFormat.JSON, fatal=True)
-    with pytest.raises(KeyError) as caught:
-        _break()
-    sys.excepthook(KeyError, caught.value, caught.tb)
-    event = json.loads(capsys.readouterr().err)
-    assert event["level"] == "critical"
-    assert "in test_a_bug_is_one_line_of_json" in event["exception"]
-    assert event["exception"].endswith("KeyError: 'a bug'")
+    trio.run(main, clock=MockClock(autojump_threshold=0))
