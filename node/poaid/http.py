@@ -1,8 +1,9 @@
 """What a node shows over HTTP: JSON, Prometheus' metrics, server-sent events, and the page that is made of them.
 
 It reads only (GET and HEAD), and is bound to this machine unless the user says otherwise. Pages of other origins cannot
-use it: there is no CORS; a `Host` that is a foreign name (DNS rebinding) is refused; and so is a request that a browser
-marks as made by another site's page, which could otherwise start forward passes with an image's address.
+use it: there is no CORS; a `Host` that is a foreign name (DNS rebinding) is refused; and so is every request that a
+browser marks as made by another site's page, which could otherwise start forward passes with the address of an image or
+a frame. One thing only may come from elsewhere: a link to the page itself, opened in a tab.
 """
 
 import ipaddress
@@ -42,10 +43,12 @@ RETRY_MS = 2_000
 """When a browser opens a lost stream again."""
 
 SECURITY_HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
 
@@ -89,14 +92,20 @@ class _Guard:
         if scope["type"] != "http":  # the server's own start and stop; there is no route for a websocket
             await self.app(scope, receive, send)
             return
-        refusal = self._judge(Headers(scope=scope))
+        refusal = self._judge(Headers(scope=scope), scope["path"])
         await (refusal or self.app)(scope, receive, send_guarded)
 
-    def _judge(self, headers: Headers) -> Response | None:
-        if not self._is_known(headers.get("host", "")):
+    def _judge(self, headers: Headers, path: str) -> Response | None:
+        host = headers.get("host", "")
+        if not self._is_known(host):
             return _fail(400, "this host name is not known here: use localhost or the machine's IP address")
-        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if foreign and headers.get("sec-fetch-mode") != "navigate":
+        how = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+        opened = path == "/" and how == ("navigate", "document")  # a frame's is `iframe`, though it navigates, too
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opened
+        origin = headers.get(
+            "origin"
+        )  # older browsers, and all of them over plain HTTP to another machine, say no more
+        if foreign or (origin is not None and origin.partition("://")[2] != host):
             return _fail(403, "a page of another site may not read this node: open its own page")
         return None
 

@@ -148,6 +148,7 @@ class Importer:
         """Count a block whose replay was true; without an evaluation it is assumed valid.
 
         Raises:
+            Invalid: `state/root`, of a block far from the head.
             NodeError: the database cannot be written.
         """
         start = time.perf_counter()
