@@ -19,13 +19,13 @@ from poai_engine.errors import ModelError
 from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
-from poai_engine.weight_cache import CACHE_DIR_VARIABLE, get_cache_dir
+from poai_engine.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir
 from poai_spec.block import Judge, make_genesis
 from poai_spec.containers import HeaderCore
 from poai_spec.difficulty import compute_target, compute_work
 from poai_spec.llama_profile import LLAMA_PROFILE
 from poai_spec.notation import Milliseconds, SpecError, Target
-from poai_spec.parameters import compute_network_id
+from poai_spec.parameters import Config, compute_network_id
 from poaid.amounts import format_duration, format_rate
 from poaid.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
@@ -49,6 +49,7 @@ STALE_BLOCKS = 20
 """Intervals without a block after which something is wrong: with an honest clock one chance in 5 * 10^8."""
 MDNS_GROUP = "224.0.0.251"
 """RFC 6762, section 3."""
+MAX_TIMESTAMP = 2**64 - 1
 MINER = bytes(19) + b"\1"
 """Whom the quizzes that are measured are for: nobody."""
 
@@ -82,6 +83,7 @@ class Subject:
         p2p_port: where the node would listen for peers.
         http_port: where it would show itself.
         threads: of the model.
+        full: whether all kept weights are examined.
     """
 
     data_dir: Path | None
@@ -90,6 +92,7 @@ class Subject:
     p2p_port: int
     http_port: int
     threads: int | None
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,8 @@ class Doctor:
             return
         digest, root = config.model.gguf_sha256.hex()[:16], config.model.integer_model_root.hex()[:16]
         yield Finding("model", Level.OK, f"{source}: SHA-256 {digest}... and integer root {root}... are the network's")
+        if subject.full and config.profile != LLAMA_PROFILE:
+            yield check_weights(resolve_model(source), config)
         judge = Judge(config, network.questions, engine)
         yield check_engine(judge, resolve_model(source))
         target = config.initial_target if self._stored is None else self._stored.target
@@ -333,6 +338,15 @@ def _warn_of_future(ahead: Milliseconds) -> Finding:
 # The engine.
 
 
+def check_weights(path: Path, config: Config) -> Finding:
+    """Compute the integer-model root of the weights that are kept of a model file."""
+    try:
+        kept = check_kept_model(path, config.model.gguf_sha256, config.model.integer_model_root)
+    except ModelError as error:
+        return Finding("weights", Level.FAILED, str(error))
+    return Finding("weights", Level.OK, f"every one in {kept} is as the network's integer root says")
+
+
 def check_engine(judge: Judge, path: Path) -> Finding:
     """Run one quiz in the two ways that the engine has, and a small model on the reference engine, too.
 
@@ -375,4 +389,4 @@ def check_speed(judge: Judge, target: Target) -> Finding:
 def _make_core(judge: Judge) -> HeaderCore:
     """Return the template of a first block, the same at any time: its quizzes are as long as all others."""
     genesis = make_genesis(judge.config).header
-    return make_template([genesis], {}, judge.config, MINER, genesis.core.timestamp + 1)
+    return make_template([genesis], {}, judge.config, MINER, min(genesis.core.timestamp, MAX_TIMESTAMP - 1) + 1)

@@ -30,11 +30,14 @@ def doctor(
     p2p_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port for peers.")] = P2P_PORT,
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of page and API.")] = DEFAULT_HTTP_PORT,
     threads: Threads = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Compute the root of all kept weights, too, whatever was noted of them.")
+    ] = False,
 ) -> None:
     """Examine machine, data directory, network and model; exit 1 if something would keep a node from running."""
     from poaid.doctor import Doctor, Level, Subject
 
-    subject = Subject(data_dir, network, model, p2p_port, http_port, threads)
+    subject = Subject(data_dir, network, model, p2p_port, http_port, threads, full)
     failed = 0
     for finding in Doctor(subject, lambda line: print(line, file=sys.stderr)).examine():
         show(finding)

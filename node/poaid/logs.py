@@ -9,6 +9,7 @@ from typing import TextIO, cast
 
 import structlog
 
+from poaid.seldom import Seldom
 from poaid.streams import get_log_stream, make_plain_notice
 
 
@@ -28,6 +29,22 @@ class _CurrentStderr:
 
     def flush(self) -> None:
         sys.stderr.flush()
+
+
+class _Accepting(logging.Handler):
+    """Says that a connection could not be taken: trio writes a traceback ten times a second while it cannot."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self._seldom = Seldom()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (times := self._seldom.count(record.name)) is not None:
+            reason = str(record.exc_info[1]) if record.exc_info else record.getMessage()
+            structlog.get_logger().error(
+                "No connection can be taken: raise the limit of open files (ulimit -n), or lower what else uses them",
+                reason=reason, tries=times,
+            )  # fmt: skip
 
 
 def configure_logs(log_format: LogFormat = LogFormat.AUTO) -> None:
@@ -50,6 +67,8 @@ def configure_logs(log_format: LogFormat = LogFormat.AUTO) -> None:
     # What these say of peers is said in the node's own words, or is of use to their authors only.
     for name in ("libp2p", "zeroconf", "multiaddr", "hypercorn"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    accepting = logging.getLogger("trio.serve_listeners")  # of the peers' port and of the HTTP server's
+    accepting.handlers, accepting.propagate = [_Accepting()], False
 
 
 def _make_json_notice(count: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from poai_engine.lexicon_maker import format_lexicon
-from poai_engine.model_store import MANIFESTS
+from poai_engine.model_names import MANIFESTS
 from poai_spec.corpus import Corpus, Questions, check_questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, parse_lexicon, read_lexicon

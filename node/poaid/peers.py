@@ -311,12 +311,15 @@ class Peers:
     def learn(self, peer_id: str, address: str, now_ms: Milliseconds, *, wanted: bool = False) -> None:
         """Remember where a peer can be dialled; past the limit the one seen longest ago is forgotten.
 
-        What the user has named is neither forgotten nor replaced by what others say.
+        What the user has named is neither forgotten nor replaced by what others say. What others say leaves the pause
+        between dials as it is: who announces itself again and again would be dialled each time.
         """
         known = self._known.setdefault(peer_id, _Known(peer_id, address, now_ms))
         if wanted or not known.wanted:
             known.address = address
-        known.seen, known.wanted, known.not_before = now_ms, known.wanted or wanted, 0.0
+        known.seen = now_ms
+        if wanted:
+            known.wanted, known.not_before = True, 0.0
         others = [known for known in self._known.values() if not known.wanted]
         if len(others) > MAX_KNOWN:
             del self._known[min(others, key=lambda known: known.seen).peer_id]

@@ -21,7 +21,10 @@ class Seldom:
         self._held[kind] = self._held.get(kind, 0) + 1
         if now < self._due.get(kind, now):
             return None
-        for held in list(self._due)[: len(self._due) - MAX_KINDS + 1]:
-            del self._due[held]
-        self._due[kind] = now + REPEAT_S
+        self._due.pop(kind, None)
+        self._due[kind] = now + REPEAT_S  # the newest comes last
+        while len(self._due) > MAX_KINDS:
+            forgotten = next(iter(self._due))
+            del self._due[forgotten]
+            self._held.pop(forgotten, None)
         return self._held.pop(kind)

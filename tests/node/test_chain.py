@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import poai_spec.fork_choice as page
-import poai_tools.vectors.suites  # noqa: F401  (fills the table of functions)
 from poai_spec.containers import Block
 from poai_spec.encoding import decode, encode
 from poai_spec.notation import Hash32, Invalid, SpecError
@@ -25,6 +24,7 @@ from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON
 from poai_tools.vectors.records import list_accounts
 from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
+from poai_tools.vectors.suites import load_all
 from poaid import chain as chain_module
 from poaid import store as store_module
 from poaid.chain import HeadChange
@@ -47,6 +47,8 @@ from tests.node.importing import (
     running,
 )
 from tests.node.support import run_sql
+
+load_all()
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 

@@ -339,12 +339,16 @@ def test_not_all_nodes_wait_equally_long() -> None:
     assert len(pauses) > 1
 
 
-def test_news_of_an_address_end_its_pause() -> None:
+def test_only_the_users_news_of_an_address_end_its_pause() -> None:
     peers = Peers()
     peers.learn("Q1", "/one", NOW_MS)
     peers.note_dial("Q1", 0.0, NOW_MS, success=False)
-    peers.learn("Q1", "/new", NOW_MS)
-    assert peers.choose_dial(0.0, NOW_MS, wanted=False) == ("Q1", "/new")
+    for _ in range(3):  # as mDNS would
+        peers.learn("Q1", "/new", NOW_MS)
+        assert peers.choose_dial(0.0, NOW_MS, wanted=False) is None
+    assert peers.choose_dial(10 * DIAL_BACK_OFF_S, NOW_MS, wanted=False) == ("Q1", "/new")
+    peers.learn("Q1", "/named", NOW_MS, wanted=True)
+    assert peers.choose_dial(0.0, NOW_MS, wanted=True) == ("Q1", "/named")
     peers.note_dial("Q9", 0.0, NOW_MS, success=True)  # nobody knows it
 
 

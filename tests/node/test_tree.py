@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 import poai_spec.fork_choice as page
 import poai_spec.header
-import poai_tools.vectors.suites  # noqa: F401  (fills the table of functions)
 from poai_spec.block import Judge, check_contents, process_block, replay_block
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import decode
@@ -33,10 +32,13 @@ from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON, MODEL, make_network
 from poai_tools.vectors.records import list_accounts
 from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
+from poai_tools.vectors.suites import load_all
 from poaid import tree as tree_module
 from poaid.errors import NodeError
 from poaid.header_check import HEADER_BYTES, encode_header
 from poaid.tree import BlockTree, Branch, Entry, Hashes, find_fork
+
+load_all()
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 PEERS = (b"", b"a", b"b", b"c")
