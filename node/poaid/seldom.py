@@ -15,7 +15,7 @@ class Seldom:
 
     def count(self, kind: str) -> int | None:
         """Return how often it happened since the last line, this time included; None while no line is due."""
-        import trio  # when there is something to say: every command imports this module
+        import trio  # noqa: PLC0415 - only when there is something to say: every command imports this module
 
         now = trio.current_time()
         self._held[kind] = self._held.get(kind, 0) + 1
