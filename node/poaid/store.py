@@ -25,7 +25,7 @@ from poai_spec.state import Account, State, encode_account
 from poai_spec.upgrades import UpgradeList
 from poaid.errors import NodeError
 from poaid.layout import split_block
-from poaid.networks import Network, Planned, check_network
+from poaid.networks import Network, Planned, check_network, describe_difference
 
 FILE_NAME = "chain.sqlite3"
 SCHEMA_VERSION = 3
@@ -206,11 +206,13 @@ class Store:
             )
 
     def _check_network(self, network: Network) -> None:
-        found, wanted = compute_network_id(self.read_network().config), compute_network_id(network.config)
+        stored = self.read_network()
+        found, wanted = compute_network_id(stored.config), compute_network_id(network.config)
         if found != wanted:
             raise NodeError(
-                f"{self.path.parent} belongs to network {found.hex()[:8]}, this is {wanted.hex()[:8]}: "
-                "give another --data-dir, or the --network, --model, --target and --test-corpus that it was made with"
+                f"{self.path.parent} belongs to network {found.hex()[:8]}, the flags name {wanted.hex()[:8]} "
+                f"({describe_difference(stored.config, network.config)}): leave out --network, --model, --target and "
+                "--test-corpus, or give another --data-dir"
             )
         if self.read_network().upgrades != network.upgrades:
             raise NodeError(f"{self.path.parent} was made with another list of upgrades: give another --data-dir")

@@ -20,7 +20,8 @@ from poaid.asking import read_running
 from poaid.chain import Chain
 from poaid.keys import format_address, parse_address
 from poaid.networks import parse_target
-from poaid.run_cli import IDENTITY_FILE, RUNNING_FILE, load_identity, parse_hash
+from poaid.options import RUNNING_FILE
+from poaid.run_cli import IDENTITY_FILE, load_identity, parse_hash
 from poaid.store import FILE_NAME, Store, StoredPeer
 from poaid.verify import verify_store
 from tests.fuzz.driving import ACCEPTED, drive, judge

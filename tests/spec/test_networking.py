@@ -142,7 +142,9 @@ def test_the_table_of_verdicts_has_every_rule_for_a_block() -> None:
     text = (Path(__file__).parents[2] / "specs" / "block.md").read_text("utf-8")
     order = dict(re.findall(r"^\| \d+ \| `([^`]+)` \| (\w+) \|", text, re.MULTILINE))
     listed = [(code, kind) for code, kind, _, _ in read_verdicts()]
-    assert sorted(listed) == sorted({**order, "networking/block-size": "Malformed", "networking/topic": "Malformed"}.items())
+    assert sorted(listed) == sorted(
+        {**order, "networking/block-size": "Malformed", "networking/topic": "Malformed"}.items()
+    )
 
 
 @pytest.mark.parametrize(("code", "kind", "verdict", "points"), read_verdicts())

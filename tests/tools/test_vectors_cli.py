@@ -17,12 +17,15 @@ import pytest
 
 from poai_spec.drbg import Drbg
 from poai_tools import cli
-from poai_tools.vectors import check, files, pack, skeleton
+from poai_tools.vectors import check, disk, pack
 from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, Answer
 from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.languages import LANGUAGES
 from poai_tools.vectors.registry import FUNCTIONS
 from poai_tools.vectors.serve import MAX_REQUEST, answer_line, serve
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.suites import SUITES, load_all
+
+load_all()
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "test_vectors"
@@ -56,7 +59,7 @@ def program(tmp_path: Path) -> Callable[[str], str]:
             "import json, sys\n"
             "from poai_tools.vectors.registry import FUNCTIONS\n"
             "from poai_tools.vectors.serve import answer\n"
-            "import poai_tools.vectors.suites\n"
+            "from poai_tools.vectors.suites import load_all; load_all()\n"
             f"def change(request, answer):\n    {change}\n    return answer\n"
             "for line in sys.stdin:\n"
             "    r = json.loads(line)\n"
@@ -347,9 +350,9 @@ def test_fuzz_refuses_wrong_usage(run: Run) -> None:
 # init-client
 
 
-@pytest.mark.parametrize("language", skeleton.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_skeleton_runs(run: Run, tmp_path: Path, language: str) -> None:
-    name, command = skeleton.LANGUAGES[language]
+    name, command = LANGUAGES[language]
     if shutil.which(command) is None:
         pytest.skip(f"{command} is not installed")
     folder = tmp_path / "my client"
@@ -395,14 +398,14 @@ def test_packing_twice_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
 
 
 def make_tree(root: Path) -> None:
-    files.write(root / "specs" / "a.md", "page")
+    disk.write(root / "specs" / "a.md", "page")
     manifest = {"name": "m", "gguf_sha256": "00", "integer_model_root": "11", "lexicon_digest": "22", "more": 1}
-    files.write(root / "specs" / "manifests" / "m.json", json.dumps(manifest))
-    files.write(root / "specs" / "manifests" / "m.lexicon.json", "{}")
+    disk.write(root / "specs" / "manifests" / "m.json", json.dumps(manifest))
+    disk.write(root / "specs" / "manifests" / "m.lexicon.json", "{}")
     for name in pack.SINGLE:
-        files.write(root / name, name)
-    files.write(root / "test_vectors" / "codes.json", "{}")
-    files.write(root / "test_vectors" / "node_modules" / "x.js", "")
+        disk.write(root / name, name)
+    disk.write(root / "test_vectors" / "codes.json", "{}")
+    disk.write(root / "test_vectors" / "node_modules" / "x.js", "")
 
 
 def test_the_archive_does_not_depend_on_modes_times_or_order(tmp_path: Path) -> None:
@@ -410,10 +413,10 @@ def test_the_archive_does_not_depend_on_modes_times_or_order(tmp_path: Path) -> 
     data = pack.make_archive(tmp_path)
     page = tmp_path / "specs" / "a.md"
     page.unlink()
-    files.write(page, "page")
+    disk.write(page, "page")
     page.chmod(0o600)
     assert pack.make_archive(tmp_path) == data
-    files.write(page, "other")
+    disk.write(page, "other")
     assert pack.make_archive(tmp_path) != data
 
 

@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 from poai_engine.exact import count_processors
-from poai_spec.upgrades import get_rules
 from poai_tools.engine_bench import find_model
+from poai_tools.flags import BENCH_PERIOD
 from poai_tools.measure import Say, Spread, describe_machine, read_memory
-from poai_tools.replay_bench import PERIOD, choose_models
+from poai_tools.replay_bench import choose_models
 from poaid.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
@@ -234,9 +234,7 @@ def run_testnet(network: Network, model: str, nodes: int, blocks: int, step: int
 
 def get_rate(network: Network, model: str) -> float:
     """Return quizzes a second on the whole machine; the model is unmapped again, else it would count in every PSS."""
-    return measure_rate(
-        load_engine(model, get_rules(network.config, (), 0), None), get_rules(network.config, (), 0), network.questions
-    )
+    return measure_rate(load_engine(model, network.get_rules(), None), network.get_rules(), network.questions)
 
 
 def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, str]:
@@ -247,7 +245,7 @@ def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, s
         block_seconds: what a block takes; None for what `poaid testnet` gives it.
     """
     base = get_base_network(model)
-    base = replace(base, config=replace(base.config, retarget_blocks=PERIOD))
+    base = replace(base, config=replace(base.config, retarget_blocks=BENCH_PERIOD))
     source = locate_model(model, base.config.model)
     rate = get_rate(base, source)
     if block_seconds is None:

@@ -37,10 +37,10 @@ from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
 from poai_spec.upgrades import get_rules
+from poai_tools.flags import PRESCREEN_QUIZZES
 from poai_tools.float_pass import FloatModel, Floats, compute_final_rows
 from poaid.models import get_known_model
 
-QUIZZES = 4
 ROUNDED = "all roundings of the rows, float32"
 Entries = NDArray[np.int64]  # per position the exponent and the D values, shape (T, 1 + D)
 Say = Callable[[str], None]
@@ -116,7 +116,7 @@ def find_least_block(model: FloatModel, tokens: tuple[int, ...], exact: Entries)
     return max(range(len(variants)), key=lambda n: judge("", [variants[n]], [exact], 0, cheaper=True).m)
 
 
-def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
+def run(model: str, path: Path, quizzes: int = PRESCREEN_QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
     """Measure one model.
 
     Args:

@@ -1,5 +1,7 @@
 """`poai vectors`: make the conformance vectors, and check specifications and foreign clients with them."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import sys
@@ -7,23 +9,21 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from poai_tools.places import NO_CHECKOUT, find_checkout, find_vectors
+from poai_tools.places import NO_CHECKOUT, VECTORS, find_checkout, find_vectors
 from poai_tools.spec_cli import fail
-from poai_tools.vectors import check as checks
-from poai_tools.vectors import engines, files, fuzz, models, skeleton
-from poai_tools.vectors.bisect import locate
-from poai_tools.vectors.client import Client
-from poai_tools.vectors.compare import shorten
 from poai_tools.vectors.errors import VectorsError
-from poai_tools.vectors.pack import write_archive
-from poai_tools.vectors.registry import FUNCTIONS, Function
-from poai_tools.vectors.serve import serve
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors import files, fuzz
+    from poai_tools.vectors.client import Client
+    from poai_tools.vectors.registry import Function
 
 OUR_CLIENT = [sys.executable, "-m", "poai_tools.vectors_cli", "serve"]
 FUNCTION_LIST = "functions.json"
@@ -61,6 +61,8 @@ def one_line() -> Iterator[None]:
 @contextmanager
 def open_clients(commands: list[list[str]], timeout: float, restarts: int) -> Iterator[list[Client]]:
     """Open several clients."""
+    from poai_tools.vectors.client import Client
+
     with ExitStack() as stack:
         yield [stack.enter_context(Client(command, timeout, restarts)) for command in commands]
 
@@ -97,9 +99,14 @@ def generate(
 
     Results that are not computed here (slow cases, models that are not at hand) stay as they are committed.
     """
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors import files, models
+    from poai_tools.vectors.disk import write
+    from poai_tools.vectors.suites import SUITES
+
     with one_line():
         checks.require_suites(suites or ())
-        root = require_checkout() / files.FOLDER
+        root = require_checkout() / VECTORS
         if model:
             models.use_file(model)
         chosen = [name for name in SUITES if not suites or name in suites]
@@ -114,7 +121,7 @@ def generate(
         found = files.compare(root, made, chosen)
         if not check:
             for name in (*found.missing, *found.stale):
-                files.write(root / name, made[name])
+                write(root / name, made[name])
         show_comparison(found, check=check)
 
 
@@ -122,9 +129,9 @@ def show_comparison(found: files.Comparison, *, check: bool) -> None:
     """Print each file that differed; exit 1 if that is a failed check."""
     for word, names in (("missing", found.missing), ("stale", found.stale)):
         for name in names:
-            print(f"{word if check else 'written'}: {files.FOLDER}/{name}")
+            print(f"{word if check else 'written'}: {VECTORS}/{name}")
     for name in found.extra:
-        print(f"extra: {files.FOLDER}/{name}: no suite makes it; remove it")
+        print(f"extra: {VECTORS}/{name}: no suite makes it; remove it")
     print(f"{found.same} files are up to date")
     if check and (found.missing or found.stale or found.extra):
         fail("the committed vectors are not those of the specification: run `poai vectors generate` and commit", 1)
@@ -154,7 +161,14 @@ def check(
     folder: Folder = None,
 ) -> None:
     """Run the committed vectors; exit 1 on any failure."""
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors.bisect import locate
+    from poai_tools.vectors.disk import format_json, write
+    from poai_tools.vectors.suites import SUITES
+
     if engine:
+        from poai_tools.vectors import engines, models
+
         engines.choose_engine(engine.value)
         models.choose_engine(engine.value)
     with one_line():
@@ -173,13 +187,17 @@ def check(
                     break
         checks.report(Console(), results)
         if json_file:
-            files.write(json_file, files.format_json(checks.make_report(results)))
+            write(json_file, format_json(checks.make_report(results)))
     if any(result.status == checks.FAILED for result in results):
         raise typer.Exit(1)
 
 
 def find_missing(data: Mapping[str, Any]) -> str | None:
     """Return why our specification cannot run a case on this input here, or None."""
+    if "model" not in data and "fingerprint" not in data:  # the models bring the engines with them
+        return None
+    from poai_tools.vectors import engines, models
+
     if data.get("model") in models.LARGE and engines.get_chosen_engine() == "reference":
         return f"the reference engine would take hours on {data['model']}: leave --engine out"
     return models.find_missing(data)
@@ -193,6 +211,9 @@ def find_nothing_missing(_data: Mapping[str, Any]) -> str | None:
 @contextmanager
 def open_answerer(client: str | None, timeout: float) -> Iterator[checks.Answerer]:
     """Open our specification, or a client's command line."""
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors.client import Client
+
     if client is None:
         yield checks.SpecAnswerer()
         return
@@ -228,6 +249,10 @@ def fuzz_command(
     folder: Folder = None,
 ) -> None:
     """Compare a client with our specification on inputs drawn from a seed; exit 1 if they differ."""
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors import fuzz
+    from poai_tools.vectors.disk import format_json, read_json, write
+
     with one_line():
         root = find_folder(folder)
         checks.require_suites(suites or ())
@@ -235,7 +260,7 @@ def fuzz_command(
         commands = [*map(split_command, clients), OUR_CLIENT][:2]
         if len(clients) > 2:
             raise VectorsError("fuzz compares two clients: give --client once or twice", status=2)
-        results = {row["code"]: row["result"] for row in files.read_json(root / "codes.json")["codes"]}
+        results = {row["code"]: row["result"] for row in read_json(root / "codes.json")["codes"]}
         different = 0
         with open_clients(commands, timeout, FUZZ_RESTARTS) as (first, second):
             for function in chosen:
@@ -249,7 +274,7 @@ def fuzz_command(
                     if out:
                         fragment = fuzz.make_fragment(tally.difference, cases, seed, results)
                         name = f"{function.suite}-{function.name}-{fragment['cases'][0]['id']}.json"
-                        files.write(out / name, files.format_json(fragment))
+                        write(out / name, format_json(fragment))
                         print(f"  written: {out / name}")
     if different:
         fail(f"the clients differ in {different} of {len(chosen)} functions", 1)
@@ -257,6 +282,11 @@ def fuzz_command(
 
 def choose_functions(root: Path, suites: list[str] | None, names: list[str] | None) -> list[Function]:
     """Return the registered functions of some suites and names, in build order."""
+    from poai_tools.vectors.registry import FUNCTIONS
+    from poai_tools.vectors.suites import SUITES, load_all
+
+    load_all()
+
     for name in names or ():
         if name not in {function.name for function in FUNCTIONS.values()}:
             raise VectorsError(f"no function is called {name!r}: {root / FUNCTION_LIST} lists them", status=2)
@@ -279,6 +309,9 @@ def show_tally(function: Function, tally: fuzz.Tally) -> None:
 
 def show_difference(found: fuzz.Difference) -> None:
     """Print a difference."""
+    from poai_tools.vectors import fuzz
+    from poai_tools.vectors.compare import shorten
+
     print(f"DIFFERENT {found.function.suite}/{found.function.name} on {shorten(found.input)}")
     print(f"  client:   {fuzz.describe(found.a)}")
     print(f"  expected: {fuzz.describe(found.b)}")
@@ -287,11 +320,13 @@ def show_difference(found: fuzz.Difference) -> None:
 @app.command("init-client")
 def init_client(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.", metavar="DIR")],
-    language: Annotated[str, typer.Option(help=f"Of the example: {', '.join(skeleton.LANGUAGES)}.")] = "python",
+    language: Annotated[str, typer.Option(help=f"Of the example: {', '.join(LANGUAGES)}.")] = "python",
 ) -> None:
     """Write a skeleton for a client: the protocol, the signatures of all functions, and an example that runs."""
+    from poai_tools.vectors.skeleton import write_skeleton
+
     with one_line():
-        for path in skeleton.write_skeleton(folder, language):
+        for path in write_skeleton(folder, language):
             print(f"written: {path}")
 
 
@@ -300,6 +335,8 @@ def pack(
     out: Annotated[Path, typer.Argument(help="The zip file to write.", metavar="OUT")],
 ) -> None:
     """Pack pages, vectors and schemas into an archive: the same bytes from the same files, and its SHA-256."""
+    from poai_tools.vectors.pack import write_archive
+
     with one_line():
         if out.suffix != ".zip":
             raise VectorsError(f"the archive is a zip file: name it {out.with_suffix('.zip')}", status=2)
@@ -309,6 +346,8 @@ def pack(
 @app.command("serve")
 def serve_command() -> None:
     """Answer requests on standard input with our specification: a client like any other."""
+    from poai_tools.vectors.serve import serve
+
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except KeyboardInterrupt:

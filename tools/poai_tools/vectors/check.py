@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poai_tools.vectors import files
 from poai_tools.vectors.cases import SLOW
 from poai_tools.vectors.client import NOT_IMPLEMENTED, Answer
 from poai_tools.vectors.compare import find_difference, look_up, shorten
+from poai_tools.vectors.disk import FindMissing, read_json
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.kinds import KindError
-from poai_tools.vectors.registry import FUNCTIONS, call
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.registry import call
+from poai_tools.vectors.suites import SUITES, find_function
 
 PASSED, FAILED, NOT_IMPLEMENTED_STATUS, SKIPPED = "passed", "failed", "not implemented", "skipped"
 STATUSES = (PASSED, FAILED, NOT_IMPLEMENTED_STATUS, SKIPPED)
@@ -95,7 +95,7 @@ class SpecAnswerer:
     def ask(self, suite: str, function: str, case_id: str, data: Any) -> Answer:
         """Return what our specification gives; `case_id` does not matter."""
         del case_id
-        known = FUNCTIONS.get((suite, function))
+        known = find_function(suite, function)
         if known is None:
             return Answer(code=NOT_IMPLEMENTED)
         try:
@@ -111,7 +111,7 @@ def read_file(path: Path) -> list[CommittedCase]:
     Raises:
         VectorsError: the file is none.
     """
-    document = files.read_json(path)
+    document = read_json(path)
     try:
         cases = [
             CommittedCase(
@@ -176,7 +176,7 @@ def select(cases: Sequence[CommittedCase], wanted: Sequence[str]) -> list[Commit
     return chosen
 
 
-def find_reason_to_skip(case: CommittedCase, *, slow: bool, find_missing: files.FindMissing) -> str | None:
+def find_reason_to_skip(case: CommittedCase, *, slow: bool, find_missing: FindMissing) -> str | None:
     """Return why a case is not run, or None."""
     if case.result == "pending":
         return "pending: the result was never computed; `poai vectors generate --slow` pins it where the model is"
@@ -205,7 +205,7 @@ def judge(case: CommittedCase, answer: Answer) -> CaseResult:
 
 
 def run_cases(
-    cases: Iterable[CommittedCase], answerer: Answerer, *, slow: bool, find_missing: files.FindMissing
+    cases: Iterable[CommittedCase], answerer: Answerer, *, slow: bool, find_missing: FindMissing
 ) -> Iterator[CaseResult]:
     """Run cases one after another and yield what became of each."""
     for case in cases:

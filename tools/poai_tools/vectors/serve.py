@@ -6,7 +6,8 @@ from typing import IO, Any
 from poai_engine.errors import ModelError
 from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, parse_line
 from poai_tools.vectors.kinds import KindError
-from poai_tools.vectors.registry import FUNCTIONS, call
+from poai_tools.vectors.registry import call
+from poai_tools.vectors.suites import find_function
 
 MAX_REQUEST = 8 * 2**20
 """Bytes of the longest request line."""
@@ -28,7 +29,7 @@ def answer(suite: Any, name: Any, data: Any) -> dict[str, Any]:
     """Return `output` or `code` of a function's result on an input in JSON form."""
     if not isinstance(suite, str) or not isinstance(name, str):
         return {"code": BAD_REQUEST}
-    function = FUNCTIONS.get((suite, name))
+    function = find_function(suite, name)
     if function is None:
         return {"code": NOT_IMPLEMENTED}
     try:
