@@ -29,9 +29,8 @@ T = TypeVar("T")
 
 # ## Names
 
-# Protocol ids do not name the network: a peer of another network must be able to learn why it is refused. Topics do, by
-# the fork hash of the rules that a message's block follows (page [upgrades](upgrades.md)), so that messages of two
-# networks, or of two lists of upgrades, never meet.
+# Protocol ids do not name the network: a peer of another one must learn why it is refused. Topics do, by the fork hash of
+# a block's rules (page [upgrades](upgrades.md)): messages of two networks, or lists of upgrades, never meet.
 
 
 STATUS_PROTOCOL = "/poai/status/1"
@@ -50,8 +49,8 @@ def get_blocks_topic(rules: Rules) -> str:
 
 # ### `check_topic`
 
-# A node is subscribed to the topic of its next block's rules. It joins that of a coming upgrade one epoch of blocks early,
-# so that the mesh stands when the first block comes, and leaves the old one an epoch after.
+# A node joins the topic of a coming upgrade one epoch of blocks early, so that the mesh stands when the first block comes,
+# and leaves the old one an epoch after.
 
 
 def check_topic(topic: str, rules: Rules) -> None:
@@ -410,8 +409,7 @@ def check_gossip_size(data: bytes, rules: Rules) -> None:
     Raises:
         Malformed: `networking/block-size`.
     """
-    most = get_block_bytes(rules)
-    if len(data) > most:
+    if len(data) > (most := get_block_bytes(rules)):
         raise Malformed("networking/block-size", f"{len(data)} bytes, a block of these rules has {most}")
 
 
@@ -474,9 +472,8 @@ def get_penalty(error: SpecError | None) -> int:
 
 # A node answers every request that a token was left for:
 
-# - **Status** with its own. Both sides compare the network ids, and then the fork ids by `check_fork_id`: one that does
-#   not fit is answered `OTHER_NETWORK` or `OTHER_RULES`, and the connection ends with a `Goodbye`. Each passes the check
-#   again when its own head passes an upgrade, on what the other said last.
+# - **Status** with its own. Both sides compare network ids, then fork ids by `check_fork_id`, and again when the own head
+#   passes an upgrade: what does not fit is answered `OTHER_NETWORK` or `OTHER_RULES`, and ends with a `Goodbye`.
 # - **Headers** from its chain, genesis to head: the first hash of the locator that lies on it, in the locator's order, is
 #   the common block, and its successors follow in ascending order, until `stop` has been included, `count` is reached or
 #   the head is. None if the common block is the head. Headers are never pruned.

@@ -121,10 +121,17 @@ class Network:
 
     def get_questions(self, rules: Rules) -> Questions:
         """Return the lexicon or corpus of the model of some of its rules."""
-        found = self.questions
+        return self._find_questions(rules)[0]
+
+    def get_questions_name(self, rules: Rules) -> str:
+        """Return the pinned lexicon, file or folder that they came from."""
+        return self._find_questions(rules)[1]
+
+    def _find_questions(self, rules: Rules) -> tuple[Questions, str]:
+        found = self.questions, self.questions_name
         for planned in self.planned:
             if planned.questions is not None and planned.upgrade.height <= rules.since:
-                found = planned.questions
+                found = planned.questions, planned.questions_name
         return found
 
 

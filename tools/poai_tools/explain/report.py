@@ -33,6 +33,7 @@ def print_explanation(e: Explanation) -> None:
     console.print(f"hash {e.hash}")
     if e.network is not None:
         console.print(Text("network {name}, profile {profile}, questions {questions}".format(**e.network)))
+        console.print(Text("rules: {rules}".format(**e.network)))
     _print_fields(console, e)
     _print_steps(console, e)
     if e.quiz is not None and e.replay is not None:
