@@ -109,7 +109,6 @@ class Importer:
             BusyError: its sender has used up its time; the block's header is kept.
             NodeError: the database cannot be written.
         """
-        self.check_size(data)
         try:
             block = decode(Block, data)
             async with _Turnstile(self._busy, compute_block_hash(block.header)):

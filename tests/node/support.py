@@ -76,7 +76,13 @@ def make_quick_network() -> Network:
     """Return a network with poai-mini where epoch and difficulty period are two blocks long."""
     network = get_network("minimal", "mini")
     config = replace(
-        network.config, epoch_blocks=2, retarget_blocks=2, spacing=1_000, max_future=200, initial_target=2**256 // 32
+        network.config,
+        epoch_blocks=2,
+        retarget_blocks=2,
+        spacing=1_000,
+        max_future=200,
+        initial_target=2**256 // 32,
+        genesis_seed=b"\1" * 32,  # with it the eight blocks' targets rise, fall and rise
     )
     return check_network(replace(network, name="quick", config=config))
 

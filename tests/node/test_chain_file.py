@@ -18,7 +18,8 @@ from poai_spec.lexicon import Lexicon
 from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Hash32, Invalid, Milliseconds, keccak256
 from poai_spec.parameters import make_config
-from poaid import chain_import, models
+from poai_spec.upgrades import UpgradeList
+from poaid import chain_import, judges
 from poaid.chain import Chain
 from poaid.chain_file import MAGIC, ChainReader, export_chain
 from poaid.chain_import import ChainImport
@@ -49,6 +50,7 @@ def make_head(network: Network) -> bytes:
     assert isinstance(lexicon, Lexicon)
     name = network.questions_name
     records = (encode(network.config), b"lexicon", name.encode(), format_lexicon(name, lexicon).encode())
+    records += (encode(UpgradeList(network.upgrades)),)
     return MAGIC + b"".join(map(record, records))
 
 
@@ -241,7 +243,7 @@ def make_odd_files(mined: MinedChain) -> dict[str, tuple[bytes, str]]:
     tail = record(b"n") + record(b"{}")
     return {
         "another kind of file": (b"SQLite format 3\0" * 9, "chain is no chain file: make one with `poaid export`"),
-        "another version": (whole.replace(b"chain 1", b"chain 2", 1), "chain is no chain file"),
+        "another version": (whole.replace(b"chain 2", b"chain 1", 1), "chain is no chain file"),
         "bytes behind the end": (whole + b"\0", "chain is damaged: it goes on behind its end"),
         "two files in one": (whole + whole, "chain is damaged: it goes on behind its end"),
         "a large config": (MAGIC + struct.pack("<I", 1 << 21), "has 2,097,152 bytes, more than the 1,048,576 that"),
@@ -459,7 +461,7 @@ def test_import_of_another_network_than_the_one_named(exported: bytes, run: Run,
     named = ("--network", "minimal", "--model", "mini")
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file", *named)
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert ", and --network minimal is b46e4749: give another file" in err
+    assert ", and --network minimal is 9fdb2c7d: give another file" in err
     assert not (tmp_path / "new").exists()
 
 
@@ -481,7 +483,7 @@ def test_an_interrupt_keeps_what_was_accepted(
             return super().evaluate(tokens, scored)
 
     (tmp_path / "file").write_bytes(exported)
-    monkeypatch.setattr(models, "load_engine", lambda *_: Interrupted(mined, None))
+    monkeypatch.setattr(judges, "load_engine", lambda *_: Interrupted(mined, None))
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file")
     assert (status, out, err) == (130, "", "stopped; 5 new blocks are stored\n")
     assert read_stored(tmp_path / "new") == mined.data[:5]

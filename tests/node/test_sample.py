@@ -11,6 +11,7 @@ from poai_spec.block import make_judge
 from poai_spec.difficulty import compute_quizzes
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Hash32
+from poai_spec.upgrades import get_multiplications
 from poaid import verify
 from poaid.errors import NodeError
 from poaid.store import Store
@@ -23,17 +24,17 @@ ALL = range(1, BLOCKS + 1)
 
 
 class Counted(Random):
-    """Gives 0, 1, 2, ...: as many draws as there is work take every unit of it once."""
+    """Gives 0, 1, 2, ... times a unit of work: as many draws as there are units take each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: int = 1) -> None:
         super().__init__(0)
-        self.next = 0
+        self.next, self.unit = 0, unit
 
     def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         assert (stop, step) == (None, 1)
         assert 0 <= self.next < start, "a unit of the work"
-        self.next += 1
-        return self.next - 1
+        self.next += self.unit
+        return self.next - self.unit
 
 
 class Counting:
@@ -69,10 +70,11 @@ def find_fault(store: AlteredStore, mined: MinedChain, rows: dict[int, Row], sam
 
 
 def test_blocks_are_drawn_in_proportion_to_their_work(mined: MinedChain, altered: AlteredStore) -> None:
-    works = {header.core.height: compute_quizzes(header.core.target) for header in mined.headers[1:]}
-    assert len(set(works.values())) > 2
-    drawn = draw_sample(altered, sum(works.values()), Counted())
-    assert Counter(drawn) == works
+    cost = get_multiplications(mined.network.get_rules())
+    quizzes = {header.core.height: compute_quizzes(header.core.target) for header in mined.headers[1:]}
+    assert len(set(quizzes.values())) > 2
+    drawn = draw_sample(altered, sum(quizzes.values()), Counted(cost))
+    assert Counter(drawn) == quizzes
 
 
 def test_a_draw_may_repeat_itself(altered: AlteredStore) -> None:

@@ -29,7 +29,7 @@ from poai_spec.block import make_judge
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import keccak256
 from poai_spec.upgrades import get_rules
-from poaid import models
+from poaid import judges
 from poaid.libp2p_host import SILENCE_S, get_peer_id
 from poaid.miner import get_time
 from poaid.models import load_engine
@@ -103,7 +103,7 @@ class SlowEngine:
 def prepare(node: int, port: Connection, ahead_ms: int) -> None:
     """Make a process that is to be a node one of its own network, clock and speed."""
     enter(node, port, ahead_ms)
-    pytest.MonkeyPatch().setattr(models, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
+    pytest.MonkeyPatch().setattr(judges, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
 
 
 @dataclass
