@@ -211,11 +211,11 @@ def load_engine(
 
 
 def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
-    digest = config.model.gguf_sha256
+    digest, root = config.model.gguf_sha256, config.model.integer_model_root
     if gpu_layers > 0:
-        on_gpu = open_torch_engine(path, "cuda", digest, say)
+        on_gpu = open_torch_engine(path, "cuda", digest, say, root)
         return on_gpu, on_gpu.architecture.vocabulary_size
-    engine = open_engine(path, threads, digest, say)
+    engine = open_engine(path, threads, digest, say, root)
     engine.warm_up(say)
     return engine, engine.architecture.vocabulary_size
 

@@ -68,6 +68,9 @@ from poaid.libp2p_streams import (
     shielded,
 )
 
+MAX_ANNOUNCED = 8
+"""Addresses of one announcement by mDNS: a datagram has room for a thousand, and one is kept."""
+
 
 class Network:
     """One libp2p host.
@@ -276,7 +279,7 @@ class Network:
         token = trio.lowlevel.current_trio_token()
 
         def report(info: PeerInfo) -> None:
-            for address in info.addrs:
+            for address in info.addrs[:MAX_ANNOUNCED]:
                 with suppress(trio.RunFinishedError):
                     found = f"{address}/p2p/{info.peer_id}"
                     token.run_sync_soon(self._owner.tell, self._handlers.on_discovered, found)
