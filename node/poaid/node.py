@@ -202,9 +202,9 @@ class Node:
         log.info(
             "Block mined!" if own and not change.depth else "New head",
             height=header.core.height,
-            hash=change.new.hash.hex()[:16],
-            miner="0x" + header.core.miner.hex()[:8],
-            loss=f"{header.loss / 65536:.3f} bits",
+            hash="0x" + change.new.hash.hex(),
+            miner="0x" + header.core.miner.hex(),
+            loss_bits=header.loss / 65536,
         )
 
     def _on_progress(self) -> None:
@@ -353,7 +353,7 @@ class Node:
             theirs, ours = status.network_id.hex()[:8], self.network_id.hex()[:8]
             log.warning(
                 f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
-                "--target and --test-corpus", peer=peer.peer_id
+                "--target and --test-corpus", peer=peer.peer_id, peer_network_id="0x" + status.network_id.hex()
             )  # fmt: skip
             return False
         peer.note_status(status, trio.current_time())
