@@ -317,6 +317,11 @@ def load_or_make_miner_key(data_dir: Path) -> Address:
     return compute_address(read_plain_key(path))
 
 
+def choose_miner(named: Address | None, data_dir: Path) -> Address:
+    """Return the account that gets the subsidies: the one that is named, else that of the data directory's own key."""
+    return load_or_make_miner_key(data_dir) if named is None else named
+
+
 def read_password(path: Path) -> bytes:
     """Return the first line of a file without its end, as geth does.
 

@@ -604,6 +604,16 @@ def test_generate_into_a_folder_or_file(generate: Run) -> None:
     assert Path("keys/b").read_bytes() == content
 
 
+def test_a_folder_that_is_named_as_one_is_made(generate: Run) -> None:
+    assert generate("--plain", "--out", "new/keys/")[0] == 0
+    (file,) = Path("new/keys").iterdir()
+    assert file.suffix == ".key"
+    assert Path("new/keys").stat().st_mode & 0o777 == 0o700
+    assert generate("--plain", "--out", f"{file}/") == (
+        1, "", f"error: {file}/ cannot be made: File exists; give another --out\n",
+    )  # fmt: skip
+
+
 def test_a_made_miner_key_is_the_data_directorys(generate: Run) -> None:
     Path("chain").mkdir()
     _, out, _ = generate("--plain", "--out", f"chain/{MINER_KEY_NAME}")
