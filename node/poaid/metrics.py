@@ -6,7 +6,7 @@ set, so a peer cannot make series; all of them exist from the start, since a rat
 """
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -40,6 +40,15 @@ PROPAGATION_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60)
 """Seconds: one replay a hop. It compares two clocks, so a negative time lies in the first bucket."""
 REORG_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 55, 144)
 """Blocks left behind; a network that is in order rarely passes 3."""
+
+
+class Description(NamedTuple):
+    """What a metric is."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
 
 
 class Metrics:
@@ -89,7 +98,9 @@ class Metrics:
             "propagation", "From a gossiped block's time stamp to its receipt.", PROPAGATION_BUCKETS
         )
         self._imported = self._count("blocks_imported", "Blocks that became part of the tree.", "source")
-        self._rejected = self._count("blocks_rejected", "Blocks refused, by the rule that they broke.", "code")
+        self._rejected = self._count(
+            "blocks_rejected", "Blocks refused, by the rule that they broke (docs/rejection-codes.md).", "code"
+        )
         self._reorgs = self._count("reorgs", "Head changes that left a block behind.")
         self._reorg_depth = Histogram(
             f"{PREFIX}_reorg_depth_blocks",
@@ -160,6 +171,17 @@ class Metrics:
     def request(self, protocol: Protocol, result: Result) -> None:
         """Count a request that this node sent."""
         self._requests.labels(protocol, result).inc()
+
+    def describe(self) -> list[Description]:
+        """Return what every metric is, by name; whether it has a value yet does not matter."""
+        collectors = self._registry._names_to_collectors  # the library tells labels nowhere else
+        return [
+            Description(
+                family.name + ("_total" if family.type == "counter" else ""), family.type,
+                getattr(collectors.get(family.name), "_labelnames", ()), family.documentation,
+            )
+            for family in sorted(self._registry.collect(), key=lambda family: family.name)
+        ]  # fmt: skip
 
     def render(self, status: StatusView) -> bytes:
         """Return all metrics in Prometheus' text format, the gauges as the status says."""

@@ -1,7 +1,5 @@
 """Lines that a stranger or a fault could cause without end: one a minute of each kind, with how many there would be."""
 
-import trio
-
 REPEAT_S = 60.0
 """Between two lines of one kind: enough to notice, and too few to fill a disk."""
 MAX_KINDS = 64
@@ -17,6 +15,8 @@ class Seldom:
 
     def count(self, kind: str) -> int | None:
         """Return how often it happened since the last line, this time included; None while no line is due."""
+        import trio  # noqa: PLC0415 - only when there is something to say: every command imports this module
+
         now = trio.current_time()
         self._held[kind] = self._held.get(kind, 0) + 1
         if now < self._due.get(kind, now):

@@ -325,7 +325,7 @@ class Sync:
         whole = list(takewhile(lambda pair: self._has_its_contents(pair[1]), pairs))
         sender, start, seconds = self._ask.sender(peer), time.monotonic(), 0.0
         try:
-            async with peer.replaying:  # gossip's of the same peer waits, too
+            async with peer.conduct.replaying:  # gossip's of the same peer waits, too
                 evaluations, seconds = await self._evaluate([entry for entry, _ in whole], sender)
                 for entry, block in pairs[: len(whole) + 1]:  # the one that is not whole is refused without the model
                     await self._import_one(entry, block, sender, evaluations.get(entry.hash))
@@ -418,7 +418,7 @@ class Sync:
         sender = self._ask.sender(peer)
         for entry in drawn.values():
             try:
-                async with peer.replaying:
+                async with peer.conduct.replaying:
                     evaluations, seconds = await self._evaluate([entry], sender)
             except BusyError:
                 self._drop_branch(missing[-1])  # what cannot be checked must not be waited for
