@@ -2,9 +2,11 @@
 
 # Status: normative, version 1.
 
-# Every number of the protocol, in one table. A network is a `Config`: a frozen container passed explicitly to whatever
-# needs it. Its hash, the *network id*, covers every parameter and the model, and is the parent of the genesis header, so
-# two networks share no block hash.
+# The numbers in which networks differ, and those of version 1 that every page needs. (A number that one page alone needs
+# stands there, with its reason: sizes and rates on [networking](networking.md), limits of the store on
+# [fork-choice](fork-choice.md), bounds of models on [integer-model](integer-model.md).) A network is a `Config`: a frozen
+# container passed explicitly to whatever needs it. Its hash, the *network id*, covers every parameter and the model, and
+# is the parent of the genesis header, so two networks share no block hash.
 
 
 import json

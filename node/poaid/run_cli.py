@@ -166,17 +166,18 @@ def load_identity(data_dir: Path) -> bytes:
     """Return the secret of the node's peer identity, made at the first start; a file of mode 0600.
 
     Raises:
-        NodeError: the file is damaged or cannot be written.
+        NodeError: the file is damaged, open to other users, or cannot be read or written.
     """
-    from poaid.keys import write_whole
+    from poaid.keys import read_private, write_whole
 
     path = data_dir / IDENTITY_FILE
     try:
         if not path.exists():
             write_whole(path, secrets.token_hex(32) + "\n")
-        seed = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
+    try:
+        seed = bytes.fromhex(read_private(path).decode("ascii"))
     except ValueError:
         seed = b""
     if len(seed) != 32:

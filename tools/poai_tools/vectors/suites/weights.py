@@ -84,7 +84,7 @@ def _register(
 
 
 DECODE_BLOCK = _register(
-    "decode_block", "weights", "the integers W = 2^24 * w of one or more blocks of a tensor type",
+    "decode_block", "weights", "the integers W = 2^24 * w of a vector of one or more whole blocks of a tensor type",
     {"type": TYPE, "data": BYTES}, {"values": Array(INT64)},
     lambda i: {"values": _decode_blocks(i["type"], i["data"])},
 )  # fmt: skip
@@ -253,6 +253,12 @@ NOT_FINITE = {"F16": (0x7C00, 0x7E01), "BF16": (0xFF80, 0x7FC0), "F32": (0x7F800
 def _decode_block() -> CaseFile:
     cases = [case for kind in FLOATS for case in _float_cases(kind)]
     cases += [case for kind in F16_FIELDS for case in _block_cases(kind)]
+    by_id = {case.id: case for case in cases}
+    for base in ("f32-normal", "q4_k-zero" if "q4_k-zero" in by_id else "q4-k-zero"):
+        data = by_id[base].input["data"]
+        for name, comment, cut in (("empty", "no block", b""), ("cut", "the last byte is missing", data[:-1]),
+                                   ("longer", "a byte too many", data + b"\0")):  # fmt: skip
+            cases.append(make_negative(DECODE_BLOCK, by_id[base], f"{base}-{name}", comment, {"data": cut}))
     return _file(DECODE_BLOCK, cases)
 
 
