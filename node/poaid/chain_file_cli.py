@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file; its name, for a chain cannot be piped.")]
+ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file. A chain cannot be piped.")]
 
 
 def export_file(data_dir: StoredDir, file: ChainFile) -> None:
