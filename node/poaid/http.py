@@ -98,7 +98,11 @@ class _Guard:
     def _judge(self, headers: Headers, path: str) -> Response | None:
         host = headers.get("host", "")
         if not self._is_known(host):
-            return _fail(400, "this host name is not known here: use localhost or the machine's IP address")
+            return _fail(
+                400,
+                f"the host name {host[:80]!r} is not known here: use localhost or the machine's IP address, or start "
+                "the node with --http-allow-host NAME",
+            )
         how = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
         opened = path == "/" and how == ("navigate", "document")  # a frame's is `iframe`, though it navigates, too
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opened

@@ -5,7 +5,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TextIO, cast
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -40,6 +40,7 @@ def configure_logs(log_format: LogFormat = LogFormat.AUTO) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([_escape] if human else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
@@ -57,3 +58,12 @@ def _make_json_notice(count: int) -> str:
     event = {"event": make_plain_notice(count).strip(), "dropped": count, "level": "warning"}
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return json.dumps(event | {"timestamp": now}) + "\n"
+
+
+def _escape(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Write control characters of texts as escapes: a terminal would obey what a peer or a file has put there."""
+    return {key: _escape_text(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _escape_text(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

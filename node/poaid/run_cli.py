@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,10 @@ def run(
         int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  \\[default: p2p-port + 4000]")
     ] = None,
     http_host: Annotated[str, typer.Option(help="Address of page and API; whoever reaches it can read.")] = "127.0.0.1",
+    http_allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name under which page and API may be asked, as of a proxy or a container; repeat for more."),
+    ] = None,
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  \\[default: none]")
     ] = None,
@@ -106,22 +111,25 @@ def run(
     from poaid.store import Store
 
     configure_logs(log_format)
+    host = parse_host(p2p_host)
     peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
     net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
     source = locate_model(model, net.config)
     with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
         miner = None if no_mine else choose_miner(miner_address, data_dir)
-        options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
+        options = Options(miner, host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
+        seed = load_identity(data_dir)
+        refuse_own_address(peers, seed)
         log.info("Loading the model", model=source)
         judge = Judge(net.config, net.questions, load_engine(source, net.config, threads, gpu_layers, log.info))
-        node = Node(store, net, judge, options, load_identity(data_dir))
+        node = Node(store, net, judge, options, seed)
         announce(net, node, miner)
         view = View(node, read_vocabulary(resolve_model(source)), source)
         port = p2p_port + HTTP_PORT_OFFSET if http_port is None else http_port
         if port > 65535:
             raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
-        http = HttpPorts(http_host, port, metrics_port)
+        http = HttpPorts(http_host, port, metrics_port, (http_host, *(http_allow_host or ())))
         signal.pthread_sigmask(signal.SIG_BLOCK, get_end_signals())  # trio's own code is none to be left by a signal
         trio.run(run_node, node, view, http, data_dir, until_input_ends)
 
@@ -133,6 +141,7 @@ class HttpPorts:
     host: str
     port: int
     metrics_port: int | None
+    names: tuple[str, ...]
 
 
 def parse_hash(text: str) -> Hash32:
@@ -169,6 +178,9 @@ def load_identity(data_dir: Path) -> bytes:
     try:
         if not path.exists():
             write_whole(path, secrets.token_hex(32) + "\n")
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise NodeError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
         seed = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
@@ -177,6 +189,35 @@ def load_identity(data_dir: Path) -> bytes:
     if len(seed) != 32:
         raise NodeError(f"{path} is damaged: restore it, or remove it to get a new peer identity")
     return seed
+
+
+def refuse_own_address(peers: Sequence[str], seed: bytes) -> None:
+    """Refuse to be told to connect to itself.
+
+    Raises:
+        UsageError: one of the peers has this node's identity.
+    """
+    from poaid.libp2p_host import get_peer_id
+
+    own = get_peer_id(seed)
+    for address in peers:
+        if address.endswith(f"/p2p/{own}"):
+            hint = (
+                f"if it is another one, its data directory is a copy of this one: remove {IDENTITY_FILE} in one of them"
+            )
+            raise UsageError(f"--peer-multiaddr {address} is this node itself: leave it out; {hint}")
+
+
+def parse_host(text: str) -> str:
+    """Return the address of `--p2p-host`.
+
+    Raises:
+        UsageError: it is no IP address.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise UsageError(f"--p2p-host {text!r} is no IP address: give one of this machine, such as 127.0.0.1") from None
 
 
 def announce(net: Network, node: Node, miner: Address | None) -> None:
@@ -216,12 +257,12 @@ async def _run_parts(
         await nursery.start(node.run)
         nursery.start_soon(view.run)
         if http.port:
-            app = make_app(view, node.metrics, (http.host,))
+            app = make_app(view, node.metrics, http.names)
             urls = await nursery.start(serve_http, app, http.host, http.port)
             log.info("Page and API", url=urls[0])
         nursery.start_soon(show_sync, node)
         if http.metrics_port is not None:
-            app = make_metrics_app(view, node.metrics, (http.host,))
+            app = make_metrics_app(view, node.metrics, http.names)
             await nursery.start(serve_http, app, http.host, http.metrics_port)
         with _running_file(data_dir, http):
             await trio.sleep_forever()

@@ -256,7 +256,8 @@ async def test_a_foreign_name_is_refused(app: Starlette, host: str) -> None:
     answer = await ask(app, "/status", host=host)
     assert (answer.status, answer.error) == (
         400,
-        "this host name is not known here: use localhost or the machine's IP address",
+        f"the host name {host!r} is not known here: use localhost or the machine's IP address, or start the node with "
+        "--http-allow-host NAME",
     )
 
 
