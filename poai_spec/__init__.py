@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 # | --- | --- | --- | --- |
 # | 1 | [notation](notation.md) | integers, hashes, the three classes of errors | normative |
 # | 2 | [encoding](encoding.md) | SSZ, one encoding a value | normative |
-# | 3 | [parameters](parameters.md) | every number, networks and models | normative |
+# | 3 | [parameters](parameters.md) | the numbers of networks and of version 1, models | normative |
 # | 4 | [containers](containers.md) | header core, header, body, block, and their hashes | normative |
 # | 5 | [drbg](drbg.md) | uniform integers from a seed | normative |
 # | 6 | [epoch](epoch.md) | epochs and their keys | normative |

@@ -120,8 +120,10 @@ MESH_DEGREE_HIGH = 12
 
 # ### Rates
 
-# Three buckets of tokens: each begins full and fills evenly. A request without a token is answered
-# `TOO_MANY_REQUESTS`; a gossip message without one is dropped before it is decoded. Neither is a fault.
+# Three buckets of tokens: each begins full and fills evenly. The first two belong to a peer id, whatever connections it
+# has had, and an address prefix has no more of them than it may have connections: peer ids and connections are free. A
+# request without a token is answered `TOO_MANY_REQUESTS`; a gossip message without one is dropped before it is decoded.
+# Neither is a fault.
 
 # | name | value | unit | why |
 # | --- | --- | --- | --- |

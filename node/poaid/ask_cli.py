@@ -43,13 +43,13 @@ NOBODY = "0x" + bytes(20).hex()
 """The miner of a node that does not mine."""
 
 Folder = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the chain.  \\[default: ask whoever answers at the port]")
+    Path | None, typer.Option("--data-dir", help="Folder of the chain.  [default: ask whoever answers at the port]")
 ]
 Port = Annotated[
     int | None,
-    typer.Option("--http-port", min=1, max=65535, help=f"The node's.  \\[default: as it runs; {DEFAULT_HTTP_PORT}]"),
+    typer.Option("--http-port", min=1, max=65535, help=f"The node's.  [default: as it runs; {DEFAULT_HTTP_PORT}]"),
 ]
-Host = Annotated[str | None, typer.Option("--http-host", help="The node's.  \\[default: this machine]")]
+Host = Annotated[str | None, typer.Option("--http-host", help="The node's.  [default: this machine]")]
 Json = Annotated[bool, typer.Option("--json", help="Print what the node's API says, as JSON.")]
 
 
@@ -70,7 +70,7 @@ def status(data_dir: Folder = None, http_port: Port = None, http_host: Host = No
 
 
 def balance(
-    address: Annotated[str | None, typer.Argument(help="0x...  \\[default: the account that it mines for]")] = None,
+    address: Annotated[str | None, typer.Argument(help="0x...  [default: the account that it mines for]")] = None,
     data_dir: Folder = None,
     http_port: Port = None,
     http_host: Host = None,
@@ -201,6 +201,7 @@ def describe_status(view: StatusView, now: Milliseconds) -> list[tuple[str, str]
 
     quizzes = compute_work(int(view["target"], 16))
     rows = [
+        ("version", view["version"]),
         ("network", f"{view['network']}, id {view['network_id'][2:10]}"),
         ("model", f"{view['model']}, profile {view['profile']}"),
         ("activity", _describe_activity(view)),

@@ -45,7 +45,7 @@ def import_file(
     data_dir: DataDir,
     file: ChainFile,
     network: Annotated[
-        str | None, typer.Option(help="Refuse a chain of another network than this one.  \\[default: the file's]")
+        str | None, typer.Option(help="Refuse a chain of another network than this one.  [default: the file's]")
     ] = None,
     model: Model = None,
     threads: Threads = None,

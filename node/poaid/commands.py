@@ -1,8 +1,9 @@
-"""How a command of either program ends: with its own status, with one line, or stopped by a signal."""
+"""What the commands of both programs share: help, version, and how they end: with a status, a line, or by a signal."""
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -10,6 +11,7 @@ from typer.core import TyperGroup
 from poai_engine.errors import make_line
 from poaid.entry import say_stopped
 from poaid.errors import EXPECTED, find_expected, get_exit_status
+from poaid.logs import say_fatal
 
 
 class Commands(TyperGroup):
@@ -23,13 +25,54 @@ class Commands(TyperGroup):
             raise typer.Exit(say_stopped(stop)) from None
 
 
-def run_app(app: typer.Typer, arguments: Sequence[str], program: str) -> None:
-    """Run a command; what is expected to go wrong ends it with one line."""
+def make_program(name: str, text: str) -> typer.Typer:
+    """Return a program without commands.
+
+    Help is plain text: rich's panels leave a third of 80 columns for what a flag means.
+
+    Args:
+        name: of the program.
+        text: its help.
+    """
+    app = typer.Typer(
+        cls=Commands,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            print(f"{name} {version('poai')}")
+            raise typer.Exit
+
+    @app.callback(help=text)
+    def start(
+        _: Annotated[
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+        ] = False,
+    ) -> None: ...
+
+    return app
+
+
+def run_app(
+    app: typer.Typer, arguments: Sequence[str], program: str, complete: Callable[[list[str]], list[str]] = list
+) -> None:
+    """Run a command; what is expected to go wrong ends it with one line.
+
+    Args:
+        app: the program.
+        arguments: as they were given.
+        program: its name.
+        complete: adds to the arguments what they mean.
+    """
     try:
-        app(list(arguments), prog_name=program)
+        app(complete(list(arguments)), prog_name=program)
     except (*EXPECTED, ExceptionGroup) as error:
         expected = find_expected(error)
         if expected is None:
             raise
-        print(f"error: {make_line(str(expected))}", file=sys.stderr)
+        say_fatal(make_line(str(expected)))
         sys.exit(get_exit_status(expected))

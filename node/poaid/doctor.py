@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from poaid.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
 from poaid.miner import MAX_TIMESTAMP, choose_batch_size, get_time, make_template, run_attempts
 from poaid.models import load_engine, locate_model
-from poaid.networks import Network, get_network
+from poaid.networks import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
 from poaid.store import Store
 from poaid.stored_view import open_stored_view
 from poaid.view import StatusView
@@ -186,17 +186,17 @@ class Doctor:
 
     def _examine_model(self) -> Iterator[Finding]:
         subject = self._subject
-        if self._running is not None and subject.network is None:
-            text = "not examined: the node that runs here holds the database; give --network to examine them"
-            yield Finding("model", Level.UNKNOWN, text)
+        if self._running is not None and self._status is None and subject.network is None:
+            yield Finding("model", Level.UNKNOWN, "not examined: the node that runs here does not say what it runs")
             return
         try:
             network, source = self._choose_network()
         except (NodeError, ModelError, SpecError) as error:
-            yield Finding("network", Level.FAILED, str(error))
+            by_node = self._status is not None and subject.network is None
+            yield Finding("network", Level.UNKNOWN if by_node else Level.FAILED, str(error))
             return
         config = network.config
-        yield check_network(network, get_time())
+        yield check_begin(network, get_time())
         if config.genesis_timestamp >= MAX_TIMESTAMP:
             return
         try:
@@ -210,12 +210,21 @@ class Doctor:
             yield check_weights(resolve_model(source), config)
         judge = Judge(config, network.questions, engine)
         yield check_engine(judge, resolve_model(source))
-        target = config.initial_target if self._stored is None else self._stored.target
-        yield check_speed(judge, target)
+        yield self._check_speed(judge)
+
+    def _check_speed(self, judge: Judge) -> Finding:
+        """Return the speed of the node that mines here, else what is measured now."""
+        status = self._status
+        if status is not None and status["quizzes_per_second"]:
+            rate = format_rate(status["quizzes_per_second"], compute_work(int(status["target"], 16)))
+            return Finding("speed", Level.OK, f"{rate}, as the node that runs here measures")
+        return check_speed(judge, judge.config.initial_target if self._stored is None else self._stored.target)
 
     def _choose_network(self) -> tuple[Network, str]:
         """Return the network and where its model is: the data directory's, unless the user says otherwise."""
-        subject, stored = self._subject, self._stored
+        subject, stored, status = self._subject, self._stored, self._status
+        if status is not None and subject.data_dir is not None and subject.network is None:
+            return read_running_network(subject.data_dir, status), subject.model or status["model"]
         if stored is None or subject.network is not None:
             network = get_network(subject.network or "local", subject.model)
             if stored is not None:
@@ -224,6 +233,18 @@ class Doctor:
         return stored.network, stored.model if subject.model is None else locate_model(
             subject.model, stored.network.config
         )
+
+
+def read_running_network(folder: Path, status: StatusView) -> Network:
+    """Return the network of the node that runs in a folder, from the file that it writes there.
+
+    Raises:
+        NodeError: there is no such file, or it is another network's.
+    """
+    network = check_network(read_network(folder / NETWORK_FILE))
+    if "0x" + compute_network_id(network.config).hex() != status["network_id"]:
+        raise NodeError(f"{folder / NETWORK_FILE} is not the network of the node that runs there: start it again")
+    return replace(network, name=status["network"])
 
 
 def _read_stored(folder: Path) -> Stored:
@@ -238,7 +259,8 @@ def _read_stored(folder: Path) -> Stored:
 def _check_same(stored: Network, named: Network) -> None:
     found, wanted = compute_network_id(stored.config).hex()[:8], compute_network_id(named.config).hex()[:8]
     if found != wanted:
-        raise NodeError(f"the data directory belongs to network {found}, --network and --model name {wanted}")
+        difference = describe_difference(stored.config, named.config)
+        raise NodeError(f"the data directory belongs to network {found}, the flags name {wanted} ({difference})")
 
 
 # The machine.
@@ -339,7 +361,7 @@ def _warn_of_future(ahead: Milliseconds) -> Finding:
 # The network.
 
 
-def check_network(network: Network, now: Milliseconds) -> Finding:
+def check_begin(network: Network, now: Milliseconds) -> Finding:
     """Look when the network begins."""
     name, config = f"{network.name}, id {compute_network_id(network.config).hex()[:8]}", network.config
     if config.genesis_timestamp >= MAX_TIMESTAMP:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,14 +24,15 @@ LEVEL_WIDTH = 9
 
 
 def doctor(
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the chain.  \\[default: none is examined]")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the chain.  [default: none is examined]")] = None,
     network: Annotated[
-        str | None, typer.Option(help="As for `poaid run`.  \\[default: the data directory's, else local]")
+        str | None, typer.Option(help="As for `poaid run`.  [default: the data directory's, else local]")
     ] = None,
     model: Model = None,
     p2p_port: Annotated[int, typer.Option(min=1, max=65535, help="TCP port for peers.")] = P2P_PORT,
     http_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of page and API.")] = DEFAULT_HTTP_PORT,
     threads: Threads = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list of findings: name, level, text.")] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Compute the root of all kept weights, too, whatever was noted of them.")
     ] = False,
@@ -38,11 +41,14 @@ def doctor(
     from poaid.doctor import Doctor, Level, Subject
 
     subject = Subject(data_dir, network, model, p2p_port, http_port, threads, full)
-    failed = 0
+    findings = []
     for finding in Doctor(subject, lambda line: print(line, file=sys.stderr)).examine():
-        show(finding)
-        failed += finding.level is Level.FAILED
-    if failed:
+        findings.append(finding)
+        if not as_json:
+            show(finding)
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    if any(finding.level is Level.FAILED for finding in findings):
         raise typer.Exit(1)
 
 

@@ -20,6 +20,11 @@ Refusal = Literal["prefix", "full", "displaced", "own identity"]
 prefix with fewer connections got its place; it has proven to be who this node is."""
 
 
+TURN_BUDGET_S = 0.020
+"""How long one message of a peer may keep the event loop from everything else, however it is made. A node has 64 peers:
+if all of them send their worst at once, a block waits 1.3 s, as long as for a batch of the miner's. What takes longer
+runs in a worker thread, or lets others go on in between; `tests/node/test_turns.py` measures every kind."""
+
 BUGS = (
     ArithmeticError,
     AssertionError,

@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from poaid.errors import UsageError
 from poaid.keys import parse_address
 from poaid.metrics import Metrics
-from poaid.view import Event, NodeView
+from poaid.view import Activity, Event, HealthView, NodeView
 
 MAX_EVENT_CLIENTS = 32
 """Open event streams: each holds a socket and a queue. A browser tab has one."""
@@ -60,7 +60,12 @@ ASSETS = {
     "icon.svg": "image/svg+xml",
 }
 
-PATHS = "/, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
+PATHS = "/, /health, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
+
+UNKNOWN_HOST = (
+    "this host name is not known here: use localhost or the machine's IP address, or start the node with "
+    "--http-allow-host"
+)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -98,11 +103,7 @@ class _Guard:
     def _judge(self, headers: Headers, path: str) -> Response | None:
         host = headers.get("host", "")
         if not self._is_known(host):
-            return _fail(
-                400,
-                f"the host name {host[:80]!r} is not known here: use localhost or the machine's IP address, or start "
-                "the node with --http-allow-host NAME",
-            )
+            return _fail(400, UNKNOWN_HOST)
         how = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
         opened = path == "/" and how == ("navigate", "document")  # a frame's is `iframe`, though it navigates, too
         foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opened
@@ -141,12 +142,26 @@ async def _on_bug(_: Request, __: Exception) -> Response:
     return _fail(500, "the node failed on this request: see its log")
 
 
+HEALTH_CODES: dict[Activity, int] = {"mining": 200, "idle": 200, "syncing": 206, "stalled": 503}
+"""HTTP status of `/health`, as Ethereum's beacon nodes have it: ready, still catching up, not able to."""
+
+
 class _Api:
     """The answers that are data."""
 
     def __init__(self, view: NodeView, metrics: Metrics) -> None:
         self.view, self.metrics = view, metrics
         self.quizzes = 0  # requests under way
+
+    async def health(self, _: Request) -> Response:
+        status = self.view.get_status()
+        health = HealthView(
+            activity=status["activity"],
+            reason=status["reason"],
+            height=status["height"],
+            peer_count=status["peer_count"],
+        )
+        return JSONResponse(health, HEALTH_CODES[status["activity"]])
 
     async def status(self, _: Request) -> Response:
         return JSONResponse(self.view.get_status())
@@ -276,6 +291,7 @@ def make_app(view: NodeView, metrics: Metrics, hosts: Collection[str] = ()) -> S
     """
     api = _Api(view, metrics)
     data: dict[str, Endpoint] = {
+        "/health": api.health,
         "/status": api.status,
         "/blocks": api.blocks,
         "/blocks/{reference}": api.block,

@@ -40,8 +40,8 @@ MAX_RPC_MESSAGES = 64
 MAX_RPC_PARTS = 64
 """Of every other kind in one RPC: subscriptions, IHAVE, IWANT, GRAFT, PRUNE and so on, each with its fields. A peer
 that takes part in ten topics sends ten."""
-MAX_LISTED_IDS = 5_000
-"""Message ids in all IHAVE, IWANT or IDONTWANT of one RPC: gossipsub's `GossipSubMaxIHaveLength`."""
+MAX_LISTED_IDS = 2_000
+"""Message ids in all IHAVE, IWANT or IDONTWANT of one RPC, of all topics: of ours a peer announces some twenty."""
 MAX_CONTROL_IDS = 32
 """Message ids in one control message: the message cache holds those of five heartbeats."""
 MAX_FORWARDERS = 16

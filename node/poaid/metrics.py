@@ -6,7 +6,7 @@ set, so a peer cannot make series; all of them exist from the start, since a rat
 """
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -57,6 +57,15 @@ BLOCK_CODES = (
 """The rules that a block may break."""
 
 
+class Description(NamedTuple):
+    """What a metric is."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
 class Metrics:
     """The metrics of one node, in a registry of their own.
 
@@ -104,7 +113,9 @@ class Metrics:
             "propagation", "From a gossiped block's time stamp to its receipt.", PROPAGATION_BUCKETS
         )
         self._imported = self._count("blocks_imported", "Blocks that became part of the tree.", "source")
-        self._rejected = self._count("blocks_rejected", "Blocks refused, by the rule that they broke.", "code")
+        self._rejected = self._count(
+            "blocks_rejected", "Blocks refused, by the rule that they broke (docs/rejection-codes.md).", "code"
+        )
         self._reorgs = self._count("reorgs", "Head changes that left a block behind.")
         self._reorg_depth = Histogram(
             f"{PREFIX}_reorg_depth_blocks",
@@ -177,6 +188,17 @@ class Metrics:
     def request(self, protocol: Protocol, result: Result) -> None:
         """Count a request that this node sent."""
         self._requests.labels(protocol, result).inc()
+
+    def describe(self) -> list[Description]:
+        """Return what every metric is, by name; whether it has a value yet does not matter."""
+        collectors = self._registry._names_to_collectors  # the library tells labels nowhere else
+        return [
+            Description(
+                family.name + ("_total" if family.type == "counter" else ""), family.type,
+                getattr(collectors.get(family.name), "_labelnames", ()), family.documentation,
+            )
+            for family in sorted(self._registry.collect(), key=lambda family: family.name)
+        ]  # fmt: skip
 
     def render(self, status: StatusView) -> bytes:
         """Return all metrics in Prometheus' text format, the gauges as the status says."""

@@ -208,9 +208,9 @@ class Node:
         log.info(
             "Block mined!" if own and not change.depth else "New head",
             height=header.core.height,
-            hash=change.new.hash.hex()[:16],
-            miner="0x" + header.core.miner.hex()[:8],
-            loss=f"{header.loss / 65536:.3f} bits",
+            hash="0x" + change.new.hash.hex(),
+            miner="0x" + header.core.miner.hex(),
+            loss_bits=header.loss / 65536,
         )
 
     def _on_progress(self) -> None:
@@ -223,14 +223,14 @@ class Node:
         if self.peers.is_banned(peer, get_time()):
             await self._part(peer, Reason.FAULT)
             return
-        self.peers.connected[peer] = Peer(peer, address, outbound, trio.current_time())
+        self.peers.connect(peer, address, outbound=outbound, now=trio.current_time())
         log.info("Peer connected", peer=peer, address=address, outbound=outbound)
         if outbound:
             await self._refresh_status(peer)
 
     def on_disconnected(self, peer: str) -> None:
         """Forget the connection; what is known of the peer stays."""
-        if self.peers.connected.pop(peer, None) is not None:
+        if self.peers.disconnect(peer, trio.current_time()):
             log.info("Peer disconnected", peer=peer)
         self.sync.wake()
 
@@ -276,15 +276,15 @@ class Node:
         sender = self._find_heard(peer)
         if sender is None:
             return Verdict.IGNORE
-        if sender.queued >= MAX_QUEUED or not sender.gossip.take(trio.current_time()):
+        if sender.conduct.queued >= MAX_QUEUED or not self.peers.take_gossip(sender, trio.current_time()):
             self._dropped = True
             return Verdict.IGNORE
-        sender.queued += 1
+        sender.conduct.queued += 1
         try:
             with trio.move_on_after(VALIDATION_TIMEOUT_MS / 1000):
                 return await self._import_gossip(sender, data)
         finally:
-            sender.queued -= 1
+            sender.conduct.queued -= 1
         self._dropped = True
         return Verdict.IGNORE
 
@@ -292,7 +292,7 @@ class Node:
         arrived = get_time()
         try:
             self.importer.check_size(data)  # before it waits: it may be a hundred times as large as a block
-            async with sender.replaying:
+            async with sender.conduct.replaying:
                 if self._find_heard(sender.peer_id) is None:  # banned for what it sent before this
                     return Verdict.IGNORE
                 new = await self.importer.import_block(data, self._make_sender(sender), "gossip")
@@ -319,7 +319,7 @@ class Node:
     async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
         """Answer a request within the peer's rate."""
         asker = self._find_heard(peer)
-        if asker is None or not asker.requests.take(trio.current_time()):
+        if asker is None or not self.peers.take_request(asker, trio.current_time()):
             return None if protocol == GOODBYE_PROTOCOL else encode_response(Result.TOO_MANY_REQUESTS)
         if protocol == GOODBYE_PROTOCOL:
             await self._take_leave(peer, decode(Goodbye, payload))
@@ -364,7 +364,7 @@ class Node:
             theirs, ours = status.network_id.hex()[:8], self.network_id.hex()[:8]
             log.warning(
                 f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
-                "--target and --test-corpus", peer=peer.peer_id
+                "--target and --test-corpus", peer=peer.peer_id, peer_network_id="0x" + status.network_id.hex()
             )  # fmt: skip
             return False
         peer.note_status(status, trio.current_time())

@@ -19,9 +19,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from poaid.config_file import ConfigFile
 from poaid.entry import get_end_signals
 from poaid.errors import NodeError, UsageError
-from poaid.logs import LogFormat, configure_logs
+from poaid.logs import LogFormat, LogLevel, configure_logs
 from poaid.options import (
     HTTP_PORT_OFFSET,
     P2P_PORT,
@@ -29,6 +30,7 @@ from poaid.options import (
     Corpus,
     DataDir,
     GpuLayers,
+    MinerAddress,
     Model,
     NetworkName,
     TargetText,
@@ -38,8 +40,7 @@ from poaid.options import (
 if TYPE_CHECKING:
     import trio
 
-    from poai_spec.notation import Address, Hash32
-    from poaid.networks import Network
+    from poai_spec.notation import Hash32
     from poaid.node import Node
     from poaid.node_view import View
 
@@ -59,7 +60,8 @@ log = structlog.get_logger()
 
 def run(
     data_dir: DataDir,
-    network: NetworkName = "local",
+    _config: ConfigFile = None,
+    network: NetworkName = None,
     model: Model = None,
     target: TargetText = None,
     test_corpus: Corpus = None,
@@ -69,12 +71,10 @@ def run(
         list[str] | None, typer.Option(help="Peer to stay connected to, /ip4/.../tcp/.../p2p/...; repeat for more.")
     ] = None,
     mdns: Annotated[bool, typer.Option(help="Look for peers on the local network.")] = True,
-    miner_address: Annotated[
-        str | None, typer.Option(help="Account that gets the subsidies.  \\[default: of a key in the data directory]")
-    ] = None,
+    miner_address: MinerAddress = None,
     no_mine: Annotated[bool, typer.Option("--no-mine", help="Verify and relay only.")] = False,
     prune_depth: Annotated[
-        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  \\[default: never]")
+        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  [default: never]")
     ] = None,
     assume_valid: Annotated[
         str | None, typer.Option(help="Hash of a block up to which nothing is replayed; say whom you trust for it.")
@@ -82,21 +82,25 @@ def run(
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
     http_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  \\[default: p2p-port + 4000]")
+        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  [default: p2p-port + 4000]")
     ] = None,
     http_host: Annotated[str, typer.Option(help="Address of page and API; whoever reaches it can read.")] = "127.0.0.1",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  [default: none]")
+    ] = None,
     http_allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="Name under which page and API may be asked, as of a proxy or a container; repeat for more."),
-    ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  \\[default: none]")
+        typer.Option(help="Name under which page and API may be asked, as behind a proxy; repeat for more."),
     ] = None,
     stop_height: Annotated[int | None, typer.Option(min=1, help="Mine no block above this height.")] = None,
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", hidden=True, help="Stop when the standard input, a pipe, ends.")
     ] = False,
     log_format: Annotated[LogFormat, typer.Option(help="auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is worth a line.")] = LogLevel.INFO,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Write the log to the end of this file, too, as JSON.  [default: none]")
+    ] = None,
 ) -> None:
     """Run a node: find peers, verify, mine, and show itself at http://127.0.0.1:8001."""
     import trio
@@ -104,31 +108,34 @@ def run(
     from poai_engine.gguf_file import read_vocabulary
     from poai_engine.model_store import resolve_model
     from poai_spec.block import Judge
-    from poaid.models import load_engine, locate_model
-    from poaid.networks import check_multiaddr, get_network, parse_target
+    from poaid.choosing import NetworkFlags, announce, choose_network
+    from poaid.keys import choose_miner, parse_address
+    from poaid.models import load_engine
+    from poaid.networks import NETWORK_FILE, check_multiaddr, write_network
     from poaid.node import Node, Options
     from poaid.node_view import View
     from poaid.store import Store
 
-    configure_logs(log_format)
+    configure_logs(log_format, log_level, log_file, fatal=True)
     host = parse_host(p2p_host)
     peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
-    net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
-    source = locate_model(model, net.config)
+    named = None if miner_address is None else parse_address(miner_address)
+    port = p2p_port + HTTP_PORT_OFFSET if http_port is None else http_port
+    if port > 65535:
+        raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
+    net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
     with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
-        miner = None if no_mine else choose_miner(miner_address, data_dir)
+        write_network(net, data_dir / NETWORK_FILE)
+        miner = None if no_mine else choose_miner(named, data_dir)
         options = Options(miner, host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
         seed = load_identity(data_dir)
         refuse_own_address(peers, seed)
         log.info("Loading the model", model=source)
         judge = Judge(net.config, net.questions, load_engine(source, net.config, threads, gpu_layers, log.info))
         node = Node(store, net, judge, options, seed)
-        announce(net, node, miner)
+        announce(net, node.chain.head.height, miner)
         view = View(node, read_vocabulary(resolve_model(source)), source)
-        port = p2p_port + HTTP_PORT_OFFSET if http_port is None else http_port
-        if port > 65535:
-            raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
         http = HttpPorts(http_host, port, metrics_port, (http_host, *(http_allow_host or ())))
         signal.pthread_sigmask(signal.SIG_BLOCK, get_end_signals())  # trio's own code is none to be left by a signal
         trio.run(run_node, node, view, http, data_dir, until_input_ends)
@@ -136,7 +143,7 @@ def run(
 
 @dataclass(frozen=True)
 class HttpPorts:
-    """Where the node shows itself; 0 and None for nowhere."""
+    """Where the node shows itself, 0 and None for nowhere, and under which names."""
 
     host: str
     port: int
@@ -159,31 +166,22 @@ def parse_hash(text: str) -> Hash32:
     return value
 
 
-def choose_miner(text: str | None, data_dir: Path) -> Address:
-    """Return the account that gets the subsidies: the one that is named, else that of the data directory's own key."""
-    from poaid.keys import load_or_make_miner_key, parse_address
-
-    return parse_address(text) if text is not None else load_or_make_miner_key(data_dir)
-
-
 def load_identity(data_dir: Path) -> bytes:
     """Return the secret of the node's peer identity, made at the first start; a file of mode 0600.
 
     Raises:
-        NodeError: the file is damaged or cannot be written.
+        NodeError: the file is damaged, open to other users, or cannot be read or written.
     """
-    from poaid.keys import write_whole
+    from poaid.keys import read_private, write_whole
 
     path = data_dir / IDENTITY_FILE
     try:
         if not path.exists():
             write_whole(path, secrets.token_hex(32) + "\n")
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o077:
-            raise NodeError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
-        seed = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
+    try:
+        seed = bytes.fromhex(read_private(path).decode("ascii"))
     except ValueError:
         seed = b""
     if len(seed) != 32:
@@ -218,19 +216,6 @@ def parse_host(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError:
         raise UsageError(f"--p2p-host {text!r} is no IP address: give one of this machine, such as 127.0.0.1") from None
-
-
-def announce(net: Network, node: Node, miner: Address | None) -> None:
-    """Say what is started."""
-    from poai_spec.parameters import compute_network_id
-    from poaid.keys import format_address
-
-    network_id = compute_network_id(net.config).hex()[:8]
-    log.info("Chain opened", network=net.name, network_id=network_id, height=node.chain.head.height)
-    if miner is None:
-        log.info("Mining is off")
-    else:
-        log.info("Subsidies go to", address=format_address(miner))
 
 
 async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool) -> None:

@@ -65,6 +65,8 @@ HEAD_START_S = 1.0
 line the first, which had the line for itself at first, still ends in time at 0.3 Mbit/s with eight at once."""
 MAX_GOALS = 4
 """Branches that are tried, the heaviest first, when the blocks of one cannot be had."""
+HEADERS_A_TURN = 64
+"""Headers that are kept before other tasks have their turn: 3 ms, of `poaid.handlers.TURN_BUDGET_S`."""
 RATE_WINDOW_S = 30.0
 """The time over which the speed of the replay is measured."""
 
@@ -222,7 +224,7 @@ class Sync:
         try:
             payload = await self._ask.request(peer, HEADERS_PROTOCOL, encode(request), MAX_HEADERS_BYTES + RESULT_BYTES)
             headers = await trio.to_thread.run_sync(_read_headers, request, payload)
-            new = self._keep_headers(peer, headers)
+            new = await self._keep_headers(peer, headers)
         except (PeerError, NotYet) as error:
             _put_off(peer, error)
             return False
@@ -244,11 +246,13 @@ class Sync:
             peer.fruitless_in_a_row = 0
         return new
 
-    def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
+    async def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
         """Keep headers in order, up to the first that cannot be; return whether any was new."""
         tree, new = self._chain.tree, False
         self._importer.tick()
-        for header in headers.headers:
+        for index, header in enumerate(headers.headers):
+            if index % HEADERS_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
             known = len(tree.entries)
             entry = tree.receive_header(encode_header(header), peer.key)
             if entry is None:
@@ -321,10 +325,11 @@ class Sync:
         whole = list(takewhile(lambda pair: self._has_its_contents(pair[1]), pairs))
         sender, start, seconds = self._ask.sender(peer), time.monotonic(), 0.0
         try:
-            async with peer.replaying:  # gossip's of the same peer waits, too
+            async with peer.conduct.replaying:  # gossip's of the same peer waits, too
                 evaluations, seconds = await self._evaluate([entry for entry, _ in whole], sender)
                 for entry, block in pairs[: len(whole) + 1]:  # the one that is not whole is refused without the model
                     await self._import_one(entry, block, sender, evaluations.get(entry.hash))
+                    await trio.lowlevel.checkpoint()
         except BusyError:
             peer.not_before = trio.current_time() + PAUSE_S
             return False
@@ -413,7 +418,7 @@ class Sync:
         sender = self._ask.sender(peer)
         for entry in drawn.values():
             try:
-                async with peer.replaying:
+                async with peer.conduct.replaying:
                     evaluations, seconds = await self._evaluate([entry], sender)
             except BusyError:
                 self._drop_branch(missing[-1])  # what cannot be checked must not be waited for

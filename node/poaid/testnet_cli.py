@@ -29,11 +29,11 @@ def start_testnet(
     model: Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = "smollm2",
     target: TargetText = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of each node.  \\[default: processors / nodes]")
+        int | None, typer.Option(min=1, help="CPU threads of each node.  [default: processors / nodes]")
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="New folder for chains and logs, which stays.  \\[default: a temporary one]"),
+        typer.Option(help="New folder for chains and logs, which stays.  [default: a temporary one]"),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the temporary folder, too.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,

@@ -85,9 +85,7 @@ def draw(result: dict[str, Any], folder: Path | None) -> None:
 def fidelity_command(
     model: Model = "smollm2",
     quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on, besides a text.")] = FIDELITY_QUIZZES,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the exact engine.  \\[default: all]")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the exact engine.  [default: all]")] = None,
     folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
@@ -105,7 +103,7 @@ def fidelity_command(
 @app.command("determinism")
 def determinism_command(
     model: Model = "mini",
-    threads: Annotated[int | None, typer.Option(min=1, help="1 to this number of threads.  \\[default: all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="1 to this number of threads.  [default: all]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few rows and short sequences.")] = False,
     aarch64_root: Annotated[
         Path | None,
@@ -234,9 +232,7 @@ def llama_bits_command(
 
 Models = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model", help="Name or path; repeat for more.  \\[default: SmolLM2 or mini, and what else is there]"
-    ),
+    typer.Option("--model", help="Name or path; repeat for more.  [default: SmolLM2 or mini, and what else is there]"),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less of everything: a look, not a figure to quote.")]
@@ -275,13 +271,13 @@ def engine_command(
     models: Models = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="CPU threads; repeat for more.  \\[default: 1 and 2, if there are 2]"),
+        typer.Option(min=1, help="CPU threads; repeat for more.  [default: 1 and 2, if there are 2]"),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=MAX_LLAMA_BATCH, help="Quizzes a batch; repeat for more.  \\[default: 1 4 16 64]"),
+        typer.Option(min=1, max=MAX_LLAMA_BATCH, help="Quizzes a batch; repeat for more.  [default: 1 4 16 64]"),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Measurements of each.  \\[default: 5]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Measurements of each.  [default: 5]")] = None,
     ubatch: Annotated[int, typer.Option(min=1, help="Tokens that llama.cpp computes at once, its n_ubatch.")] = UBATCH,
     no_llama: NoLlama = False,
     quick: Quick = False,
@@ -310,7 +306,7 @@ def engine_command(
 def start_command(
     models: Models = None,
     threads: Threads = 1,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Starts of each kind.  \\[default: 5]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Starts of each kind.  [default: 5]")] = None,
     no_llama: NoLlama = False,
     quick: Quick = False,
     file: Json = None,
@@ -340,7 +336,7 @@ def headers_command(quick: Quick = False, file: Json = None) -> None:
 def replay_command(
     models: Models = None,
     threads: Threads = 1,
-    blocks: Annotated[int | None, typer.Option(min=1, max=BENCH_PERIOD, help="\\[default: 32]")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, max=BENCH_PERIOD, help="[default: 32]")] = None,
     quick: Quick = False,
     file: Json = None,
 ) -> None:
@@ -371,15 +367,15 @@ def spec_command(quick: Quick = False, file: Json = None) -> None:
 def network_command(
     models: Models = None,
     nodes: Annotated[
-        int | None, typer.Option(min=2, max=MAX_NODES, help="Of each testnet.  \\[default: 8 with mini, else 3]")
+        int | None, typer.Option(min=2, max=MAX_NODES, help="Of each testnet.  [default: 8 with mini, else 3]")
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(min=1, max=MAX_BENCH_BLOCKS, help="Height at which they stop.  \\[default: 30]")
+        int | None, typer.Option(min=1, max=MAX_BENCH_BLOCKS, help="Height at which they stop.  [default: 30]")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Testnets of each model.  \\[default: 3]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Testnets of each model.  [default: 3]")] = None,
     growth_blocks: Annotated[
         int | None,
-        typer.Option(min=0, help="Blocks of mini over which memory is watched; 0: none.  \\[default: 1000]"),
+        typer.Option(min=0, help="Blocks of mini over which memory is watched; 0: none.  [default: 1000]"),
     ] = None,
     quick: Quick = False,
     file: Json = None,

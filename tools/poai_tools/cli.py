@@ -2,17 +2,10 @@
 
 import sys
 
-import typer
-
 from poai_tools import bench_cli, explain_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
-from poaid.commands import Commands, run_app
+from poaid.commands import make_program, run_app
 
-app = typer.Typer(
-    cls=Commands,
-    help="Tools of Proof of AI: the specification, its vectors, and models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = make_program("poai", "Tools of Proof of AI: the specification, its vectors, and models.")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(model_cli.app, name="model")
 app.add_typer(network_cli.app, name="network")

@@ -43,7 +43,7 @@ def explain_block(
         str | None,
         typer.Argument(
             help="Height, hash or its beginning, genesis, or the file of a block or header, SSZ or hexadecimal.  "
-            "\\[default: the last one]"
+            "[default: the last one]"
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data directory that the block is in, or stands on.")] = None,
@@ -56,7 +56,7 @@ def explain_block(
     as_hex: Annotated[bool, typer.Option("--hex", help="Only the bytes, annotated.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
     replay: Annotated[bool, typer.Option("--replay/--no-replay", help="Run the model, if it is at hand.")] = True,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the model.  \\[default: all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the model.  [default: all]")] = None,
 ) -> None:
     """Explain a block: every field, how it was made, and each rule; exit 1 if one is broken."""
     from poai_tools.explain.checks import Subject

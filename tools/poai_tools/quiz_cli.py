@@ -42,9 +42,9 @@ def parse_seed(text: str | None) -> Hash32:
 def show_quiz(
     network: Annotated[str, typer.Option(help="Preset or network file: the shape of the quiz.")] = "local",
     model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
-    seed: Annotated[str | None, typer.Option(help="Quiz seed, hexadecimal.  \\[default: random]")] = None,
+    seed: Annotated[str | None, typer.Option(help="Quiz seed, hexadecimal.  [default: random]")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.  \\[default: all; profile llama.cpp: 1]")
+        int | None, typer.Option(min=1, help="CPU threads.  [default: all; profile llama.cpp: 1]")
     ] = None,
     gpu_layers: Annotated[
         int, typer.Option(min=0, help="Not 0: run on a GPU; in the profile llama.cpp so many blocks.")
