@@ -368,7 +368,7 @@ def _hash(text: str) -> bytes:
 def _read_lexicon(name: str, network_file: Path) -> Lexicon:
     if name in PINNED_LEXICONS:
         return read_lexicon(name)
-    if not _is_file_name(name):
+    if not is_file_name(name):
         found = f"lexicon = {name!r:.80}"
         raise NodeError(f"{network_file}: {found} is neither a pinned one nor the name of a file beside it")
     path = network_file.parent / name
@@ -379,7 +379,7 @@ def _read_lexicon(name: str, network_file: Path) -> Lexicon:
 
 
 def _read_corpus(name: str, network_file: Path) -> Corpus:
-    if not _is_file_name(name):
+    if not is_file_name(name):
         raise NodeError(f"{network_file}: corpus = {name!r:.80} is not the name of a file beside it")
     path = network_file.parent / name
     try:
@@ -390,7 +390,8 @@ def _read_corpus(name: str, network_file: Path) -> Corpus:
         raise NodeError(f"{path} is no corpus: make it anew with `poai network new --test-corpus`") from error
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """Tell whether a text may name a file beside a network file, and be shown on a terminal as it is."""
     return Path(name).name == name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
 
 
