@@ -30,7 +30,7 @@ from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Height, SpecError, uint32_le, uint64_le
 from poai_spec.parameters import PRESET_CHANGES, Config, make_config
 from poaid.errors import NodeError
-from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, Network, check_network
+from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, Network, check_network, is_file_name
 from poaid.store import Store
 
 MAGIC = b"PoAI chain 1\n"
@@ -80,6 +80,8 @@ class ChainReader:
         if kind not in MAX_QUESTION_BYTES:
             raise self._fault(f"its questions are neither a lexicon nor a corpus, but {kind!r}")
         data = self._read_record(MAX_QUESTION_BYTES[kind], f"the {kind}")
+        if not is_file_name(name.decode("utf-8", "replace")):
+            raise self._fault("the questions' name has a path in it, or characters that cannot be shown")
         try:
             config = decode(Config, config_data)
             if config.model.corpus != (kind == "corpus"):
