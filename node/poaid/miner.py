@@ -15,11 +15,14 @@ from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
 from poai_spec.state import State, compute_state_root, process_header
 from poai_spec.work import get_epoch_key
+from poaid.amounts import format_duration
 from poaid.errors import NodeError
 
 BATCH_SECONDS = 0.75
 """How long a batch may take: a new head, a block to verify, or Ctrl-C, waits for one batch. Half of what is bearable,
 because the machine may be half as fast for the next batch."""
+MAX_TIMESTAMP = 2**64 - 1
+"""Stamps are uint64."""
 MAX_BATCH = 32
 """Quizzes in a batch at most; more are no faster."""
 BATCHES_A_BLOCK = 4
@@ -65,6 +68,19 @@ def choose_timestamp(chain: Chain, config: Config, now: Milliseconds) -> Millise
     return max(now, earliest)
 
 
+def check_clock(timestamp: Milliseconds, config: Config, now: Milliseconds) -> None:
+    """Refuse to mine a block that no node with this clock would take.
+
+    Raises:
+        NodeError: its stamp is too far ahead of the clock, or no number at all.
+    """
+    if timestamp > MAX_TIMESTAMP:
+        raise NodeError("no time stamp is left after the chain's last block: no block can follow it")
+    if timestamp > now + config.max_future:
+        behind = format_duration((timestamp - now) / 1000)
+        raise NodeError(f"the clock is {behind} behind the chain's last blocks: set it, then go on")
+
+
 def make_template(chain: Chain, state: State, config: Config, miner: Address, now: Milliseconds) -> HeaderCore:
     """Return the core of a block on top of `chain`, with nonce 0.
 
@@ -72,8 +88,7 @@ def make_template(chain: Chain, state: State, config: Config, miner: Address, no
         NodeError: the clock is so far behind the chain that no node with its time would take the block.
     """
     timestamp = choose_timestamp(chain, config, now)
-    if timestamp > now + config.max_future:
-        raise NodeError(f"the clock is {timestamp - now} ms behind the chain's last blocks: set it, then go on")
+    check_clock(timestamp, config, now)
     core = HeaderCore(
         version=PROTOCOL_VERSION,
         height=len(chain),

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from multiaddr import Multiaddr
+
 from poai_engine.lexicon_maker import format_lexicon
 from poai_engine.model_names import MANIFESTS
 from poai_spec.corpus import Corpus, Questions, check_questions
@@ -289,6 +291,13 @@ def check_multiaddr(text: str, what: str) -> str:
     if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
         form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
         raise UsageError(f"{what} {text!r:.200} cannot be dialled: give {form}")
+    try:
+        Multiaddr(text)
+    except ValueError as error:
+        reason = str(error).partition("': ")[2].partition(" (string: ")[0] or str(error)
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: {reason:.200}") from error
+    if int(parts[4]) == 0:
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: nobody listens at port 0")
     return text
 
 

@@ -96,7 +96,7 @@ DECODE_TENSOR = _register(
 QUANTISE_MATRIX = _register(
     "quantise_matrix", "integer-model", "exponent, multipliers and int8 rows of a matrix of integers W = 2^24 * w",
     {"weights": Array(Array(GRID, 1), 1)}, {"k": INT32, "multipliers": Array(INT32), "rows": Array(Array(INT8))},
-    lambda i: vars(quantise_matrix("matrix", i["weights"])),
+    lambda i: vars(quantise_matrix("matrix", _even(i["weights"]))),
 )  # fmt: skip
 READ_GAINS = _register(
     "read_gains", "integer-model", "the gains of a norm in Q16",
@@ -126,7 +126,7 @@ MATRIX_DIGEST = _register(
 VECTORS_DIGEST = _register(
     "vectors_digest", "integer-model", "digest of norm gains (one vector) or of an embedding",
     {"name": TEXT, "vectors": model_kinds.VECTORS}, {"digest": HASH32},
-    lambda i: {"digest": compute_vectors_digest(_ascii(i["name"]), i["vectors"])},
+    lambda i: {"digest": compute_vectors_digest(_ascii(i["name"]), _even(i["vectors"]))},
 )  # fmt: skip
 ROOT_OF_DIGESTS = _register(
     "root_of_digests", "integer-model", "integer-model root from the architecture and the tensors' digests in order",
@@ -149,7 +149,16 @@ def _ascii(name: str) -> str:
     return name
 
 
+def _even(rows: Any) -> Any:
+    """Refuse rows of unequal lengths, which are no matrix."""
+    if len({len(row) for row in rows}) > 1:
+        raise KindError("input: the rows have unequal lengths")
+    return rows
+
+
 def _matrix_digest_of(name: str, **fields: Any) -> Hash32:
+    if len(fields["multipliers"]) != len(_even(fields["rows"])):
+        raise KindError("input: as many multipliers as rows")
     return compute_matrix_digest(Matrix(_ascii(name), **fields))
 
 
