@@ -27,7 +27,7 @@ __version__ = "0.1.0"
 # | --- | --- | --- | --- |
 # | 1 | [notation](notation.md) | integers, hashes, the three classes of errors | normative |
 # | 2 | [encoding](encoding.md) | SSZ, one encoding a value | normative |
-# | 3 | [parameters](parameters.md) | the numbers that a network begins with, and models | normative |
+# | 3 | [parameters](parameters.md) | the numbers of networks and of version 1, models | normative |
 # | 4 | [upgrades](upgrades.md) | the rules of a height, fork ids | normative |
 # | 5 | [containers](containers.md) | header core, header, body, block, and their hashes | normative |
 # | 6 | [drbg](drbg.md) | uniform integers from a seed | normative |

@@ -234,5 +234,7 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
 # - **`state/root` before the replay**, though a miner with false state did real work: he alone bears the cost of it.
 # - **Rules 20 to 22 may come before `state/root`** where the parent lies several blocks from the head: its state costs time
 #   to find, as much as a forger likes, and whichever code is given, the block does not count.
-# - **Genesis is made, not received.** A block that claims height 0 has no parent here, so it is an orphan like any other
-#   stranger.
+# - **Genesis is made, not received.** Another network's genesis has no parent here, so it is an orphan like any other
+#   stranger. A node knows its own by its hash: the header alone is taken without a word, the whole block is Malformed with
+#   `work/trace-digest`, since no list of entries hashes to the zeros in its header, and costs its sender 25 points. So a
+#   node never sends it; block 1 is the first that anybody asks for.

@@ -2,10 +2,12 @@
 
 # Status: normative, version 1.
 
-# The numbers that a network begins with. A network is a `Config`: a frozen container passed explicitly to whatever needs
-# it. Its hash, the *network id*, covers every parameter and the model, and is the parent of the genesis header, so two
-# networks share no block hash. A config never changes; what holds at a later height is on the page
-# [upgrades](upgrades.md).
+# The numbers in which networks differ when they begin, and those of version 1 that every page needs. (A number that one
+# page alone needs stands there, with its reason: sizes and rates on [networking](networking.md), limits of the store on
+# [fork-choice](fork-choice.md), bounds of models on [integer-model](integer-model.md).) A network is a `Config`: a frozen
+# container passed explicitly to whatever needs it. Its hash, the *network id*, covers every parameter and the model, and
+# is the parent of the genesis header, so two networks share no block hash. A config never changes; what holds at a later
+# height is on the page [upgrades](upgrades.md).
 
 
 import json

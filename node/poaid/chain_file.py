@@ -32,7 +32,15 @@ from poai_spec.notation import Height, SpecError, uint32_le, uint64_le
 from poai_spec.parameters import PRESET_CHANGES, Config, ModelManifest, make_config
 from poai_spec.upgrades import MAX_UPGRADES, UpgradeList
 from poaid.errors import NodeError
-from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, Network, Planned, check_network
+from poaid.networks import (
+    MAX_CORPUS_BYTES,
+    MAX_FILE_BYTES,
+    MAX_NAME_BYTES,
+    Network,
+    Planned,
+    check_network,
+    is_file_name,
+)
 from poaid.store import Store
 
 MAGIC = b"PoAI chain 2\n"
@@ -95,6 +103,8 @@ class ChainReader:
         if kind not in MAX_QUESTION_BYTES:
             raise self._fault(f"its questions are neither a lexicon nor a corpus, but {kind!r}")
         data = self._read_record(MAX_QUESTION_BYTES[kind], f"the {kind}")
+        if not is_file_name(name.decode("utf-8", "replace")):
+            raise self._fault("the questions' name has a path in it, or characters that cannot be shown")
         if model.corpus != (kind == "corpus"):
             raise self._fault(f"it has a {kind}, and its config wants the other kind of questions")
         return decode(Corpus, data) if kind == "corpus" else parse_lexicon(data), name.decode("utf-8")

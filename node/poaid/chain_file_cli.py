@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from poaid.amounts import format_count
 from poaid.entry import get_stop_status
 from poaid.errors import NodeError, UsageError
-from poaid.options import DataDir, GpuLayers, Model, Threads
+from poaid.options import DataDir, GpuLayers, Model, StoredDir, Threads
 
 if TYPE_CHECKING:
     from poai_spec.block import Judge
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file; standard input and output are none.")]
+ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file. A chain cannot be piped.")]
 
 
-def export_file(data_dir: DataDir, file: ChainFile) -> None:
+def export_file(data_dir: StoredDir, file: ChainFile) -> None:
     """Write the chain of a data directory, which no node uses, to a new file."""
     from poai_spec.parameters import compute_network_id
     from poaid.chain_file import export_chain

@@ -30,7 +30,7 @@ from poai_spec.production import make_template
 from poaid.amounts import format_duration, format_rate
 from poaid.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
-from poaid.miner import choose_batch_size, get_time, run_attempts
+from poaid.miner import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
 from poaid.models import load_engine, locate_model
 from poaid.networks import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
 from poaid.store import Store
@@ -50,7 +50,6 @@ STALE_BLOCKS = 20
 """Intervals without a block after which something is wrong: with an honest clock one chance in 5 * 10^8."""
 MDNS_GROUP = "224.0.0.251"
 """RFC 6762, section 3."""
-MAX_TIMESTAMP = 2**64 - 1
 MINER = bytes(19) + b"\1"
 """Whom the quizzes that are measured are for: nobody."""
 
@@ -198,7 +197,9 @@ class Doctor:
             yield Finding("network", Level.UNKNOWN if by_node else Level.FAILED, str(error))
             return
         config, rules = network.config, network.get_rules()
-        yield Finding("network", Level.OK, f"{network.name}, id {compute_network_id(config).hex()[:8]}")
+        yield check_begin(network, get_time())
+        if config.genesis_timestamp >= MAX_TIMESTAMP:
+            return
         try:
             engine = load_engine(source, rules, subject.threads, say=self._say)
         except (ModelError, SpecError) as error:
@@ -357,6 +358,22 @@ def _warn_of_future(ahead: Milliseconds) -> Finding:
     return Finding("clock", Level.WARNING, text)
 
 
+# The network.
+
+
+def check_begin(network: Network, now: Milliseconds) -> Finding:
+    """Look when the network begins."""
+    name, config = f"{network.name}, id {compute_network_id(network.config).hex()[:8]}", network.config
+    if config.genesis_timestamp >= MAX_TIMESTAMP:
+        return Finding(
+            "network", Level.FAILED, f"{name}: no time stamp is left after genesis, so no block can follow it"
+        )
+    if config.genesis_timestamp > now + config.max_future:
+        begins = format_duration((config.genesis_timestamp - now) / 1000)
+        return Finding("network", Level.WARNING, f"{name}, begins in {begins}: set the clock, or wait")
+    return Finding("network", Level.OK, name)
+
+
 # The engine.
 
 
@@ -411,5 +428,4 @@ def check_speed(judge: Judge, target: Target) -> Finding:
 def _make_core(judge: Judge) -> HeaderCore:
     """Return the template of a first block, the same at any time: its quizzes are as long as all others."""
     genesis = make_genesis(judge.config).header
-    stamp = min(genesis.core.timestamp, MAX_TIMESTAMP - 1) + 1
-    return make_template([genesis], {}, get_judge_rules(judge, 1), MINER, stamp)
+    return make_template([genesis], {}, get_judge_rules(judge, 1), MINER, genesis.core.timestamp + 1)

@@ -291,10 +291,7 @@ def read_plain_key(path: Path) -> PrivateKey:
     Raises:
         NodeError: it cannot be read, others than its owner may use it, or it holds no key.
     """
-    data, mode = _read_small(path)
-    if mode & 0o077:
-        raise NodeError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
-    digits = _PLAIN_KEY.fullmatch(data.strip())
+    digits = _PLAIN_KEY.fullmatch(read_private(path).strip())
     try:
         return PrivateKey(bytes.fromhex(digits[0].decode("ascii")) if digits else bytes(32))
     except ValueError as error:  # 0, or beyond the order of the curve
@@ -365,6 +362,18 @@ def _write_new(path: Path, text: str) -> None:
         raise NodeError(f"{path} exists, and no key is ever overwritten: give another name") from error
     except OSError as error:
         raise NodeError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_private(path: Path) -> bytes:
+    """Return the bytes of a file that its owner alone may use.
+
+    Raises:
+        NodeError: it cannot be read, others may use it, or it is too large for a key.
+    """
+    data, mode = _read_small(path)
+    if mode & 0o077:
+        raise NodeError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
+    return data
 
 
 def _read_small(path: Path) -> tuple[bytes, int]:

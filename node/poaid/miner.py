@@ -15,11 +15,14 @@ from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
 from poai_spec.state import State
 from poai_spec.upgrades import Rules
 from poai_spec.work import get_epoch_key
+from poaid.amounts import format_duration
 from poaid.errors import NodeError
 
 BATCH_SECONDS = 0.75
 """How long a batch may take: a new head, a block to verify, or Ctrl-C, waits for one batch. Half of what is bearable,
 because the machine may be half as fast for the next batch."""
+MAX_TIMESTAMP = 2**64 - 1
+"""Stamps are uint64."""
 MAX_BATCH = 32
 """Quizzes in a batch at most; more are no faster."""
 BATCHES_A_BLOCK = 4
@@ -58,6 +61,19 @@ def get_time() -> Milliseconds:
     return time.time_ns() // 1_000_000
 
 
+def check_clock(timestamp: Milliseconds, rules: Rules, now: Milliseconds) -> None:
+    """Refuse to mine a block that no node with this clock would take.
+
+    Raises:
+        NodeError: its stamp is too far ahead of the clock, or no number at all.
+    """
+    if timestamp > MAX_TIMESTAMP:
+        raise NodeError("no time stamp is left after the chain's last block: no block can follow it")
+    if timestamp > now + rules.max_future:
+        behind = format_duration((timestamp - now) / 1000)
+        raise NodeError(f"the clock is {behind} behind the chain's last blocks: set it, then go on")
+
+
 def start_template(chain: Chain, state: State, rules: Rules, miner: Address, now: Milliseconds) -> HeaderCore:
     """Return the core of a block on top of `chain`, with nonce 0 and the clock's time.
 
@@ -65,8 +81,7 @@ def start_template(chain: Chain, state: State, rules: Rules, miner: Address, now
         NodeError: the clock is so far behind the chain that no node with its time would take the block.
     """
     timestamp = choose_timestamp(chain, rules, now)
-    if timestamp > now + rules.max_future:
-        raise NodeError(f"the clock is {timestamp - now} ms behind the chain's last blocks: set it, then go on")
+    check_clock(timestamp, rules, now)
     return make_template(chain, state, rules, miner, timestamp)
 
 

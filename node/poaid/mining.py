@@ -22,7 +22,7 @@ from poai_spec.quiz import get_quiz_name
 from poaid.chain import HeadChange
 from poaid.errors import NodeError
 from poaid.importer import Importer, Sender
-from poaid.miner import Attempt, choose_batch_size, run_attempts, start_template
+from poaid.miner import Attempt, check_clock, choose_batch_size, run_attempts, start_template
 from poaid.tree import Branch, Entry
 from poaid.verifier import Turn, run_timed
 
@@ -64,6 +64,7 @@ class Mining:
         self._wake, self._size = trio.Event(), 1
         self._ran: deque[tuple[float, int]] = deque()
         self.reason: str | None = "starting"
+        self._blamed_at: Entry | None = None
         self.mined = 0
         importer.on_head.append(self._on_head)
 
@@ -107,11 +108,17 @@ class Mining:
         try:
             template = start_template(headers, chain.state, rules, self._miner, self._get_time())
         except NodeError as error:  # the clock; that of a database that cannot be written ends the node
-            self.reason = str(error)
+            self._blame_clock(error)
             return
         expected = compute_quizzes(template.target)
         while chain.head is head and self._find_reason() is None:
-            stamp = choose_timestamp(headers, rules, self._get_time())
+            now = self._get_time()
+            stamp = choose_timestamp(headers, rules, now)
+            try:
+                check_clock(stamp, rules, now)
+            except NodeError as error:  # it was set back
+                self._blame_clock(error)
+                return
             core = replace(template, timestamp=stamp, nonce=nonce)
             batch = partial(run_timed, partial(run_attempts, core, headers, judge, self._size))
             attempts, seconds = await self._importer.verifier.do(Turn.MINING, batch)
@@ -122,6 +129,13 @@ class Mining:
                 if attempt.wins:
                     await self._submit(attempt)
                     break
+
+    def _blame_clock(self, error: NodeError) -> None:
+        """Say why nothing is mined; in the log once for each head, since its text has the time."""
+        self.reason, head = str(error), self._importer.chain.head
+        if self._blamed_at is not head:
+            log.warning("Not mining", why=self.reason)
+        self._blamed_at = head
 
     def _note(self, attempts: list[Attempt], seconds: float, *, first: bool) -> None:
         self._importer.metrics.quizzes.inc(len(attempts))

@@ -110,6 +110,18 @@ def _get_computed(path: Path, digest: Hash32) -> KnownModel:
     return KnownModel(manifest, lexicon, digest.hex())
 
 
+def check_text(path: str, what: str) -> None:
+    """Refuse a path that is no text: it is kept, logged and sent as one.
+
+    Raises:
+        ModelError: its bytes are not UTF-8.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"the path of {what}, {path!a}, is not UTF-8: rename the file or its folder") from error
+
+
 def locate_model(name_or_path: str | None, manifest: ModelManifest) -> str:
     """Return how to find a network's model again: a pinned name, or an absolute path.
 
@@ -121,6 +133,7 @@ def locate_model(name_or_path: str | None, manifest: ModelManifest) -> str:
         ModelError: no file was given and the network's model is not a pinned one.
     """
     if name_or_path is not None:
+        check_text(name_or_path, "the model")
         return name_or_path if name_or_path in MANIFESTS else str(resolve_model(name_or_path).absolute())
     wanted = manifest.gguf_sha256.hex()
     for name, pinned in MANIFESTS.items():

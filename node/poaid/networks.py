@@ -11,6 +11,8 @@ from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from multiaddr import Multiaddr
+
 from poai_engine.lexicon_maker import format_lexicon
 from poai_engine.model_names import MANIFESTS
 from poai_spec.corpus import Corpus, Questions, check_questions
@@ -406,6 +408,13 @@ def check_multiaddr(text: str, what: str) -> str:
     if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
         form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
         raise UsageError(f"{what} {text!r:.200} cannot be dialled: give {form}")
+    try:
+        Multiaddr(text)
+    except ValueError as error:
+        reason = str(error).partition("': ")[2].partition(" (string: ")[0] or str(error)
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: {reason:.200}") from error
+    if int(parts[4]) == 0:
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: nobody listens at port 0")
     return text
 
 
@@ -480,7 +489,7 @@ def _hash(text: str) -> bytes:
 def _read_lexicon(name: str, network_file: Path) -> Lexicon:
     if name in PINNED_LEXICONS:
         return read_lexicon(name)
-    if not _is_file_name(name):
+    if not is_file_name(name):
         found = f"lexicon = {name!r:.80}"
         raise NodeError(f"{network_file}: {found} is neither a pinned one nor the name of a file beside it")
     path = network_file.parent / name
@@ -491,7 +500,7 @@ def _read_lexicon(name: str, network_file: Path) -> Lexicon:
 
 
 def _read_corpus(name: str, network_file: Path) -> Corpus:
-    if not _is_file_name(name):
+    if not is_file_name(name):
         raise NodeError(f"{network_file}: corpus = {name!r:.80} is not the name of a file beside it")
     path = network_file.parent / name
     try:
@@ -502,7 +511,8 @@ def _read_corpus(name: str, network_file: Path) -> Corpus:
         raise NodeError(f"{path} is no corpus: make it anew with `poai network new --test-corpus`") from error
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """Tell whether a text may name a file beside a network file, and be shown on a terminal as it is."""
     return Path(name).name == name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
 
 

@@ -109,6 +109,12 @@ class Options:
     stop_height: Height | None = None
 
 
+COPIED_IDENTITY = (
+    "has this node's own identity, so the two can never connect: their data directories are copies of each other; "
+    "remove p2p.key in one of them"
+)
+
+
 class Node:
     """A node of one network; implements `poaid.handlers.Handlers`.
 
@@ -230,11 +236,16 @@ class Node:
 
     def on_discovered(self, address: str) -> None:
         """Remember a peer that mDNS has found."""
+        own = address.endswith(f"/p2p/{self.network.peer_id}")
+        if own and address not in self.network.addresses and self._seldom.count("own identity") is not None:
+            log.warning(f"The node at {address.partition('/p2p/')[0]} {COPIED_IDENTITY}")
         self._learn(address)
 
     def on_refused(self, reason: Refusal) -> None:
-        """Count a connection that was closed to bound how many there are."""
+        """Count a connection that was closed."""
         self.metrics.connection_refused(reason)
+        if reason == "own identity" and self._seldom.count(reason) is not None:
+            log.warning(f"A peer {COPIED_IDENTITY}")
 
     def on_bug(self, error: Exception) -> None:
         """Count a bug of ours, and write down where it is."""

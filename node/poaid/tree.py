@@ -314,6 +314,9 @@ class BlockTree:
         self._waiting_count = 0
         self._waiting_ends = _Sorted(lambda entry: (entry.work, entry.hash))
         self._shares: dict[bytes, _Share] = {}
+        self._ranks: list[
+            tuple[int, Height, Hash32, bytes]
+        ] = []  # of each share's last header, with the peer, ascending
         self._best_tips = [self.genesis]
         self._replayed_count = 1
 
@@ -507,14 +510,14 @@ class BlockTree:
     def _find_victim(self, parent: Entry, own: int) -> Entry | None:
         """Return the waiting header that gives room: of a peer who has most, the highest, the largest hash.
 
-        Peers are asked in the order of their last headers, so mostly a single one is.
+        Peers are asked in the order of their last headers, so mostly a single one is, however many there are.
         """
-        rivals = [share for share in self._shares.values() if len(share) > own]
         most: tuple[int, Height, Hash32] = (0, 0, b"")
         victim = None
-        for share in sorted(rivals, key=lambda share: share.rank(share.last), reverse=True):
-            if share.rank(share.last) < most:
+        for count, height, block_hash, peer in reversed(self._ranks):
+            if count <= own or (count, height, block_hash) < most:
                 break
+            share = self._shares[peer]
             entry = share.find_outside(parent)
             if entry is not None and share.rank(entry) > most:
                 most, victim = share.rank(entry), entry
@@ -587,9 +590,7 @@ class BlockTree:
         if parent is not None and not parent.replayed and len(parent.children) == 1:
             self._waiting_ends.remove([parent])
         self._waiting_ends.add(entry)
-        if entry.peer not in self._shares:
-            self._shares[entry.peer] = _Share()
-        self._shares[entry.peer].add(entry)
+        self._change_share(entry.peer, added=[entry])
 
     def _remove_waiting(self, gone: Collection[Entry]) -> None:
         self._waiting_count -= len(gone)
@@ -598,9 +599,20 @@ class BlockTree:
         for entry in gone:
             by_peer[entry.peer].append(entry)
         for peer, entries in by_peer.items():
-            self._shares[peer].remove(entries)
-            if not self._shares[peer]:
-                del self._shares[peer]
+            self._change_share(peer, gone=entries)
+
+    def _change_share(self, peer: bytes, added: Collection[Entry] = (), gone: Collection[Entry] = ()) -> None:
+        """Change a peer's waiting headers, and its place among those who have some."""
+        share = self._shares.setdefault(peer, _Share())
+        if share:
+            del self._ranks[bisect_left(self._ranks, (*share.rank(share.last), peer))]
+        for entry in added:
+            share.add(entry)
+        share.remove(gone)
+        if share:
+            insort(self._ranks, (*share.rank(share.last), peer))
+        else:
+            del self._shares[peer]
 
     def _remove_branch(self, root: Entry) -> list[Entry]:
         """Remove a block and its descendants; return them."""

@@ -133,6 +133,7 @@ def test_running_files(tmp_path: Path) -> None:
 
 def test_identities(tmp_path: Path) -> None:
     file = tmp_path / IDENTITY_FILE
+    file.touch(0o600)
 
     def read(data: bytes) -> None:
         file.write_bytes(data)

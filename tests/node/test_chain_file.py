@@ -49,7 +49,12 @@ def make_head(network: Network) -> bytes:
     lexicon = network.questions
     assert isinstance(lexicon, Lexicon)
     name = network.questions_name
-    records = (encode(network.config), b"lexicon", name.encode(), format_lexicon(name, lexicon).encode())
+    records: tuple[bytes, ...] = (
+        encode(network.config),
+        b"lexicon",
+        name.encode(),
+        format_lexicon(name, lexicon).encode(),
+    )
     records += (encode(UpgradeList(network.upgrades)),)
     return MAGIC + b"".join(map(record, records))
 
@@ -262,6 +267,12 @@ def make_odd_files(mined: MinedChain) -> dict[str, tuple[bytes, str]]:
         "a name that is none": (
             make_head(network).replace(record(b"mini"), record(b"mi\xff\xff"), 1), "the questions' name is no UTF-8",
         ),
+        "a name for the terminal": (
+            make_head(network).replace(record(b"mini"), record(b"\x1b[1m"), 1), "characters that cannot be shown",
+        ),
+        "a name of another folder": (
+            make_head(network).replace(record(b"mini"), record(b"../m"), 1), "the questions' name has a path in it",
+        ),
         "a wrong count": (end(whole[:-44], BLOCKS + 1), "it has 8 blocks, and says that it has 9"),
     }  # fmt: skip
 
@@ -269,7 +280,8 @@ def make_odd_files(mined: MinedChain) -> dict[str, tuple[bytes, str]]:
 ODD = [
     "another kind of file", "another version", "bytes behind the end", "two files in one", "a large config",
     "a large name", "a large lexicon", "a large block", "an odd kind", "a corpus for a lexicon", "no lexicon",
-    "no config", "another lexicon", "a name that is none", "a wrong count",
+    "no config", "another lexicon", "a name that is none", "a name for the terminal",
+    "a name of another folder", "a wrong count",
 ]  # fmt: skip
 
 

@@ -42,6 +42,7 @@ from poaid.keys import (
     write_plain_key,
 )
 from poaid.keys_cli import generate_key
+from poaid.run_cli import IDENTITY_FILE, load_identity
 from tests.node.support import Run
 
 PASSWORD = b"testpassword"
@@ -515,6 +516,18 @@ def test_a_miner_key_that_others_may_use(tmp_path: Path, mode: int) -> None:
     assert str(caught.value) == f"{path} is open to other users (mode 0{mode:o}): run `chmod 600 {path}`"
     path.chmod(0o400)
     load_or_make_miner_key(tmp_path)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+def test_a_peer_identity_that_others_may_use(tmp_path: Path, mode: int) -> None:
+    """Who has it speaks in this node's name, and can have it banned."""
+    seed, path = load_identity(tmp_path), tmp_path / IDENTITY_FILE
+    path.chmod(mode)
+    with pytest.raises(NodeError) as caught:
+        load_identity(tmp_path)
+    assert str(caught.value) == f"{path} is open to other users (mode 0{mode:o}): run `chmod 600 {path}`"
+    path.chmod(0o400)
+    assert load_identity(tmp_path) == seed
 
 
 def test_a_damaged_miner_key_is_kept(tmp_path: Path) -> None:

@@ -689,3 +689,18 @@ def test_a_full_tree_costs_a_header_no_more_when_it_is_larger(monkeypatch: pytes
         assert (tree.count_waiting(), tree.waiting_of(b"modest")) == (size, WINDOW)
         assert tree.waiting_of(b"greedy") == size // 2 - (0 if foreign else WINDOW // 2)
     assert costs[1] < 1.5 * costs[0], costs
+
+
+def test_a_full_tree_costs_a_header_no_more_with_many_peers_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peer ids are free, and a header stays when its sender has left."""
+    costs = []
+    for count in (50, 500):
+        monkeypatch.setattr(page, "MAX_WAITING", 4 * count)
+        tree = BlockTree(get_easy_config(), LATER)
+        for n in range(count):
+            for data in make_line(4, miner=n.to_bytes(20)):
+                receive(tree, data, b"%d" % n)
+        newer = make_line(3, miner=b"\xff" * 20)
+        costs.append(count_lines(receive_all, tree, [(data, b"modest") for data in newer]))
+        assert (tree.count_waiting(), tree.waiting_of(b"modest")) == (4 * count, 3)
+    assert costs[1] < 1.5 * costs[0], costs

@@ -30,6 +30,7 @@ from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import keccak256
 from poai_spec.upgrades import get_rules
 from poaid import judges
+from poaid.keys import write_whole
 from poaid.libp2p_host import SILENCE_S, get_peer_id
 from poaid.miner import get_time
 from poaid.models import load_engine
@@ -164,7 +165,7 @@ def network_of(folder: Path, count: int) -> Iterator[list[Member]]:
         for node, seed in enumerate(seeds):
             data_dir = folder / f"node-{node}"
             data_dir.mkdir()
-            (data_dir / IDENTITY_FILE).write_text(seed.hex() + "\n", "ascii")
+            write_whole(data_dir / IDENTITY_FILE, seed.hex() + "\n")
             dialled = [(node + step) % count for step in (1, 2)]
             arguments = [
                 "run", "--data-dir", data_dir, "--network", folder / "divided.toml", "--model", "mini", "--threads", 1,

@@ -19,6 +19,7 @@ from poai_spec.notation import SpecError
 from poai_spec.upgrades import get_rules
 from poai_spec.work import get_epoch_key, get_quiz
 from poai_tools import cli
+from poai_tools.explain import report
 from poai_tools.explain.checks import RULES, Place, Subject, apply_rules
 from poai_tools.explain.explanation import describe_target, explain, find_quiz, format_time
 from poai_tools.explain.fields import lay_out
@@ -342,6 +343,19 @@ def test_a_model_that_is_not_at_hand(run: Run, mined: Mined, tmp_path: Path) -> 
     assert "17 hold" in run(*arguments, "--model", "mini")[1]
     status, out, err = run(*arguments, "--model", "none.gguf")
     assert (status, out, err.count("\n")) == (1, "", 1)
+
+
+def test_a_terminal_does_not_obey_what_a_file_says(mined: Mined, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and questions of a chain file are its maker's."""
+    case = read_case("block/check_block/ninth", None)
+    subject = Subject(*decode_found(case.found), case.place, case.now)
+    explanation = explain(subject, case.found.data, "\x1b]0;origin\x07", None)
+    assert explanation.network is not None
+    report.print_explanation(replace(explanation, network=explanation.network | {"name": "\x1b[2Jnet"}))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "\\x1b[2Jnet" in out
 
 
 def test_the_dump_is_all_bytes(run: Run, mined: Mined) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +18,7 @@ from rich.console import Console
 
 from poai_tools.places import NO_CHECKOUT, VECTORS, find_checkout, find_vectors
 from poai_tools.spec_cli import fail
+from poai_tools.vectors.client import START_TIME
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.languages import LANGUAGES
 
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 
 OUR_CLIENT = [sys.executable, "-m", "poai_tools.vectors_cli", "serve"]
 FUNCTION_LIST = "functions.json"
+STOPPED = 130
+"""Exit status after a signal to stop, as shells have it for SIGINT."""
+REFERENCE_TIME = 10.0
+"""Seconds that our specification has at least for an answer: `--timeout` is about the client."""
 FUZZ_RESTARTS = 1000
 """How often fuzz starts a client again; drawn inputs end in time-outs more often than committed ones."""
 
@@ -46,6 +53,9 @@ Folder = Annotated[
 ]
 Slow = Annotated[bool, typer.Option("--slow", help="Run the slow cases too (minutes, large models).")]
 Suites = Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.")]
+StartTimeout = Annotated[
+    float, typer.Option(help="Seconds for the start, in which `cargo run` or `go run` compile.", min=0.01)
+]
 Timeout = Annotated[float, typer.Option(help="Seconds for one answer.", min=0.01)]
 
 
@@ -59,12 +69,17 @@ def one_line() -> Iterator[None]:
 
 
 @contextmanager
-def open_clients(commands: list[list[str]], timeout: float, restarts: int) -> Iterator[list[Client]]:
-    """Open several clients."""
+def open_clients(commands: list[list[str]], timeout: float, start_timeout: float) -> Iterator[list[Client]]:
+    """Open several clients; our own has `REFERENCE_TIME` at least."""
     from poai_tools.vectors.client import Client
 
     with ExitStack() as stack:
-        yield [stack.enter_context(Client(command, timeout, restarts)) for command in commands]
+        limits = [max(timeout, REFERENCE_TIME) if command is OUR_CLIENT else timeout for command in commands]
+        clients = [
+            Client(command, limit, FUZZ_RESTARTS, start_timeout)
+            for command, limit in zip(commands, limits, strict=True)
+        ]
+        yield [stack.enter_context(client) for client in clients]
 
 
 def find_folder(folder: Path | None) -> Path:
@@ -147,6 +162,7 @@ def check(
         str | None, typer.Option(help="Check this program instead of our specification.", metavar="CMD")
     ] = None,
     timeout: Timeout = 60.0,
+    start_timeout: StartTimeout = START_TIME,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Name the first layer and step in which a failed forward pass differs.")
     ] = False,
@@ -177,7 +193,11 @@ def check(
         committed = checks.read_file(file) if file else checks.read_cases(find_folder(folder), suites or list(SUITES))
         chosen = checks.select(committed, cases or ())
         results = []
-        with open_answerer(client, timeout) as answerer, Console(stderr=True).status("") as status:
+        with (
+            stoppable() as stop,
+            open_answerer(client, timeout, start_timeout) as answerer,
+            Console(stderr=True).status("") as status,
+        ):
             missing = find_nothing_missing if client else find_missing
             for found in checks.run_cases(chosen, answerer, slow=slow, find_missing=missing):
                 result = locate(found, answerer, committed) if bisect else found
@@ -187,9 +207,31 @@ def check(
                     break
         checks.report(Console(), results)
         if json_file:
-            write(json_file, format_json(checks.make_report(results)))
+            complete = len(results) == len(chosen)
+            write(json_file, format_json(checks.make_report(results, complete=complete)))
+        if client and not file and (function := checks.find_next(results, find_folder(folder))):
+            print(f"next to build: {function}")
+    if stop.is_set():
+        fail(f"stopped: {len(results)} of {len(chosen)} cases were run", STOPPED)
     if any(result.status == checks.FAILED for result in results):
         raise typer.Exit(1)
+
+
+@contextmanager
+def stoppable() -> Iterator[Event]:
+    """Let SIGINT and SIGTERM end the block, so that what was found by then is reported; the event is set by them."""
+    stop = Event()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        stop.set()
+    finally:
+        signal.signal(signal.SIGTERM, old)
 
 
 def find_missing(data: Mapping[str, Any]) -> str | None:
@@ -209,7 +251,7 @@ def find_nothing_missing(_data: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def open_answerer(client: str | None, timeout: float) -> Iterator[checks.Answerer]:
+def open_answerer(client: str | None, timeout: float, start_timeout: float) -> Iterator[checks.Answerer]:
     """Open our specification, or a client's command line."""
     from poai_tools.vectors import check as checks
     from poai_tools.vectors.client import Client
@@ -217,7 +259,7 @@ def open_answerer(client: str | None, timeout: float) -> Iterator[checks.Answere
     if client is None:
         yield checks.SpecAnswerer()
         return
-    with Client(split_command(client), timeout) as program:
+    with Client(split_command(client), timeout, start_time=start_timeout) as program:
         yield program
 
 
@@ -246,6 +288,7 @@ def fuzz_command(
     count: Annotated[int, typer.Option(help="Inputs a function.", min=1)] = 100,
     out: Annotated[Path | None, typer.Option(help="Write each difference as a case file into this folder.")] = None,
     timeout: Timeout = 10.0,
+    start_timeout: StartTimeout = START_TIME,
     folder: Folder = None,
 ) -> None:
     """Compare a client with our specification on inputs drawn from a seed; exit 1 if they differ."""
@@ -261,12 +304,13 @@ def fuzz_command(
         if len(clients) > 2:
             raise VectorsError("fuzz compares two clients: give --client once or twice", status=2)
         results = {row["code"]: row["result"] for row in read_json(root / "codes.json")["codes"]}
-        different = 0
-        with open_clients(commands, timeout, FUZZ_RESTARTS) as (first, second):
+        different, tallies = 0, {}
+        with stoppable() as stop, open_clients(commands, timeout, start_timeout) as (first, second):
             for function in chosen:
                 path = root / function.suite / f"{function.name}.json"
                 cases = checks.read_file(path) if path.is_file() else []
                 tally = fuzz.fuzz_function(fuzz.Pair(first, second), function, cases, seed, count)
+                tallies[f"{function.suite}/{function.name}"] = tally
                 show_tally(function, tally)
                 if tally.difference:
                     different += 1
@@ -276,8 +320,20 @@ def fuzz_command(
                         name = f"{function.suite}-{function.name}-{fragment['cases'][0]['id']}.json"
                         write(out / name, format_json(fragment))
                         print(f"  written: {out / name}")
+    if stop.is_set():
+        fail(f"stopped: {len(tallies)} of {len(chosen)} functions were compared", STOPPED)
+    require_compared(tallies)
     if different:
         fail(f"the clients differ in {different} of {len(chosen)} functions", 1)
+
+
+def require_compared(tallies: Mapping[str, fuzz.Tally]) -> None:
+    """Fail if nothing was compared, or nothing of a function that both clients have: that shows nothing."""
+    silent = [name for name, tally in tallies.items() if tally.unanswered and not tally.compared]
+    if silent:
+        fail(f"no input of {', '.join(silent)} had two answers: give more time by --timeout", 1)
+    if not any(tally.compared for tally in tallies.values()):
+        fail("nothing was compared: no function here is implemented by both, or no input lay in a domain", 1)
 
 
 def choose_functions(root: Path, suites: list[str] | None, names: list[str] | None) -> list[Function]:
@@ -303,8 +359,14 @@ def choose_functions(root: Path, suites: list[str] | None, names: list[str] | No
 
 def show_tally(function: Function, tally: fuzz.Tally) -> None:
     """Print a line about a function's inputs."""
-    unanswered = f", {tally.unanswered} without an answer to compare" if tally.unanswered else ""
-    print(f"{function.suite}/{function.name}: {tally.equal} equal{unanswered}")
+    parts = [f"{tally.equal} equal"]
+    if tally.missing:
+        parts = [f"not implemented by {tally.missing}"]
+    if tally.outside:
+        parts.append(f"{tally.outside} outside the domain")
+    if tally.unanswered:
+        parts.append(f"{tally.unanswered} without an answer to compare")
+    print(f"{function.suite}/{function.name}: {', '.join(parts)}", flush=True)
 
 
 def show_difference(found: fuzz.Difference) -> None:
@@ -348,6 +410,8 @@ def serve_command() -> None:
     """Answer requests on standard input with our specification: a client like any other."""
     from poai_tools.vectors.serve import serve
 
+    if sys.stdin.isatty():
+        print("reading requests, one JSON object a line; end with Ctrl-D", file=sys.stderr)
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except KeyboardInterrupt:

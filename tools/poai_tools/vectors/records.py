@@ -43,7 +43,7 @@ def get_kind(sedes: Any, item: type | None = None) -> Kind:
     if isinstance(sedes, ByteList):  # a subclass of List
         return Hex(sedes.max_length, exact=False)
     if isinstance(sedes, List):
-        return Array(make_container(item) if item else get_kind(sedes.element_sedes))
+        return Array(make_container(item) if item else get_kind(sedes.element_sedes), most=sedes.max_length)
     assert isinstance(sedes, ByteVector), sedes
     return Hex(sedes.length)
 

@@ -239,6 +239,7 @@ MORE_PROMPTS = {
     "zeros": ("0, 0, 0, ", "no ratio, difference 0"),
     "largest-sum": ("9999 + 9999 = ", "four digits are the most"),
     "zero-difference": ("5 - 5 = ", "not negative"),
+    "below-zero": ("9, 5, 1, ", "the next term is -3, though a result of `-` may not be negative"),
     "no-step": ("9, 6, 3, ", "a falling sequence"),
     "same-word": ("Of cat, cat and dog the first in the alphabet is", "a word twice is one answer"),
     "same-relation": ("Tom is older than Ben. Tom is older than Ben. Who is oldest?", "told twice"),
