@@ -217,11 +217,11 @@ class Store:
     def _initialise(self, network: Network, model: str) -> None:
         rows = {
             "schema_version": str(SCHEMA_VERSION).encode(),
-            "network_name": network.name.encode(),
+            "network_name": _encode_name(network.name),
             "config": encode(network.config),
             **_encode_questions(network.questions, network.questions_name),
-            "questions_name": network.questions_name.encode(),
-            "model": model.encode(),
+            "questions_name": _encode_name(network.questions_name),
+            "model": _encode_name(model),
             PRUNED_BELOW: bytes(8),
         }
         with self._transaction() as transaction:
@@ -431,6 +431,18 @@ class Store:
     def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with _one_line(self.path):
             return self._connection.execute(sql, values).fetchall()
+
+
+def _encode_name(name: str) -> bytes:
+    """Return a name that may come from a file's, whose bytes can be any.
+
+    Raises:
+        NodeError: it is no UTF-8.
+    """
+    try:
+        return name.encode()
+    except UnicodeEncodeError as error:
+        raise NodeError(f"{name!a} is a name that is not UTF-8: rename the file or folder, or give another") from error
 
 
 def _encode_questions(questions: Questions, name: str) -> dict[str, bytes]:

@@ -494,3 +494,17 @@ def test_a_killed_miner_leaves_a_chain_that_verifies(tmp_path: Path, lines: int)
     assert (done.returncode, done.stderr) == (0, "")
     height = int(done.stdout.split()[0])
     assert stored <= height <= stored + 1  # what was logged is there; at most the block that was not logged yet
+
+
+@pytest.mark.parametrize("odd", ["model", "network", "questions"])
+def test_a_name_that_is_not_utf8_is_one_line(mined: MinedChain, tmp_path: Path, odd: str) -> None:
+    """Names of files may have any bytes; Python stands surrogates for those that are no text."""
+    name = os.fsdecode(b"m\xff.gguf")
+    networks = {
+        "model": mined.network,
+        "network": replace(mined.network, name=name),
+        "questions": replace(mined.network, questions_name=name),
+    }
+    with pytest.raises(NodeError, match=r"^'m\\udcff.gguf' is a name that is not UTF-8: rename the file or folder"):
+        Store.create_or_open(tmp_path / "new", networks[odd], name if odd == "model" else "mini")
+    Store.create_or_open(tmp_path / "new", mined.network, "mini").close()
