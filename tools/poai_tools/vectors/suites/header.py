@@ -257,8 +257,8 @@ def _make_widest(chain: Sequence[Header]) -> list[Case]:
     """Return blocks for which now + max_future, or 2 + R and R * spacing, pass 64 bits."""
     latest = _make_case("now-largest", "now plus max_future passes 64 bits", chain, 3000, flags=("wrap",))
     cases = [replace(latest, input={**latest.input, "now": 2**64 - 1})]
-    for name, changes in (("longest-period", {}), ("longest-epoch", {"epoch_blocks": 2**64 - 1})):
-        config = replace(make_network(), retarget_blocks=2**64 - 1, **changes)
+    longest = replace(make_network(), retarget_blocks=2**64 - 1)
+    for name, config in (("longest-period", longest), ("longest-epoch", replace(longest, epoch_blocks=2**64 - 1))):
         chain = make_header_chain(config, [1000], name)
         core = make_core(chain, {}, config, config.genesis_timestamp + 2000, b"\x11" * 20)
         header = seal_header(Header(core, 2, bytes(32)), chain, config)
