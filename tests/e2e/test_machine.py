@@ -26,6 +26,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and /proc
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job has it ignored, its children too
     return subprocess.Popen([*map(str, arguments)], text=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

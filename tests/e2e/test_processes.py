@@ -164,6 +164,6 @@ def test_a_taken_port_and_a_bad_peer_are_said_in_one_line(tmp_path: Path, networ
             ([str(get_free_port()), "--peer-multiaddr", "/ip4/127.0.0.1"], 2, "cannot be dialled"),
         ):
             done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, timeout=60)
-            last = done.stderr.splitlines()[-1]
-            assert (done.returncode, last.startswith("error: "), message in last) == (status, True, True), done.stderr
+            last = json.loads(done.stderr.splitlines()[-1])  # the log's format, to the last line
+            assert (done.returncode, last["level"], message in last["event"]) == (status, "critical", True), done.stderr
             assert "Traceback" not in done.stderr

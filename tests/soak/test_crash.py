@@ -5,6 +5,7 @@ acknowledged block lies on its chain, and SQLite finds it whole; now and then ev
 kills five times each; `make soak` kills `5 * POAI_SOAK` times.
 """
 
+import json
 import os
 import random
 import shutil
@@ -272,7 +273,7 @@ def test_a_full_disk_stops_the_node_with_one_line(tmp_path: Path, network_file: 
         assert poaid.wait(PATIENCE_S), "it goes on without a place to store blocks: " + poaid.text[-2_000:]
         assert poaid.process.exitcode == 1
         last = poaid.text.splitlines()[-1]
-        assert last.startswith("error: ")
+        assert json.loads(last)["level"] == "critical"
         assert "check the disk's space and the permissions" in last
         assert "Traceback" not in poaid.text
     height = check_folder(folder, read_blocks(log.read_text("utf-8")))

@@ -228,8 +228,8 @@ def _in_chain() -> CaseFile:
     bad(ninth, "height-8", "the parent's height", height=8)
     bad(ninth, "height-10", "one too many", height=10)
     bad(ninth, "height-0", "genesis has no parent", height=0)
-    bad(sixth, "target-easier", "one above", target=compute_target(quick[:6], get_rules(config, (), 0)) + 1)
-    bad(sixth, "target-harder", "one below", target=compute_target(quick[:6], get_rules(config, (), 0)) - 1)
+    bad(sixth, "target-easier", "one above", target=compute_target(quick[:6], get_rules(config, (), 6)) + 1)
+    bad(sixth, "target-harder", "one below", target=compute_target(quick[:6], get_rules(config, (), 6)) - 1)
     bad(sixth, "target-of-parent", "not retargeted", target=quick[5].core.target)
     bad(third, "target-changed", "retargeted where nothing changes", target=2**254)
     bad(first, "stamp-of-genesis", "not above genesis", ("boundary",), timestamp=start)
@@ -262,8 +262,8 @@ def _make_widest(chain: Sequence[Header]) -> list[Case]:
     """Return blocks for which now + max_future, or 2 + R and R * spacing, pass 64 bits."""
     latest = _make_case("now-largest", "now plus max_future passes 64 bits", chain, 3000, flags=("wrap",))
     cases = [replace(latest, input={**latest.input, "now": 2**64 - 1})]
-    for name, epoch_blocks in (("longest-period", make_network().epoch_blocks), ("longest-epoch", 2**64 - 1)):
-        config = replace(make_network(), retarget_blocks=2**64 - 1, epoch_blocks=epoch_blocks)
+    longest = replace(make_network(), retarget_blocks=2**64 - 1)
+    for name, config in (("longest-period", longest), ("longest-epoch", replace(longest, epoch_blocks=2**64 - 1))):
         chain = make_header_chain(config, [1000], name)
         core = make_core(chain, {}, config, config.genesis_timestamp + 2000, b"\x11" * 20)
         header = seal_header(Header(core, 2, bytes(32)), chain, config)
