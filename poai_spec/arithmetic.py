@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # The instructions that compute with words of the stack: sums, comparisons, bits, and Keccak. Each takes its operands from
 # the top, the first one on top, and leaves one result. Words are unsigned unless an instruction reads them as two's complement.
 
@@ -274,7 +276,7 @@ def op_keccak256(frame: Frame) -> None:
 # >>> from poai_spec.arithmetic import op_sar, op_sdiv
 # >>> from poai_spec.evm import Frame, to_signed
 # >>> def compute(operation, *words):
-# ...     frame = Frame(None, None, bytes(20), bytes(20), 0, b"", b"", 100, stack=[w % 2**256 for w in reversed(words)])
+# ...     frame = Frame(None, None, bytes(20), bytes(20), 0, None, b"", 100, stack=[w % 2**256 for w in reversed(words)])
 # ...     operation(frame)
 # ...     return to_signed(frame.stack[0])
 # >>> compute(op_sdiv, -7, 2), compute(op_sar, 1, -7)  # toward zero, toward minus infinity

@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # The instructions that open another frame, and `SELFDESTRUCT`. Four ways to call:
 
 # | instruction | code of | storage and balance of | caller | value | may change |
@@ -17,8 +19,8 @@ from dataclasses import replace
 import rlp
 
 from poai_spec.evm import (
-    INIT_CODE_TOO_LONG, WRITE_PROTECTED, Frame, Halt, check_writable, read_memory, to_address, use_gas,
-    use_memory,
+    INIT_CODE_TOO_LONG, NO_INPUT, WRITE_PROTECTED, Frame, Halt, Input, check_writable, read_memory, to_address,
+    use_gas, use_memory,
 )  # fmt: skip
 from poai_spec.gas import (
     CALL_DEPTH, GAS_CALL_VALUE, GAS_COLD_ACCOUNT, GAS_CREATION, GAS_HASH_WORD, GAS_INIT_WORD, GAS_NEW_ACCOUNT,
@@ -63,7 +65,7 @@ def open_call(
     """Return the frame of a call; None where it fails before it begins, and `gas` comes back.
 
     Args:
-        frame: the caller's; the memory words of its stack were taken, `rest` holds what the call has of its own.
+        frame: the caller's; the call's words were taken off its stack.
         gas: for the callee, which the caller has paid.
         address: whose storage and balance the callee works on.
         code_address: whose code runs.
@@ -105,9 +107,9 @@ def prepare_call(frame: Frame, *, with_value: bool) -> tuple[int, Address, Wei, 
     offset, size, result_offset, result_size = stack.pop(), stack.pop(), stack.pop(), stack.pop()
     use_memory(frame, offset, size)
     use_memory(frame, result_offset, result_size)
-    use_gas(frame, GAS_WARM if frame.world.is_warm(address) else GAS_COLD_ACCOUNT)
+    use_gas(frame, GAS_WARM if frame.world.touch(address) else GAS_COLD_ACCOUNT)
     fields: dict[str, object] = {
-        "data": read_memory(frame, offset, size), "result_offset": result_offset, "result_size": result_size,
+        "data": Input(frame.memory, offset, size), "result_offset": result_offset, "result_size": result_size,
     }  # fmt: skip
     return wanted, address, value, fields
 
@@ -218,9 +220,9 @@ def open_creation(frame: Frame, value: Wei, init_code: bytes, salt: Hash32 | Non
     made = compute_contract_address(creator, account.nonce)
     address = made if salt is None else compute_salted_address(creator, salt, init_code)
     world.increment_nonce(creator)
-    world.is_warm(address)
+    world.touch(address)
     return Frame(
-        world, frame.environment, address=address, caller=creator, value=value, data=b"", code=init_code, gas=gas,
+        world, frame.environment, address=address, caller=creator, value=value, data=NO_INPUT, code=init_code, gas=gas,
         depth=frame.depth + 1, creates=True,
     )  # fmt: skip
 
@@ -285,7 +287,7 @@ def op_selfdestruct(frame: Frame) -> str:
     """
     check_writable(frame)
     world, heir = frame.world, to_address(frame.stack.pop())
-    use_gas(frame, 0 if world.is_warm(heir) else GAS_COLD_ACCOUNT)
+    use_gas(frame, 0 if world.touch(heir) else GAS_COLD_ACCOUNT)
     account = world.get_account(frame.address)
     use_gas(frame, GAS_NEW_ACCOUNT if account.balance and is_empty(world.get_account(heir)) else 0)
     world.move(frame.address, heir, account.balance)

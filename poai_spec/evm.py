@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # The machine that runs contracts, Ethereum's: words of 256 bits, a stack, a memory, and code of one-byte instructions. A
 # transaction opens a *frame*; a call opens another one above it. A frame ends in one of three ways: it stops, and what it
 # did stays; it reverts, and what it did is undone while its left-over gas and its output go to the caller; or it *halts* by
@@ -11,7 +13,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from typing import NamedTuple
 
 from poai_spec.gas import GAS_COPY_WORD, compute_memory_gas, count_words
 from poai_spec.notation import Address, Hash32, Height, Wei
@@ -37,7 +39,6 @@ CODE_BEGINS_WITH_EF = "code begins with 0xEF"
 CONTRACT_EXISTS = "the new contract's address is taken"
 NONCE_EXHAUSTED = "the creator's nonce is 2^64 - 1"
 PRECOMPILE_ABSENT = "precompile that this chain does not have"
-PRECOMPILE_INPUT = "input that the precompile refuses"
 
 
 # ## Types
@@ -89,6 +90,35 @@ class Environment:
     gas_price: Wei
 
 
+# ### `Input`
+
+# The input of a call lies in the caller's memory, which rests while the callee runs. It is read from there: Ethereum asks
+# no gas for handing it over, so handing over a megabyte must not be work.
+
+
+class Input(NamedTuple):
+    """What a frame was called with.
+
+    Attributes:
+        memory: that holds it.
+        start: its first byte there.
+        size: bytes.
+    """
+
+    memory: bytes | bytearray
+    start: int
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from `offset` on, as many as there are; the caller has paid for them."""
+        begin = min(offset, self.size)
+        return bytes(self.memory[self.start + begin : self.start + min(begin + size, self.size)])
+
+
+
+NO_INPUT = Input(b"", 0, 0)
+
+
 # ### `Frame`
 
 
@@ -102,7 +132,7 @@ class Frame:
         address: whose storage and balance the code works on.
         caller: who called.
         value: wei that came along.
-        data: input; empty for the code that makes a contract.
+        data: input; none for the code that makes a contract.
         code: that runs, followed by 33 zero bytes: `STOP` after the end, and room for `PUSH32` to read.
         gas: left.
         depth: 0 for the transaction's own frame.
@@ -119,7 +149,7 @@ class Frame:
         reverted: whether it undoes what it did.
         halted: why it halted; empty if it did not.
         mark: the world when it began.
-        jumps: places of `code` that can be jumped to.
+        jumps: where `code` can be jumped to, see `find_jumps`.
         result_offset: in the caller's memory, for the output.
         result_size: there.
     """
@@ -129,7 +159,7 @@ class Frame:
     address: Address
     caller: Address
     value: Wei
-    data: bytes
+    data: Input
     code: bytes
     gas: int
     depth: int = 0
@@ -146,29 +176,12 @@ class Frame:
     reverted: bool = False
     halted: str = ""
     mark: Mark = Mark(0, 0, 0)
-    jumps: frozenset[int] = frozenset()
+    jumps: bytes = b""
     result_offset: int = 0
     result_size: int = 0
 
 
 # ## Functions
-
-# ### `find_jumps`
-
-# Constants inside a `PUSH` are no instructions: a `0x5b` there cannot be jumped to.
-
-
-@lru_cache(maxsize=256)
-def find_jumps(code: bytes) -> frozenset[int]:
-    """Return the places of every `JUMPDEST` of a code."""
-    found, place = [], 0
-    while place < len(code):
-        instruction = code[place]
-        if instruction == 0x5B:
-            found.append(place)
-        place += instruction - 0x5E if 0x60 <= instruction <= 0x7F else 1
-    return frozenset(found)
-
 
 # ### `use_gas`
 
@@ -212,7 +225,7 @@ def read_memory(frame: Frame, offset: int, size: int) -> bytes:
 # ### `copy_to_memory`
 
 
-def copy_to_memory(frame: Frame, source: bytes, target: int, start: int, size: int) -> None:
+def copy_to_memory(frame: Frame, source: Input, target: int, start: int, size: int) -> None:
     """Copy bytes of `source` from `start` on into memory; beyond its end there are zeros.
 
     Raises:
@@ -221,7 +234,7 @@ def copy_to_memory(frame: Frame, source: bytes, target: int, start: int, size: i
     use_gas(frame, GAS_COPY_WORD * count_words(size))
     use_memory(frame, target, size)
     if size:
-        frame.memory[target : target + size] = source[start : start + size].ljust(size, b"\0")
+        frame.memory[target : target + size] = source.read(start, size).ljust(size, b"\0")
 
 
 # ### `check_writable`

@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # What a transaction does to the world: it is checked, pays for its gas, runs, gets left-over gas back, and the miner is paid.
 
 # ```text
@@ -14,7 +16,7 @@
 from dataclasses import dataclass
 
 from poai_spec.calls import compute_contract_address
-from poai_spec.evm import Environment, Frame
+from poai_spec.evm import NO_INPUT, Environment, Frame, Input
 from poai_spec.gas import MAX_INIT_BYTES, REFUND_SHARE, compute_intrinsic_gas
 from poai_spec.interpreter import run_call
 from poai_spec.notation import Address, Invalid, Wei
@@ -130,14 +132,14 @@ def make_frame(world: World, environment: Environment, tx: Transaction) -> Frame
     sender = environment.origin
     address = tx.to or compute_contract_address(sender, tx.nonce)
     for warm in (sender, address, environment.miner, *PRECOMPILES):
-        world.is_warm(warm)
+        world.touch(warm)
     for listed, slots in tx.access_list:
-        world.is_warm(listed)
+        world.touch(listed)
         for slot in slots:
-            world.is_warm((listed, slot))
+            world.touch((listed, slot))
     return Frame(
         world, environment, address=address, caller=sender, value=tx.value, gas=tx.gas - get_intrinsic_gas(tx),
-        data=tx.data if tx.to else b"", code=world.get_code(address) if tx.to else tx.data,
+        data=Input(tx.data, 0, len(tx.data)) if tx.to else NO_INPUT, code=world.get_code(address) if tx.to else tx.data,
         creates=not tx.to, code_address=tx.to,
     )  # fmt: skip
 

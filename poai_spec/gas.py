@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # Every step of a contract costs gas, which bounds what a block can make a node do. The numbers are those of Ethereum's
 # Cancun; the costs that do not change while an instruction runs stand in the table of the page [interpreter](interpreter.md).
 # ## Constants

@@ -106,7 +106,8 @@ def rms_norm(x: Row, gains: Row, epsilon: Float32) -> Row:
         epsilon: the exact float32 of the file.
 
     Returns:
-        D values, Q16.
+        D values, Q16, below 2^30 + 2^10 in magnitude, so int32: a value is at most sqrt(D) <= 2^7 times the root mean
+            square, and a gain below 2^7.
 
     Reference: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
     """
@@ -374,10 +375,9 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 
 # ## Rationale
 
-# - **12-bit activations.** Against a float64 pass of the same file the mean difference of the negative log-likelihood per
-#   token was, on 387 tokens with SmolLM2-135M, 0.26 nats with 8 bits, 0.089 with 12 and 0.08 with 14; llama.cpp's own
-#   was 0.061. `poai bench fidelity` repeats the comparison on more text. Twelve bits keep
-#   a product sum below 2^24 for most rows, so a float32 matrix product is exact.
+# - **12-bit activations.** Eight bits cost three times the accuracy, fourteen gain next to nothing
+#   ([measured](../docs/why-integers.md#what-integers-cost)). Twelve bits keep a product sum below 2^24 for most rows, so a
+#   float32 matrix product is exact.
 # - **One exponent a row, from its own maximum.** A calibrated scale would need data to calibrate on, and a shared one would
 #   tie a token's bits to its neighbours.
 # - **Base-2 scores.** Folding log2(e) into the attention scale leaves softmax with `exp2_neg` alone.

@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # The instructions that read the frame, its block and the world, move words between stack, memory and storage, jump, log and
 # stop. Calls and the making of contracts are on the page [calls](calls.md).
 
@@ -9,8 +11,8 @@
 from collections.abc import Callable
 
 from poai_spec.evm import (
-    BAD_INSTRUCTION, BAD_JUMP, OUT_OF_GAS, OUTSIDE_RETURN_DATA, Frame, Halt, check_writable, copy_to_memory,
-    read_memory, to_address, use_gas, use_memory,
+    BAD_INSTRUCTION, BAD_JUMP, OUT_OF_GAS, OUTSIDE_RETURN_DATA, Frame, Halt, Input, check_writable,
+    copy_to_memory, read_memory, to_address, use_gas, use_memory,
 )  # fmt: skip
 from poai_spec.gas import (
     GAS_COLD_ACCOUNT, GAS_COLD_SLOT, GAS_COPY_WORD, GAS_LOG_BYTE, GAS_LOG_TOPIC, GAS_STIPEND, GAS_WARM,
@@ -40,7 +42,7 @@ def use_account(frame: Frame, address: Address) -> None:
     Raises:
         Halt: the gas does not suffice.
     """
-    use_gas(frame, GAS_WARM if frame.world.is_warm(address) else GAS_COLD_ACCOUNT)
+    use_gas(frame, GAS_WARM if frame.world.touch(address) else GAS_COLD_ACCOUNT)
 
 
 # ### `op_balance`
@@ -91,7 +93,8 @@ def op_extcodecopy(frame: Frame) -> None:
     address = to_address(frame.stack.pop())
     target, start, size = frame.stack.pop(), frame.stack.pop(), frame.stack.pop()
     use_account(frame, address)
-    copy_to_memory(frame, frame.world.get_code(address), target, start, size)
+    code = frame.world.get_code(address)
+    copy_to_memory(frame, Input(code, 0, len(code)), target, start, size)
 
 
 # ### `op_extcodehash`
@@ -139,7 +142,7 @@ def make_push(read: Callable[[Frame], int]) -> Operation:
 def op_calldataload(frame: Frame) -> None:
     """Replace an offset by 32 bytes of the input from there on, zeros beyond its end."""
     offset = frame.stack.pop()
-    frame.stack.append(int.from_bytes(frame.data[offset : offset + 32].ljust(32, b"\0"), "big"))
+    frame.stack.append(int.from_bytes(frame.data.read(offset, 32).ljust(32, b"\0"), "big"))
 
 
 # ### `op_calldatacopy`
@@ -163,7 +166,7 @@ def op_codecopy(frame: Frame) -> None:
     Raises:
         Halt: the gas does not suffice.
     """
-    code = frame.code[: frame.size]
+    code = Input(frame.code, 0, frame.size)
     copy_to_memory(frame, code, frame.stack.pop(), frame.stack.pop(), frame.stack.pop())
 
 
@@ -179,7 +182,7 @@ def op_returndatacopy(frame: Frame) -> None:
     target, start, size = frame.stack.pop(), frame.stack.pop(), frame.stack.pop()
     if start + size > len(frame.returned):
         raise Halt(OUTSIDE_RETURN_DATA)
-    copy_to_memory(frame, frame.returned, target, start, size)
+    copy_to_memory(frame, Input(frame.returned, 0, len(frame.returned)), target, start, size)
 
 
 # ### `op_blockhash`
@@ -320,7 +323,7 @@ def op_sload(frame: Frame) -> None:
         Halt: the gas does not suffice.
     """
     slot = frame.stack.pop()
-    use_gas(frame, GAS_WARM if frame.world.is_warm((frame.address, slot)) else GAS_COLD_SLOT)
+    use_gas(frame, GAS_WARM if frame.world.touch((frame.address, slot)) else GAS_COLD_SLOT)
     frame.stack.append(frame.world.get_slot(frame.address, slot))
 
 
@@ -339,7 +342,7 @@ def op_sstore(frame: Frame) -> None:
     if frame.gas <= GAS_STIPEND:
         raise Halt(OUT_OF_GAS)
     world, slot, new = frame.world, frame.stack.pop(), frame.stack.pop()
-    cold = 0 if world.is_warm((frame.address, slot)) else GAS_COLD_SLOT
+    cold = 0 if world.touch((frame.address, slot)) else GAS_COLD_SLOT
     original, current = world.get_original(frame.address, slot), world.get_slot(frame.address, slot)
     use_gas(frame, cold + compute_slot_gas(original, current, new))
     world.refund += compute_slot_refund(original, current, new)
@@ -379,8 +382,8 @@ def op_jump(frame: Frame) -> None:
     Raises:
         Halt: no `JUMPDEST` is there.
     """
-    frame.pc = frame.stack.pop()
-    if frame.pc not in frame.jumps:
+    frame.pc = place = frame.stack.pop()
+    if place >= frame.size or not frame.jumps[place]:
         raise Halt(BAD_JUMP)
 
 
@@ -396,7 +399,7 @@ def op_jumpi(frame: Frame) -> None:
     place, condition = frame.stack.pop(), frame.stack.pop()
     if condition:
         frame.pc = place
-        if place not in frame.jumps:
+        if place >= frame.size or not frame.jumps[place]:
             raise Halt(BAD_JUMP)
 
 

@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # The table of all instructions, and the loop that runs frames: take the next byte of the code, check the stack, pay, do it.
 
 
@@ -11,11 +13,12 @@ from typing import NamedTuple
 from poai_spec import arithmetic, calls, instructions
 from poai_spec.evm import (
     CODE_BEGINS_WITH_EF, CODE_TOO_LONG, CONTRACT_EXISTS, OUT_OF_GAS, STACK_OVERFLOW, STACK_UNDERFLOW, Frame,
-    Halt, find_jumps, use_gas,
+    Halt, use_gas,
 )  # fmt: skip
 from poai_spec.gas import GAS_CODE_BYTE, MAX_CODE_BYTES, STACK_LIMIT
 from poai_spec.instructions import ENDED, Operation, make_dup, make_log, make_push, make_push_bytes, make_swap, to_word
 from poai_spec.precompiles import PRECOMPILES
+from poai_spec.world import find_jumps
 
 
 # ## Instructions
@@ -78,7 +81,7 @@ INSTRUCTIONS: Mapping[int, Instruction] = {
     0x33: Instruction("CALLER", 2, 0, 1, make_push(lambda frame: to_word(frame.caller))),
     0x34: Instruction("CALLVALUE", 2, 0, 1, make_push(lambda frame: frame.value)),
     0x35: Instruction("CALLDATALOAD", 3, 1, 1, instructions.op_calldataload),
-    0x36: Instruction("CALLDATASIZE", 2, 0, 1, make_push(lambda frame: len(frame.data))),
+    0x36: Instruction("CALLDATASIZE", 2, 0, 1, make_push(lambda frame: frame.data.size)),
     0x37: Instruction("CALLDATACOPY", 3, 3, 0, instructions.op_calldatacopy),
     0x38: Instruction("CODESIZE", 2, 0, 1, make_push(lambda frame: frame.size)),
     0x39: Instruction("CODECOPY", 3, 3, 0, instructions.op_codecopy),
@@ -161,13 +164,13 @@ def begin_frame(frame: Frame) -> bool:
             raise Halt(CONTRACT_EXISTS)
         world.write(world.created, frame.address, True)
         world.increment_nonce(frame.address)
-    if frame.moves and frame.value:
-        if frame.address != frame.caller:
-            world.move(frame.caller, frame.address, frame.value)
+    if frame.moves and frame.address != frame.caller:
+        world.move(frame.caller, frame.address, frame.value)
     if frame.code_address in PRECOMPILES:
         frame.output = PRECOMPILES[frame.code_address](frame)
         return False
-    frame.size, frame.jumps = len(frame.code), find_jumps(frame.code)
+    frame.size = len(frame.code)
+    frame.jumps = find_jumps(frame.code) if frame.creates else world.get_jumps(frame.code_address)
     frame.code += bytes(33)
     return frame.size > 0
 

@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # Addresses at which a function of this specification answers instead of code: what contracts need and could only do at great
 # cost. `ecrecover` tells who signed a hash, three more are hashes and a copy, the last raises to a power.
 
@@ -12,7 +14,7 @@ from hashlib import sha256
 from coincurve import PublicKey
 from Crypto.Hash import RIPEMD160
 
-from poai_spec.evm import PRECOMPILE_ABSENT, Frame, Halt, use_gas
+from poai_spec.evm import PRECOMPILE_ABSENT, Frame, Halt, Input, use_gas
 from poai_spec.gas import count_words
 from poai_spec.notation import Address, Hash32, keccak256
 
@@ -66,7 +68,7 @@ def run_ecrecover(frame: Frame) -> bytes:
         Halt: the gas does not suffice.
     """
     use_gas(frame, GAS_ECRECOVER)
-    data = frame.data[:128].ljust(128, b"\0")
+    data = frame.data.read(0, 128).ljust(128, b"\0")
     v, r, s = (int.from_bytes(data[at : at + 32], "big") for at in (32, 64, 96))
     address = recover_address(data[:32], v - 27, r, s)
     return b"" if address is None else address.rjust(32, b"\0")
@@ -81,8 +83,8 @@ def run_sha256(frame: Frame) -> bytes:
     Raises:
         Halt: the gas does not suffice.
     """
-    use_gas(frame, GAS_SHA256 + GAS_SHA256_WORD * count_words(len(frame.data)))
-    return sha256(frame.data).digest()
+    use_gas(frame, GAS_SHA256 + GAS_SHA256_WORD * count_words(frame.data.size))
+    return sha256(frame.data.read(0, frame.data.size)).digest()
 
 
 # ### `run_ripemd160`
@@ -94,8 +96,8 @@ def run_ripemd160(frame: Frame) -> bytes:
     Raises:
         Halt: the gas does not suffice.
     """
-    use_gas(frame, GAS_RIPEMD160 + GAS_RIPEMD160_WORD * count_words(len(frame.data)))
-    return RIPEMD160.new(frame.data).digest().rjust(32, b"\0")
+    use_gas(frame, GAS_RIPEMD160 + GAS_RIPEMD160_WORD * count_words(frame.data.size))
+    return RIPEMD160.new(frame.data.read(0, frame.data.size)).digest().rjust(32, b"\0")
 
 
 # ### `run_identity`
@@ -107,8 +109,8 @@ def run_identity(frame: Frame) -> bytes:
     Raises:
         Halt: the gas does not suffice.
     """
-    use_gas(frame, GAS_IDENTITY + GAS_IDENTITY_WORD * count_words(len(frame.data)))
-    return frame.data
+    use_gas(frame, GAS_IDENTITY + GAS_IDENTITY_WORD * count_words(frame.data.size))
+    return frame.data.read(0, frame.data.size)
 
 
 # ### `compute_modexp_gas`
@@ -116,7 +118,7 @@ def run_identity(frame: Frame) -> bytes:
 # Lengths are words, so the price is found from them alone, and paid, before a number is read.
 
 
-def compute_modexp_gas(data: bytes, base_size: int, exponent_size: int, modulus_size: int) -> int:
+def compute_modexp_gas(data: Input, base_size: int, exponent_size: int, modulus_size: int) -> int:
     """Return the price of a power (EIP-2565).
 
     Args:
@@ -134,9 +136,9 @@ def compute_modexp_gas(data: bytes, base_size: int, exponent_size: int, modulus_
 # ### `take_number`
 
 
-def take_number(data: bytes, start: int, size: int) -> int:
+def take_number(data: Input, start: int, size: int) -> int:
     """Return the integer in `size` bytes of an input from `start` on, big-endian, zeros beyond its end."""
-    return int.from_bytes(data[start : start + size].ljust(size, b"\0"), "big")
+    return int.from_bytes(data.read(start, size).ljust(size, b"\0"), "big")
 
 
 # ### `run_modexp`

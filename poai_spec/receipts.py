@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # What came of a transaction: success, gas, and the events that contracts announced. Receipts are not sent; each node makes
 # them, and a block commits to their root. A wallet that has a header can be shown one receipt by a path of the trie.
 

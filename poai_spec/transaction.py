@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # What an account's owner signs: a transfer, a call of a contract, or a new contract. The formats are Ethereum's (EIP-2718): the
 # first byte tells the type, a list of RLP follows.
 
@@ -26,7 +28,6 @@ from poai_spec.world import Slot
 # ## Constants
 
 
-MAX_ACCESS_ENTRIES = 1024  # addresses and slots of one access list; 1900 gas each, so a block has no room for more
 MAX_U64, MAX_U256 = 2**64 - 1, 2**256 - 1
 FIELDS_OF_TYPE = {0: 9, 1: 11, 2: 12}  # items of the RLP list
 
@@ -120,7 +121,8 @@ def compute_transaction_hash(encoded: bytes) -> Hash32:
 
 # ## Decoding
 
-# Integers have no leading zeros and fit their width: gas, nonce and chain 64 bits, fees and values 256. Nothing may be left over.
+# Integers have no leading zeros and fit their width: gas, nonce and chain 64 bits, fees and values 256. Nothing may be
+# left over. The work grows with the bytes alone, so the limit on a body's bytes bounds it.
 
 # ### `read_integer`
 
@@ -174,8 +176,8 @@ def read_access_list(item: Any) -> AccessList:
         Invalid: `transaction/access-list`.
     """
     entries: list[Any] = item if isinstance(item, list) else [b""]
-    if len(entries) > MAX_ACCESS_ENTRIES or not all(map(is_access_entry, entries)):
-        raise Invalid("transaction/access-list", "not a list of addresses with lists of slots, or too long")
+    if not all(map(is_access_entry, entries)):
+        raise Invalid("transaction/access-list", "not a list of addresses of 20 bytes with lists of slots of 32")
     return tuple((a, tuple(int.from_bytes(slot, "big") for slot in slots)) for a, slots in entries)
 
 
@@ -186,9 +188,8 @@ def is_access_entry(entry: Any) -> bool:
     """Say whether an entry of an access list is an address of 20 bytes and a list of slots of 32."""
     if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], list):
         return False
-    slots = entry[1]
-    known = isinstance(entry[0], bytes) and len(entry[0]) == 20 and len(slots) <= MAX_ACCESS_ENTRIES
-    return known and all(isinstance(slot, bytes) and len(slot) == 32 for slot in slots)
+    known = isinstance(entry[0], bytes) and len(entry[0]) == 20
+    return known and all(isinstance(slot, bytes) and len(slot) == 32 for slot in entry[1])
 
 
 # ### `decode_list`

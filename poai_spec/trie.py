@@ -16,6 +16,7 @@
 
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import TypeAlias
 
 import rlp
@@ -183,9 +184,9 @@ def make_node(entries: Sequence[tuple[bytes, bytes]], used: int = 0) -> Node:
         child = make_reference(make_node(entries, used + shared))
         return [pack_path(first[used : used + shared], leaf=False), child]
     ends = len(first) == used
-    below = entries[ends:]
-    children = [make_node([entry for entry in below if entry[0][used] == x], used + 1) for x in range(16)]
-    return [*map(make_reference, children), entries[0][1] if ends else b""]
+    below = {nibble: list(group) for nibble, group in groupby(entries[ends:], key=lambda entry: entry[0][used])}
+    children = [make_reference(make_node(below.get(nibble, []), used + 1)) for nibble in range(16)]
+    return [*children, entries[0][1] if ends else b""]
 
 
 # ### `make_reference`
@@ -203,7 +204,10 @@ def make_reference(node: Node) -> Node:
 
 
 def compute_trie_root(entries: Mapping[bytes, bytes]) -> Hash32:
-    """Return the root of a map. Keys are any strings; an empty value stands for no entry.
+    """Return the root of a map; an empty value stands for no entry.
+
+    Keys are any strings. Where each is a prefix of the next, the nodes lie as deep as the longest has nibbles; every
+    key of this specification is a hash or an index.
 
     Reference: Ethereum yellow paper, appendix D.
     """
@@ -248,14 +252,10 @@ def make_proof(entries: Mapping[bytes, bytes], key: bytes) -> list[bytes]:
             proof.append(encoded)
         if len(found) < 2:
             return proof
-        shared = count_common(found[0][0], found[-1][0], used)
-        step = shared or 1
-        if path[used : used + step] != path[used:][:step] or len(path) < used + step:
+        used += count_common(found[0][0], found[-1][0], used) or 1
+        found = [entry for entry in found if entry[0][:used] == path[:used]]
+        if not found or len(path) < used:
             return proof
-        found = [entry for entry in found if entry[0][: used + step] == path[: used + step]]
-        if not found:
-            return proof
-        used += step
 
 
 # ### `find_value`
@@ -275,6 +275,8 @@ def find_value(node: Node, path: bytes, proof: Mapping[Hash32, bytes]) -> bytes 
         elif len(node) == 2 and isinstance(node[0], bytes) and node[0]:
             nibbles = split_nibbles(node[0])
             flag, rest = nibbles[0], nibbles[1 if nibbles[0] & 1 else 2 :]
+            if flag > 3:
+                return None
             if flag & 2:
                 return (node[1] if isinstance(node[1], bytes) else None) if rest == path else b""
             if path[: len(rest)] != rest:
@@ -307,7 +309,8 @@ def decode_node(encoded: bytes) -> Node:
 def check_proof(root: Hash32, key: bytes, proof: Sequence[bytes]) -> bytes | None:
     """Return what a proof shows: the value of a key under a root, the empty string for none, None if it shows nothing.
 
-    Nodes that the search does not need are not looked at.
+    Nodes that the search does not need are not looked at. The work grows with the bytes of the proof alone: every step
+    uses up a node that a hash or its parent holds.
     """
     nodes = {keccak256(encoded): encoded for encoded in proof}
     if root not in nodes:

@@ -2,6 +2,8 @@
 
 # Status: normative, version 1.
 
+# Not active yet: no block of version 1 holds a transaction, and no rule of a block uses this page.
+
 # What transactions read and change: accounts, storage, code. A `World` lies over the state that a block begins with, keeps
 # what changes, and can go back to any earlier moment: a call that fails leaves no trace. The page [state](state.md) has the
 # accounts and their root.
@@ -27,7 +29,11 @@ Word: TypeAlias = int  # what a slot or a place of the stack holds, 0 .. 2^256 -
 
 
 class StateReader(Protocol):
-    """The state before a block. Whatever keeps it, a dict or a database, answers these three."""
+    """The state before a block. Whatever keeps it, a dict or a database, answers these three.
+
+    A world asks again and again for the same place, for as little as 100 gas. Whoever reads from a disk keeps what was
+    read until the block ends.
+    """
 
     def get_account(self, address: Address) -> Account:
         """Return an account; the default one where nothing is."""
@@ -88,7 +94,26 @@ class Changes:
     codes: Mapping[Hash32, bytes]
 
 
-# ## The world
+# ## Functions
+
+# ### `find_jumps`
+
+# Code is a string of instructions of one byte. `PUSH1` .. `PUSH32` (0x60 .. 0x7f) are followed by a constant of 1 .. 32
+# bytes, which is no instruction: a `JUMPDEST` (0x5b) there cannot be jumped to. In `60 5b 5b`, only the last byte can.
+
+
+def find_jumps(code: bytes) -> bytes:
+    """Return a byte for each of a code: 1 where a `JUMPDEST` is, else 0. At most 49,152 bytes are looked through."""
+    jumps, place = bytearray(len(code)), 0
+    while place < len(code):
+        instruction = code[place]
+        if instruction == 0x5B:
+            jumps[place] = 1
+        elif 0x60 <= instruction <= 0x7F:
+            place += instruction - 0x5F
+        place += 1
+    return bytes(jumps)
+
 
 # ### `is_empty`
 
@@ -98,8 +123,10 @@ def is_empty(account: Account) -> bool:
     return account.nonce == 0 and account.balance == 0 and account.code_hash == EMPTY_CODE_HASH
 
 
+# ## The world
+
 # Every change writes one place of one of the dicts and notes what was there; going back replays the notes. The fields
-# below `codes` belong to one transaction.
+# below `jumps` belong to one transaction.
 
 # ### `World`
 
@@ -114,6 +141,7 @@ class World:
         settled: storage that earlier transactions of the block changed, by address and slot.
         slots: storage that this transaction changed.
         codes: new code by hash.
+        jumps: what `find_jumps` gave for codes that ran, by hash, so that each is looked through once a block.
         transient: transient storage (EIP-1153).
         warm: addresses, and pairs of address and slot, that were touched (EIP-2929).
         created: addresses of this transaction's new contracts.
@@ -128,6 +156,7 @@ class World:
     settled: dict[tuple[Address, Slot], Word] = field(default_factory=dict)
     slots: dict[tuple[Address, Slot], Word] = field(default_factory=dict)
     codes: dict[Hash32, bytes] = field(default_factory=dict)
+    jumps: dict[Hash32, bytes] = field(default_factory=dict)
     transient: dict[tuple[Address, Slot], Word] = field(default_factory=dict)
     warm: dict[Address | tuple[Address, Slot], bool] = field(default_factory=dict)
     created: dict[Address, bool] = field(default_factory=dict)
@@ -191,10 +220,18 @@ class World:
             return b""
         return self.codes[code_hash] if code_hash in self.codes else self.reader.get_code(code_hash)
 
+    def get_jumps(self, address: Address) -> bytes:
+        """Return where the code of an account can be jumped to, see `find_jumps`."""
+        code_hash = self.get_account(address).code_hash
+        if code_hash not in self.jumps:
+            self.jumps[code_hash] = find_jumps(self.get_code(address))
+        return self.jumps[code_hash]
+
     def set_code(self, address: Address, code: bytes) -> None:
         """Give an account code."""
         code_hash = keccak256(code)
-        self.write(self.codes, code_hash, code)
+        if code:
+            self.write(self.codes, code_hash, code)
         self.set_account(address, replace(self.get_account(address), code_hash=code_hash))
 
     def get_original(self, address: Address, slot: Slot) -> Word:
@@ -211,8 +248,8 @@ class World:
         """Store a word."""
         self.write(self.slots, (address, slot), value)
 
-    def is_warm(self, key: Address | tuple[Address, Slot]) -> bool:
-        """Say whether an address or a slot was touched in this transaction; it is, from now on."""
+    def touch(self, key: Address | tuple[Address, Slot]) -> bool:
+        """Touch an address or a slot; say whether this transaction had touched it before (EIP-2929)."""
         if key in self.warm:
             return True
         self.write(self.warm, key, True)
@@ -226,10 +263,8 @@ class World:
 
     def end_transaction(self) -> None:
         """Remove what destroyed itself, keep what was stored, and forget what belongs to one transaction."""
-        for address in self.destroyed:
-            self.accounts[address] = Account()
-            self.slots |= dict.fromkeys([key for key in self.slots if key[0] == address], 0)
-        self.settled |= self.slots
+        self.accounts |= dict.fromkeys(self.destroyed, Account())
+        self.settled |= {key: 0 if key[0] in self.destroyed else word for key, word in self.slots.items()}
         for table in (self.slots, self.transient, self.warm, self.created, self.destroyed):
             table.clear()
         self.logs, self.refund = [], 0
@@ -244,6 +279,10 @@ class World:
 
 
 # ## Rationale
+
+# - **Jumps are found once a block and code**, by the hash of the code. Looking through 24,576 bytes takes a millisecond or two,
+#   and a warm call costs 100 gas: without a memory of it, a block could ask for minutes. The memory holds at most a code
+#   for each 2,600 gas of a block.
 
 # - **No empty accounts.** An account with nonce 0, balance 0 and no code is the same as none (EIP-161): networks begin
 #   without one, zero amounts touch nothing, and `Account()` means that an account is gone.

@@ -8,14 +8,11 @@ quotient of two such, whose floor is proven where it is taken.
 """
 
 import math
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from poai_engine.code_cache import compile_kept, is_kept
 from poai_engine.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL, multiply_tile, multiply_wide_tile
 from poai_spec.fixed_point import LOG2E, make_exp2_table
 from poai_spec.inference import ACTIVATION_BITS, ROTATED_LIMIT
@@ -29,22 +26,13 @@ _INT32_MAX = float(2**31 - 1)
 _INT32_MIN = -float(2**31)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that holds no lock while it runs; the code is kept on disk for the next start.
-
-    Numba makes it anew when this file changes, and knows of no other: hence `TILE_SHA256`. Where neither the package's
-    folder nor the user's cache can be written to, as in some containers, nothing is kept.
-    """
-    dispatcher = njit(nogil=True, error_model="numpy")(function)
-    with suppress(RuntimeError):  # "no locator available": Numba found no folder that it may write to
-        dispatcher.enable_caching()
-    return dispatcher  # type: ignore[no-any-return]
+compiled = compile_kept
+"""Numba makes code anew when this file changes, and knows of no other: hence `TILE_SHA256`."""
 
 
 def are_kept() -> bool:
     """Tell whether an earlier start has compiled these functions."""
-    kept = multiply._cache  # type: ignore[attr-defined]
-    return kept.cache_path is not None and (Path(kept.cache_path) / f"{kept._impl.filename_base}.nbi").exists()
+    return is_kept(multiply)
 
 
 @compiled

@@ -19,16 +19,14 @@ import platformdirs
 
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import sha256_file
-from poai_engine.synthesize import SYNTHETIC_MODELS, synthesize
+from poai_engine.model_names import MANIFESTS, SYNTHETIC_MODELS
+from poai_engine.synthesize import synthesize
 from poai_spec.parameters import read_manifest
 
 MODEL_DIR_VARIABLE = "POAI_MODEL_DIR"
-MANIFESTS = {  # name -> manifest
-    "mini": "mini",
-    "smollm2": "smollm2-135m",
-    "tinyllama": "tinyllama-1.1b",
-    "tinyllama-shape": "tinyllama-shape",
-}
+
+MADE_ON_USE = ("mini", "micro")
+"""Synthetic models that take a moment to make."""
 
 
 def get_model_dir() -> Path:
@@ -43,13 +41,13 @@ def get_model_path(name: str) -> Path:
 
 
 def resolve_model(name_or_path: str) -> Path:
-    """Return the GGUF file of a model name, or the path itself; `mini` is made on first use.
+    """Return the GGUF file of a model name, or the path itself; `mini` and `micro` are made on first use.
 
     Raises:
         ModelError: no such file, or a model that has not been fetched.
     """
-    if name_or_path == "mini":
-        return _make_synthetic("mini")
+    if name_or_path in MADE_ON_USE:
+        return _make_synthetic(name_or_path)
     if name_or_path in MANIFESTS:
         path = get_model_path(name_or_path)
         if not path.is_file():

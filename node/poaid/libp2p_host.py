@@ -9,8 +9,6 @@ from contextlib import suppress
 import trio
 from libp2p.abc import IMuxedConn, INetStream, IRawConnection
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.io.abc import ReadWriteCloser
@@ -23,17 +21,14 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm as LibrarySwarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore, PeerStoreError
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from poaid.addresses import get_prefix, is_public
-from poaid.handlers import Refusal
+from poaid.handlers import Handlers, Owner, Refusal
+from poaid.libp2p_session import Chooser, Listener, Upgrader
 from poaid.libp2p_streams import CLOSE_TIMEOUT_S, FAULTS, contained, shielded
 
 MAX_CONNECTIONS = 64
@@ -57,6 +52,9 @@ DIAL_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 4.0
 """From dialling to a TCP connection: the kernel asks at once, after 1 s and after 3 s, then ever more rarely: who has
 dialled into a cut network would not notice for long that it is whole again."""
+MAX_RESOLVED = 4
+"""Addresses of a name that are dialled: more would not be reached within `CONNECT_TIMEOUT_S`."""
+_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 SILENCE_S, PROBE_AFTER_S, PROBE_EVERY_S = 10, 5, 1
 """A connection ends when its other side's kernel has been silent for so long: a request would have failed by then. An
 idle one is probed from the second on, every third. TCP itself would wait for a quarter of an hour; and when a network
@@ -68,14 +66,13 @@ def get_peer_id(seed: bytes) -> str:
     return str(ID.from_pubkey(create_new_key_pair(seed).public_key))
 
 
-def make_host(seed: bytes, on_refused: Callable[[Refusal], None]) -> "Host":
+def make_host(seed: bytes, handlers: Handlers, owner: Owner) -> "Host":
     """Return a host that speaks what the page `networking` says, and nothing else."""
     keys = create_new_key_pair(seed)
     peer_id, store = ID.from_pubkey(keys.public_key), PeerStore()
     store.add_key_pair(peer_id, keys)
-    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
-    upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): Yamux})
-    return Host(Swarm(peer_id, store, upgrader, on_refused))
+    upgrader = Upgrader(keys, lambda peer_id, error: owner.tell(handlers.on_fault, str(peer_id), error))
+    return Host(Swarm(peer_id, store, upgrader, lambda reason: owner.tell(handlers.on_refused, reason)), owner)
 
 
 class _NoAutoConnector(AutoConnector):
@@ -121,13 +118,42 @@ class _TCP(TCP):
         """Dial, and learn the peer's address while the socket is open."""
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
-                connection = await super().dial(maddr)
+                connection = await self._dial_any(maddr)
         except trio.TooSlowError as error:
             raise OpenConnectionError(f"{maddr} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
         if isinstance(connection, RawConnection):
             _learn_address(connection.stream)
             _end_when_silent(connection.stream)
         return connection
+
+    async def _dial_any(self, address: Multiaddr) -> IRawConnection:
+        """Dial an address, or all that its name stands for, one after another.
+
+        The library asks a DNS server, which knows nothing of the names of this machine and its network (`/etc/hosts`,
+        `localhost`, containers); here the system's own resolver is asked, in a thread.
+        """
+        found = await _resolve(address)
+        for candidate in found[:-1]:
+            with suppress(*FAULTS):
+                return await super().dial(candidate)
+        return await super().dial(found[-1])
+
+
+async def _resolve(address: Multiaddr) -> list[Multiaddr]:
+    """Return the addresses that a multiaddr with a name stands for, `MAX_RESOLVED` at most; else itself.
+
+    Raises:
+        OpenConnectionError: the name is not known.
+    """
+    kind, host, port = str(address).split("/")[1], *str(address).split("/")[2:5:2]
+    if kind not in _FAMILIES:
+        return [address]
+    try:
+        known = await trio.socket.getaddrinfo(host, int(port), _FAMILIES[kind], socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OpenConnectionError(f"{host}: {error.strerror}") from error
+    found = [f"/ip{6 if family == socket.AF_INET6 else 4}/{name[0]}/tcp/{port}" for family, _, _, _, name in known]
+    return [Multiaddr(text) for text in list(dict.fromkeys(found))[:MAX_RESOLVED]]
 
 
 class Swarm(LibrarySwarm):
@@ -188,6 +214,15 @@ class Swarm(LibrarySwarm):
             self._prefixes[prefix] -= 1
             self._prefixes += Counter()  # without those that have none
 
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        """Take a connection into use, unless its other side has this node's own identity."""
+        if muxed_conn.peer_id == self.get_peer_id():
+            self._on_refused("own identity")
+            with suppress(*FAULTS), trio.move_on_after(CLOSE_TIMEOUT_S):
+                await muxed_conn.close()
+            raise SwarmException("the peer has this node's own identity")
+        return await super().add_conn(muxed_conn, direction)
+
     async def upgrade_inbound_raw_conn(self, raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
         """Take a connection and stay until it ends; the library's caller would stay, and hold its slot, for ever."""
         muxed = await super().upgrade_inbound_raw_conn(raw_conn, maddr)
@@ -223,10 +258,11 @@ class Swarm(LibrarySwarm):
 class Host(BasicHost):
     """Survives what peers do to streams, and does not ask them who they are: nothing of the answer would be used."""
 
-    def __init__(self, swarm: Swarm) -> None:
+    def __init__(self, swarm: Swarm, owner: Owner) -> None:
         super().__init__(swarm, disable_identify_address_discovery=True)
-        self.swarm = swarm
+        self.swarm, self._owner = swarm, owner
         self.multiselect.remove_handler(ID_PUSH)
+        self.multiselect, self.multiselect_client = Listener(self.multiselect.handlers), Chooser()
         self._open: Counter[ID] = Counter()
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None: ...
@@ -236,7 +272,7 @@ class Host(BasicHost):
         peer_id, served = net_stream.muxed_conn.peer_id, False
         self._open[peer_id] += 1
         try:
-            with contained():
+            with contained(self._owner.see):
                 if self._open[peer_id] <= MAX_STREAMS_PER_PEER:
                     await super()._swarm_stream_handler(net_stream)
                     served = True

@@ -6,7 +6,7 @@ set, so a peer cannot make series; all of them exist from the start, since a rat
 """
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -42,6 +42,30 @@ REORG_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 55, 144)
 """Blocks left behind; a network that is in order rarely passes 3."""
 
 
+BLOCK_CODES = (
+    "body/root", "body/transactions-not-active",
+    "difficulty/period-not-forward", "difficulty/target",
+    "encoding/undecodable",
+    "fork-choice/invalid-ancestor", "fork-choice/known-invalid", "fork-choice/lighter",
+    "fork-choice/parent-not-replayed", "fork-choice/too-many-headers", "fork-choice/unknown-parent",
+    "header/future", "header/height", "header/median-time", "header/parent", "header/version",
+    "llama-profile/nan",
+    "networking/block-size",
+    "state/root",
+    "work/l-hat", "work/loss", "work/trace", "work/trace-digest", "work/trace-length",
+)  # fmt: skip
+"""The rules that a block may break."""
+
+
+class Description(NamedTuple):
+    """What a metric is."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
 class Metrics:
     """The metrics of one node, in a registry of their own.
 
@@ -55,6 +79,7 @@ class Metrics:
         verify_wait_seconds: how long a block waited for the model.
         db_commit_seconds: one transaction, with its fsync.
         bans: peers banned.
+        bugs: errors of our own code that a message met.
     """
 
     def __init__(self) -> None:
@@ -88,7 +113,9 @@ class Metrics:
             "propagation", "From a gossiped block's time stamp to its receipt.", PROPAGATION_BUCKETS
         )
         self._imported = self._count("blocks_imported", "Blocks that became part of the tree.", "source")
-        self._rejected = self._count("blocks_rejected", "Blocks refused, by the rule that they broke.", "code")
+        self._rejected = self._count(
+            "blocks_rejected", "Blocks refused, by the rule that they broke (docs/rejection-codes.md).", "code"
+        )
         self._reorgs = self._count("reorgs", "Head changes that left a block behind.")
         self._reorg_depth = Histogram(
             f"{PREFIX}_reorg_depth_blocks",
@@ -98,9 +125,12 @@ class Metrics:
         )
         for source in get_args(Source):
             self._imported.labels(source)
+        for code in BLOCK_CODES:
+            self._rejected.labels(code)
 
     def _make_network_metrics(self) -> None:
         self.bans = self._count("bans", "Peers banned.")
+        self.bugs = self._count("bugs", "Errors of the program's own that a peer's message met; 0 unless it has a bug.")
         self._gossip = self._count("gossip_messages", "Gossiped messages, by what became of them.", "verdict")
         self._refused = self._count("connections_refused", "Inbound connections closed for their number.", "reason")
         self._requests = self._count("requests", "Requests sent to peers.", "protocol", "result")
@@ -139,7 +169,7 @@ class Metrics:
         self._imported.labels(source).inc()
 
     def block_rejected(self, error: SpecError) -> None:
-        """Count a refused block by the rule; codes are literals of the pages, so there are some eighty."""
+        """Count a refused block by the rule."""
         self._rejected.labels(error.code).inc()
 
     def reorg(self, depth: int) -> None:
@@ -158,6 +188,17 @@ class Metrics:
     def request(self, protocol: Protocol, result: Result) -> None:
         """Count a request that this node sent."""
         self._requests.labels(protocol, result).inc()
+
+    def describe(self) -> list[Description]:
+        """Return what every metric is, by name; whether it has a value yet does not matter."""
+        collectors = self._registry._names_to_collectors  # the library tells labels nowhere else
+        return [
+            Description(
+                family.name + ("_total" if family.type == "counter" else ""), family.type,
+                getattr(collectors.get(family.name), "_labelnames", ()), family.documentation,
+            )
+            for family in sorted(self._registry.collect(), key=lambda family: family.name)
+        ]  # fmt: skip
 
     def render(self, status: StatusView) -> bytes:
         """Return all metrics in Prometheus' text format, the gauges as the status says."""

@@ -5,7 +5,7 @@ counts anew is kept at hand: each peer's waiting headers, the heaviest of all, t
 costs little more than its checks, with 65,536 that wait as with none. Headers only: bodies, accounts and the replay are
 others'.
 
-Exports: `Entry`, `Branch`, `Hashes`, `Orphan`, `BlockTree`, `find_fork`.
+Exports: `Entry`, `Branch`, `Hashes`, `Orphan`, `BlockTree`, `find_fork`, `walk`.
 """
 
 from abc import abstractmethod
@@ -25,8 +25,10 @@ from poai_spec.header import check_header_alone, make_genesis_header
 from poai_spec.networking import compute_locator_heights
 from poai_spec.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, Work, tagged_hash
 from poai_spec.parameters import Config
+from poai_spec.upgrades import Rules, Upgrade, make_rules
 from poaid.errors import NodeError
-from poaid.header_check import check_encoded_header, decode_header, encode_header
+from poaid.header_check import check_encoded_header
+from poaid.layout import decode_header, encode_header
 
 T = TypeVar("T")
 
@@ -43,21 +45,21 @@ class Entry:
 
     Attributes:
         hash: the block hash.
-        data: the header's encoding, 216 bytes.
+        data: the header's encoding.
         parent: the block before; None for genesis.
-        children: the kept blocks on top of it.
         height: distance from genesis.
         work: claimed work of the chain that ends here; genesis has 0.
         peer: who sent it; empty for the node itself.
         replayed: whether its work counts; if not, it *waits*.
+        assumed: height of the last block up to this one that `--assume-valid` spared the replay; 0 for none.
     """
 
-    __slots__ = ("_skip", "children", "data", "hash", "height", "parent", "peer", "replayed", "work")
+    __slots__ = ("_children", "_skip", "assumed", "data", "hash", "height", "parent", "peer", "replayed", "work")
 
     def __init__(self, block_hash: Hash32, data: bytes, parent: "Entry | None", work: Work, peer: bytes) -> None:
         self.hash, self.data, self.parent, self.work, self.peer = block_hash, data, parent, work, peer
-        self.children: set[Entry] = set()
-        self.replayed = False
+        self._children: Entry | set[Entry] | None = None
+        self.replayed, self.assumed = False, 0
         self.height: Height = 0 if parent is None else parent.height + 1
         self._skip = self if parent is None else _choose_skip(parent)
 
@@ -65,6 +67,38 @@ class Entry:
     def header(self) -> Header:
         """The header itself."""
         return _decode_header(self.data)
+
+    @property
+    def children(self) -> "Collection[Entry]":
+        """The kept blocks on top of it."""
+        if isinstance(self._children, Entry):
+            return (self._children,)
+        return self._children or ()
+
+    def add_child(self, child: "Entry") -> None:
+        """Note a block on top; most have one, and a set of one would be a quarter of what a header takes."""
+        if self._children is None:
+            self._children = child
+        elif isinstance(self._children, Entry):
+            self._children = {self._children, child}
+        else:
+            self._children.add(child)
+
+    def remove_child(self, child: "Entry") -> None:
+        """Forget a block on top, which was noted."""
+        if isinstance(self._children, set):
+            self._children.remove(child)
+        else:
+            assert self._children is child, "only what is there is removed"
+            self._children = None
+
+    def get_replayed_ancestor(self) -> "Entry":
+        """Return the last block of the chain that ends here whose work counts, in about 3 log2(height) steps."""
+        walk = self
+        while not walk.replayed:  # as what is below a replayed block is, too
+            assert walk.parent is not None, "genesis is replayed"
+            walk = walk.parent if walk._skip.replayed else walk._skip
+        return walk
 
     def get_ancestor(self, height: Height) -> "Entry":
         """Return the block at a height of the chain that ends here; takes at most about 3 log2(height) steps.
@@ -112,6 +146,14 @@ def find_fork(a: Entry, b: Entry) -> Entry:
             assert b.parent is not None, "chains meet at genesis, if not before"
             a, b = a.parent, b.parent
     return a
+
+
+def walk(entry: Entry, end: Entry) -> Iterator[Entry]:
+    """Yield a block and its ancestors, without `end`, which is one of them."""
+    while entry is not end:
+        yield entry
+        assert entry.parent is not None, "`end` is an ancestor"
+        entry = entry.parent
 
 
 class _Ancestors(Sequence[T], Generic[T]):
@@ -258,8 +300,8 @@ class BlockTree:
         invalid: hashes that can never be valid, oldest first (the values mean nothing).
     """
 
-    def __init__(self, config: Config, now: Milliseconds) -> None:
-        self._config, self.now = config, now
+    def __init__(self, config: Config, now: Milliseconds, upgrades: tuple[Upgrade, ...] = ()) -> None:
+        self._rules, self.now = make_rules(config, upgrades), now
         data = encode_header(make_genesis_header(config))
         self.genesis = self.head = Entry(_compute_hash(data), data, None, 0, b"")
         self.genesis.replayed = True
@@ -272,8 +314,15 @@ class BlockTree:
         self._waiting_count = 0
         self._waiting_ends = _Sorted(lambda entry: (entry.work, entry.hash))
         self._shares: dict[bytes, _Share] = {}
+        self._ranks: list[
+            tuple[int, Height, Hash32, bytes]
+        ] = []  # of each share's last header, with the peer, ascending
         self._best_tips = [self.genesis]
         self._replayed_count = 1
+
+    def get_rules(self, height: Height) -> Rules:
+        """Return the rules of a height, as `get_rules` on the page `upgrades`, without a look-up by value."""
+        return next(rules for rules in reversed(self._rules) if rules.since <= height)
 
     # The handlers of the page.
 
@@ -312,15 +361,20 @@ class BlockTree:
         if not self.is_full(entry.peer) and not self._is_heavy_enough(entry):
             raise NotYet("fork-choice/lighter", f"no branch through it claims the {self.head.work} work of the head")
 
-    def mark_replayed(self, entry: Entry) -> None:
-        """Count the work of a kept block whose parent is replayed; the head follows. One that counts already stays."""
+    def mark_replayed(self, entry: Entry, *, assumed: bool = False) -> None:
+        """Count the work of a kept block whose parent is replayed; the head follows. One that counts already stays.
+
+        Args:
+            entry: the block.
+            assumed: whether `--assume-valid` spared it the replay.
+        """
         if entry.replayed:
             return
         assert self._entries.get(entry.hash) is entry, "a block that was dropped has no work"
         assert entry.parent is not None, "genesis is replayed"
         assert entry.parent.replayed, "ancestors are replayed first"
         self._remove_waiting([entry])
-        self._count_replayed(entry)
+        self._count_replayed(entry, assumed)
 
     def mark_invalid(self, block_hash: Hash32) -> None:
         """Remember that a hash can never be valid; drop and remember what was built on it."""
@@ -339,11 +393,12 @@ class BlockTree:
             assert not entry.replayed, "replayed blocks are kept"
             self._remove_branch(entry)
 
-    def add_stored(self, data: bytes) -> Entry:
+    def add_stored(self, data: bytes, *, assumed: bool = False) -> Entry:
         """Count a block that this node replayed before; it is not checked again.
 
         Args:
             data: the encoding of its header.
+            assumed: whether `--assume-valid` spared it the replay.
 
         Raises:
             NodeError: it is no header, or its parent was not added before.
@@ -358,7 +413,7 @@ class BlockTree:
         if block_hash in self._entries:
             return self._entries[block_hash]
         entry = self._attach(block_hash, data, parent, header, b"")
-        self._count_replayed(entry)
+        self._count_replayed(entry, assumed)
         return entry
 
     def is_full(self, peer: bytes) -> bool:
@@ -435,7 +490,7 @@ class BlockTree:
 
     def _keep_header(self, data: bytes, parent: Entry, peer: bytes) -> Entry:
         chain, hashes = Branch(parent), Hashes(parent)
-        header, block_hash = check_encoded_header(data, chain, hashes, self._config, self.now)
+        header, block_hash = check_encoded_header(data, chain, hashes, self.get_rules(len(chain)), self.now)
         self._make_room(parent, peer)
         entry = self._attach(block_hash, data, parent, header, peer)
         self._add_waiting(entry)
@@ -455,14 +510,14 @@ class BlockTree:
     def _find_victim(self, parent: Entry, own: int) -> Entry | None:
         """Return the waiting header that gives room: of a peer who has most, the highest, the largest hash.
 
-        Peers are asked in the order of their last headers, so mostly a single one is.
+        Peers are asked in the order of their last headers, so mostly a single one is, however many there are.
         """
-        rivals = [share for share in self._shares.values() if len(share) > own]
         most: tuple[int, Height, Hash32] = (0, 0, b"")
         victim = None
-        for share in sorted(rivals, key=lambda share: share.rank(share.last), reverse=True):
-            if share.rank(share.last) < most:
+        for count, height, block_hash, peer in reversed(self._ranks):
+            if count <= own or (count, height, block_hash) < most:
                 break
+            share = self._shares[peer]
             entry = share.find_outside(parent)
             if entry is not None and share.rank(entry) > most:
                 most, victim = share.rank(entry), entry
@@ -506,8 +561,9 @@ class BlockTree:
             branch += kept.children
         return False
 
-    def _count_replayed(self, entry: Entry) -> None:
-        entry.replayed = True
+    def _count_replayed(self, entry: Entry, assumed: bool) -> None:
+        assert entry.parent is not None, "genesis is replayed"
+        entry.replayed, entry.assumed = True, entry.height if assumed else entry.parent.assumed
         self._replayed_count += 1
         most = self._best_tips[0].work
         if entry.work >= most:
@@ -522,9 +578,10 @@ class BlockTree:
     # The containers, kept in step.
 
     def _attach(self, block_hash: Hash32, data: bytes, parent: Entry, header: Header, peer: bytes) -> Entry:
-        entry = Entry(block_hash, data, parent, parent.work + compute_work(header.core.target), peer)
+        work = compute_work(header.core.target, self.get_rules(parent.height + 1))
+        entry = Entry(block_hash, data, parent, parent.work + work, peer)
         self._entries[block_hash] = entry
-        parent.children.add(entry)
+        parent.add_child(entry)
         return entry
 
     def _add_waiting(self, entry: Entry) -> None:
@@ -533,9 +590,7 @@ class BlockTree:
         if parent is not None and not parent.replayed and len(parent.children) == 1:
             self._waiting_ends.remove([parent])
         self._waiting_ends.add(entry)
-        if entry.peer not in self._shares:
-            self._shares[entry.peer] = _Share()
-        self._shares[entry.peer].add(entry)
+        self._change_share(entry.peer, added=[entry])
 
     def _remove_waiting(self, gone: Collection[Entry]) -> None:
         self._waiting_count -= len(gone)
@@ -544,14 +599,25 @@ class BlockTree:
         for entry in gone:
             by_peer[entry.peer].append(entry)
         for peer, entries in by_peer.items():
-            self._shares[peer].remove(entries)
-            if not self._shares[peer]:
-                del self._shares[peer]
+            self._change_share(peer, gone=entries)
+
+    def _change_share(self, peer: bytes, added: Collection[Entry] = (), gone: Collection[Entry] = ()) -> None:
+        """Change a peer's waiting headers, and its place among those who have some."""
+        share = self._shares.setdefault(peer, _Share())
+        if share:
+            del self._ranks[bisect_left(self._ranks, (*share.rank(share.last), peer))]
+        for entry in added:
+            share.add(entry)
+        share.remove(gone)
+        if share:
+            insort(self._ranks, (*share.rank(share.last), peer))
+        else:
+            del self._shares[peer]
 
     def _remove_branch(self, root: Entry) -> list[Entry]:
         """Remove a block and its descendants; return them."""
         assert root.parent is not None, "genesis stays"
-        root.parent.children.remove(root)
+        root.parent.remove_child(root)
         branch = [root]
         for entry in branch:  # grows while it is read
             branch += entry.children

@@ -54,7 +54,7 @@ async def test_what_gossip_drops_is_asked_for(maker: Maker) -> None:
     async with running(miner, other):
         await until(lambda: bool(other.node.peers.connected), "they are connected")
         for peer in other.node.peers.connected.values():
-            peer.gossip = Bucket(0, 1e9)  # nothing is heard from now on
+            peer.conduct.gossip = Bucket(0, 1e9)  # nothing is heard from now on
         miner.node.mining._stop_height = 12
         await until(lambda: miner.height == 12, "the miner is done")
         await until(lambda: other.head == miner.head, "the other one has asked")
@@ -62,7 +62,7 @@ async def test_what_gossip_drops_is_asked_for(maker: Maker) -> None:
 
 async def test_another_network_is_refused_with_a_reason(maker: Maker) -> None:
     config = replace(maker.network.config, genesis_timestamp=maker.network.config.genesis_timestamp + 1)
-    other = Maker(maker.folder / "other", replace(make_vector_network(), config=config), maker.judge.engine)
+    other = Maker(maker.folder / "other", replace(make_vector_network(), config=config), maker.judge.models[0].engine)
     ours = maker.make(blocks=read_chain()[:3])
     theirs = other.make(peers=[ours])
     with capture_logs() as logs:

@@ -20,7 +20,8 @@ from poaid.asking import read_running
 from poaid.chain import Chain
 from poaid.keys import format_address, parse_address
 from poaid.networks import parse_target
-from poaid.run_cli import IDENTITY_FILE, RUNNING_FILE, load_identity, parse_hash
+from poaid.options import RUNNING_FILE
+from poaid.run_cli import IDENTITY_FILE, load_identity, parse_hash
 from poaid.store import FILE_NAME, Store, StoredPeer
 from poaid.verify import verify_store
 from tests.fuzz.driving import ACCEPTED, drive, judge
@@ -64,12 +65,12 @@ def edit(value: Any, rng: Random) -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of a node with five blocks and a peer."""
-    network, judge_of, line = make_easy_network(), make_easy_judge(), grow_line(make_root(), 5)
+    network, line = make_easy_network(), grow_line(make_root(), 5)
     now = network.config.genesis_timestamp + 10**9
     with Store.create_or_open(tmp_path / "node", network, "mini") as store:
         chain = Chain(store, network.config, now)
         for made in line:
-            chain.append(made.block, judge_of, now)
+            chain.append(made.block, now)
         store.write_peers([StoredPeer("12D3KooWPeer", "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWPeer", 1, 0)])
     return tmp_path / "node"
 
@@ -132,6 +133,7 @@ def test_running_files(tmp_path: Path) -> None:
 
 def test_identities(tmp_path: Path) -> None:
     file = tmp_path / IDENTITY_FILE
+    file.touch(0o600)
 
     def read(data: bytes) -> None:
         file.write_bytes(data)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from poai_engine.lexicon_maker import format_lexicon
-from poai_engine.model_store import MANIFESTS, resolve_model
+from poai_engine.model_names import MANIFESTS
+from poai_engine.model_store import resolve_model
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest, read_lexicon
 from poai_spec.notation import Invalid, SpecError
@@ -313,7 +314,7 @@ def test_every_parameter_changes_the_network_id(network: Network) -> None:
     others += [replace(config, model=replace(model, **{f.name: change_field(getattr(model, f.name))}))
                for f in fields(ModelManifest)]  # fmt: skip
     ids = {compute_network_id(other) for other in [config, *others]}
-    assert len(ids) == 1 + len(fields(Config)) - 1 + len(fields(ModelManifest)) == 23
+    assert len(ids) == 1 + len(fields(Config)) - 1 + len(fields(ModelManifest)) == 26
 
 
 def test_networks_of_other_models_and_targets_are_other_networks() -> None:

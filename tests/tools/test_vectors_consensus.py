@@ -14,7 +14,7 @@ import poai_spec.networking
 import poai_spec.work
 from poai_spec.containers import Header
 from poai_spec.encoding import encode
-from poai_spec.parameters import Config
+from poai_spec.parameters import MAX_SALT_RANGES, MAX_TRACE, Config
 from poai_tools.pages import find_code_rows
 from poai_tools.vectors import engines
 from poai_tools.vectors.cases import Case, CaseFile
@@ -23,7 +23,9 @@ from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.network import get_manifest, make_network, require_config
 from poai_tools.vectors.records import CONTAINERS, get_kind
 from poai_tools.vectors.registry import FUNCTIONS, call
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.suites import SUITES, load_all
+
+load_all()
 
 ROOT = Path(__file__).parents[2]
 PAGES = {  # suite -> the pages whose codes its cases show
@@ -302,3 +304,15 @@ def test_the_vectors_name_every_constant_of_networking() -> None:
     names = {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
     (case,) = read("networking", "constants")
     assert names - {"T", "FALSE_WORK"} == case["output"].keys() - {"reasons"}
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "limit"), [("block", "trace", MAX_TRACE), ("model_manifest", "salt_ranges", MAX_SALT_RANGES)]
+)
+def test_lists_have_the_limits_of_their_encoding(name: str, field: str, limit: int) -> None:
+    kind = CONTAINERS[name].fields[field]
+    assert kind.schema()["maxItems"] == limit
+    item: Any = "0x" + "00" * 32 if field == "trace" else dict.fromkeys(CONTAINERS["token_range"].fields, 0)
+    assert len(kind.from_json([item] * limit, "")) == limit
+    with pytest.raises(KindError, match=f"at most {limit} items, found {limit + 1}"):
+        kind.from_json([item] * (limit + 1), "")

@@ -6,15 +6,12 @@ embedding table is the input: token n stands for input row n, any int32 values. 
 the last norm, the head and the scoring; the engine has to give the same integers alone and in a batch.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from poai_engine.exact import ExactEngine
@@ -168,15 +165,3 @@ def run(count: int, seed: int, say: Callable[[str], None]) -> int:
             say(f"{done} layer inputs compared")
             next_line += count // 10
     return done
-
-
-def command(
-    cases: Annotated[int, typer.Option(min=1, help="Layer inputs to compare, at least.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first case; the next ones follow.")] = 0,
-) -> None:
-    """Compare the exact engine with the page `inference` on random layer inputs; exit 1 at the first difference."""
-    start = perf_counter()
-    done = run(cases, seed, lambda line: print(line, file=sys.stderr))
-    if not done:
-        raise typer.Exit(1)
-    typer.echo(f"{done} layer inputs: all bits equal, {perf_counter() - start:.0f} s")

@@ -21,8 +21,9 @@ from rich.table import Table
 
 from poai_engine.exact import count_processors
 from poai_tools.engine_bench import find_model
+from poai_tools.flags import BENCH_PERIOD
 from poai_tools.measure import Say, Spread, describe_machine, read_memory
-from poai_tools.replay_bench import PERIOD, choose_models
+from poai_tools.replay_bench import choose_models
 from poaid.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
@@ -233,7 +234,7 @@ def run_testnet(network: Network, model: str, nodes: int, blocks: int, step: int
 
 def get_rate(network: Network, model: str) -> float:
     """Return quizzes a second on the whole machine; the model is unmapped again, else it would count in every PSS."""
-    return measure_rate(load_engine(model, network.config, None), network.config, network.questions)
+    return measure_rate(load_engine(model, network.get_rules(), None), network.get_rules(), network.questions)
 
 
 def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, str]:
@@ -244,8 +245,8 @@ def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, s
         block_seconds: what a block takes; None for what `poaid testnet` gives it.
     """
     base = get_base_network(model)
-    base = replace(base, config=replace(base.config, retarget_blocks=PERIOD))
-    source = locate_model(model, base.config)
+    base = replace(base, config=replace(base.config, retarget_blocks=BENCH_PERIOD))
+    source = locate_model(model, base.config.model)
     rate = get_rate(base, source)
     if block_seconds is None:
         return make_network(base, choose_target(rate, base.config)), source

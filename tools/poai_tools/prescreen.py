@@ -36,10 +36,11 @@ from poai_spec.inference import ACTIVATION_BITS, quantise_row, rms_norm
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
+from poai_tools.flags import PRESCREEN_QUIZZES
 from poai_tools.float_pass import FloatModel, Floats, compute_final_rows
 from poaid.models import get_known_model
 
-QUIZZES = 4
 ROUNDED = "all roundings of the rows, float32"
 Entries = NDArray[np.int64]  # per position the exponent and the D values, shape (T, 1 + D)
 Say = Callable[[str], None]
@@ -115,7 +116,7 @@ def find_least_block(model: FloatModel, tokens: tuple[int, ...], exact: Entries)
     return max(range(len(variants)), key=lambda n: judge("", [variants[n]], [exact], 0, cheaper=True).m)
 
 
-def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
+def run(model: str, path: Path, quizzes: int = PRESCREEN_QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
     """Measure one model.
 
     Args:
@@ -130,7 +131,7 @@ def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: Non
     gguf, known = read_gguf(path), get_known_model(model)
     config = make_config("testnet", known.manifest)
     seeds = (keccak256(b"prescreen" + uint64_le(i)) for i in range(quizzes))
-    sequences = [generate_quiz(seed, config, known.lexicon).tokens for seed in seeds]
+    sequences = [generate_quiz(seed, get_rules(config, (), 0), known.lexicon).tokens for seed in seeds]
     engine, first = ArrayEngine(gguf), int(config.model.add_bos)
     exact = [compute_exact_entries(engine, tokens) for tokens in sequences]
     integers = engine.model

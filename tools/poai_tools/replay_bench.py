@@ -15,12 +15,14 @@ from typing import Any
 from rich.table import Table
 
 from poai_engine.model_store import get_model_path
-from poai_spec.block import Judge, check_block, make_genesis
+from poai_spec.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.containers import Block, Header
 from poai_spec.encoding import decode
 from poai_spec.parameters import UINT256_MAX
 from poai_spec.state import State
+from poai_spec.upgrades import get_rules
 from poai_tools.engine_bench import find_model
+from poai_tools.flags import BENCH_PERIOD
 from poai_tools.measure import Say, Spread, describe_machine
 from poaid.chain import Chain
 from poaid.miner import get_time, mine_block
@@ -31,8 +33,6 @@ from poaid.verify import verify_store
 
 BLOCKS, QUICK_BLOCKS = 32, 8
 ROUNDS, QUICK_ROUNDS = 5, 2
-PERIOD = 10_000
-"""Blocks a difficulty period: the chain ends before the target follows its pace."""
 
 
 def choose_models() -> list[str]:
@@ -43,7 +43,7 @@ def choose_models() -> list[str]:
 def make_network(model: str) -> Network:
     """Return the testnet with a model and a target that every quiz meets."""
     network = get_network("testnet", model, UINT256_MAX)
-    return check_network(replace(network, config=replace(network.config, retarget_blocks=PERIOD)))
+    return check_network(replace(network, config=replace(network.config, retarget_blocks=BENCH_PERIOD)))
 
 
 def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say) -> dict[str, Any]:
@@ -59,7 +59,9 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
     for model in models or choose_models():
         find_model(model, say)
         network = make_network(model)
-        judge = Judge(network.config, network.questions, load_engine(model, network.config, threads))
+        judge = make_judge(
+            network.config, network.questions, load_engine(model, get_rules(network.config, (), 0), threads)
+        )
         with (
             tempfile.TemporaryDirectory(prefix="poai-bench-") as folder,
             Store.create_or_open(Path(folder), network, model) as store,
@@ -76,7 +78,7 @@ def mine(store: Store, judge: Judge, blocks: int) -> None:
     chain = Chain(store, judge.config, get_time())
     for _ in range(blocks):
         *_, last = mine_block(chain.headers, chain.state, judge, bytes(20))
-        chain.append(last[-1].make_block(), judge, get_time())
+        chain.append(last[-1].block, get_time())
 
 
 def _measure(model: str, threads: int, store: Store, judge: Judge, rounds: int) -> list[dict[str, Any]]:

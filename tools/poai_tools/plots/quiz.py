@@ -12,6 +12,7 @@ from poai_spec.header import make_genesis_header
 from poai_spec.lexicon import Lexicon, read_lexicon
 from poai_spec.parameters import PRESET_MODELS, PROTOCOL_VERSION, Config, get_preset, read_manifest
 from poai_spec.quiz import Quiz
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz, get_trace_length
 from poai_tools.plots.style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
 
@@ -62,13 +63,13 @@ def make_quiz(config: Config, lexicon: Lexicon) -> Quiz:
         height=1,
         parent_hash=compute_block_hash(genesis),
         timestamp=config.genesis_timestamp + config.spacing,
-        target=compute_target([genesis], config),
+        target=compute_target([genesis], get_rules(config, (), 0)),
         miner=bytes(20),
         body_root=EMPTY_BODY_ROOT,
         state_root=bytes(32),
         nonce=NONCE,
     )
-    return get_quiz(core, [genesis], config, lexicon)
+    return get_quiz(core, [genesis], get_rules(config, (), 0), lexicon)
 
 
 def split_questions(quiz: Quiz, lexicon: Lexicon, config: Config) -> Iterator[list[Piece]]:
@@ -91,7 +92,7 @@ def draw_quiz_to_block() -> Any:
     _draw_core(axes)
     _draw_seed(axes)
     _draw_quiz(axes, config, read_lexicon(manifest))
-    _draw_pass(axes, str(read_manifest(manifest)["title"]), get_trace_length(config))
+    _draw_pass(axes, str(read_manifest(manifest)["title"]), get_trace_length(get_rules(config, (), 0)))
     _draw_hash(axes, config)
     _draw_block(axes, config)
     return figure
@@ -160,7 +161,11 @@ def _draw_pass(axes: Any, model: str, entries: int) -> None:
 def _draw_hash(axes: Any, config: Config) -> None:
     half = (WIDE - 18) / 2
     left, right = LEFT + half / 2, RIGHT - half / 2
-    size, of_loss, entries = get_size(Header, "trace_digest"), get_size(Header, "loss"), get_trace_length(config)
+    size, of_loss, entries = (
+        get_size(Header, "trace_digest"),
+        get_size(Header, "loss"),
+        get_trace_length(get_rules(config, (), 0)),
+    )
     _draw_arrow(axes, (left, 602), (left, 622))
     _draw_arrow(axes, (right, 602), (right, 622))
     _draw_box(axes, left, 622, half, "trace digest", f"{size} bytes, Keccak-256 of {entries} entries")
@@ -180,7 +185,11 @@ def _draw_hash(axes: Any, config: Config) -> None:
 
 
 def _draw_block(axes: Any, config: Config) -> None:
-    header, entry, entries = get_size(Header), get_size(Header, "trace_digest"), get_trace_length(config)
+    header, entry, entries = (
+        get_size(Header),
+        get_size(Header, "trace_digest"),
+        get_trace_length(get_rules(config, (), 0)),
+    )
     _write_head(axes, 850, "Block", f"a header of {header} bytes, a body, and the trace that the header commits to")
     sizes = {f.name: get_size(Header, f.name) for f in fields(Header)}
     x = _draw_fields(axes, 862, sizes | {"body": len(encode(EMPTY_BODY)), "trace": entry * entries})["trace_digest"]

@@ -4,18 +4,18 @@ import shlex
 from pathlib import Path
 
 import poai_spec
-from poai_tools.vectors import files
+from poai_tools.vectors.disk import write
 from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.files import make_signatures
+from poai_tools.vectors.languages import LANGUAGES
 
 TEMPLATES = Path(__file__).parent / "templates"
-LANGUAGES = {"python": ("client.py", "python3"), "javascript": ("client.js", "node")}
-"""Language -> file of the example and the command that runs it."""
 
 
 def format_signatures() -> str:
     """Return the signature of every function as markdown."""
     lines, suite = [], ""
-    for row in files.make_signatures()["functions"]:
+    for row in make_signatures()["functions"]:
         if row["suite"] != suite:
             suite = row["suite"]
             lines += [f"### {suite}", ""]
@@ -48,11 +48,19 @@ def write_skeleton(folder: Path, language: str) -> list[Path]:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise VectorsError(f"{folder} is not an empty folder: name a new one", status=2)
-    name, program = LANGUAGES[language]
+    chosen, quoted = LANGUAGES[language], shlex.quote(str(folder))
+    build = f"$ {chosen.build.format(folder=quoted)}\n" if chosen.build else ""
+    values = {
+        "VERSION": poai_spec.__version__,
+        "FILE": next(iter(chosen.files)),
+        "BUILD": build,
+        "COMMAND": chosen.run.format(folder=quoted),
+        "FUNCTIONS": format_signatures(),
+    }
     text = (TEMPLATES / "README.md").read_text("utf-8")
-    values = {"VERSION": poai_spec.__version__, "FILE": name, "COMMAND": f"{program} {shlex.quote(str(folder / name))}"}
-    for key, value in (values | {"FUNCTIONS": format_signatures()}).items():
+    for key, value in values.items():
         text = text.replace(f"@{key}@", value)
-    files.write(folder / name, (TEMPLATES / name).read_text("utf-8"))
-    files.write(folder / "README.md", text)
-    return [folder / "README.md", folder / name]
+    for name, template in chosen.files.items():
+        write(folder / name, (TEMPLATES / template).read_text("utf-8"))
+    write(folder / "README.md", text)
+    return [folder / name for name in ("README.md", *chosen.files)]

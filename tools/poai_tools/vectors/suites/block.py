@@ -11,6 +11,7 @@ from poai_spec.containers import Block, Body, compute_block_hash, compute_body_r
 from poai_spec.loss import compute_trace_digest
 from poai_spec.parameters import get_preset
 from poai_spec.trie import EMPTY_TRIE_ROOT
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.chains import Alteration, Branch, Trace, seal_block
@@ -32,17 +33,23 @@ def _make_genesis(i: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_contents(i: Mapping[str, Any]) -> dict[str, Any]:
     config = make_network()
-    check_contents(i["block"], replace(config, model=replace(config.model, layer_count=i["layer_count"])))
+    check_contents(
+        i["block"], get_rules(replace(config, model=replace(config.model, layer_count=i["layer_count"])), (), 0)
+    )
     return {}
 
 
 def _get_trace_length(i: Mapping[str, Any]) -> dict[str, Any]:
     config = replace(make_network(), profile=i["profile"].encode("ascii"))
-    return {"entries": get_trace_length(replace(config, model=replace(config.model, layer_count=i["layer_count"])))}
+    return {
+        "entries": get_trace_length(
+            get_rules(replace(config, model=replace(config.model, layer_count=i["layer_count"])), (), 0)
+        )
+    }
 
 
 def _check_engine(i: Mapping[str, Any]) -> dict[str, Any]:
-    check_engine(get_engine(i["model"]), i["config"])
+    check_engine(get_engine(i["model"]), get_rules(i["config"], (), 0))
     return {}
 
 
@@ -193,6 +200,11 @@ PAIRS = (
     *(("trace-digest", "trace"), ("trace-length", "state-root"), ("trace-length", "trace"), ("state-root", "trace")),
     *(("state-root", "loss"), ("trace", "loss"), ("version", "loss"), ("height", "future")),
 )
+
+
+def _lie(draft: Draft) -> None:
+    MORE["trace-output"][1](draft)
+    DEFECTS["loss"][1](draft)
 
 
 def _send(draft: Draft, body: Body) -> None:
@@ -354,6 +366,10 @@ def _block() -> CaseFile:
         comment = f"{DEFECTS[first][0]}; and {DEFECTS[second][0]}"
         case_id = f"{first}-and-{second}"
         cases.append(make_negative(CHECK_BLOCK, base, case_id, comment, _build(draft), ("two-rules",)))
+    draft = Draft()
+    _lie(draft)
+    comment = "a false output entry, and one more than the true loss"
+    cases.append(make_negative(CHECK_BLOCK, base, "trace-output-and-loss", comment, _build(draft), ("two-rules",)))
     swapped = {"accounts": list_accounts(_get_branch().fork(7).state)}
     cases.append(make_negative(CHECK_BLOCK, base, "accounts", "another state before the block", swapped))
     return CaseFile(CHECK_BLOCK, MINED, tuple(cases), TWO)

@@ -10,12 +10,12 @@ from poai_spec.difficulty import (
     check_target,
     compute_median_time,
     compute_next_target,
+    compute_quizzes,
     compute_target,
-    compute_work,
-    is_retarget_height,
 )
 from poai_spec.header import make_genesis_header
 from poai_spec.parameters import Config
+from poai_spec.upgrades import get_rules, is_retarget_height
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, Record
@@ -50,25 +50,25 @@ def _with_targets(timestamps: Any) -> list[dict[str, int]]:
 
 def _check_target(i: Mapping[str, Any]) -> dict[str, Any]:
     core = _make_header(0, i["target"], len(i["chain"])).core
-    check_target(core, _make_chain(i["chain"]), _make_config(i))
+    check_target(core, _make_chain(i["chain"]), get_rules(_make_config(i), (), 0))
     return {}
 
 
 def _check_period_forward(i: Mapping[str, Any]) -> dict[str, Any]:
     core = _make_header(i["timestamp"], 1, len(i["timestamps"])).core
-    check_period_forward(core, _make_chain(_with_targets(i["timestamps"])), _make_config(i))
+    check_period_forward(core, _make_chain(_with_targets(i["timestamps"])), get_rules(_make_config(i), (), 0))
     return {}
 
 
-COMPUTE_WORK = register(
+COMPUTE_QUIZZES = register(
     Function(
         suite="difficulty",
-        name="compute_work",
+        name="compute_quizzes",
         page="difficulty",
         summary="the expected number of quizzes behind a block",
         input=Record({"target": TARGET}),
-        output=Record({"work": UINT256}),
-        run=lambda i: {"work": compute_work(i["target"])},
+        output=Record({"quizzes": UINT256}),
+        run=lambda i: {"quizzes": compute_quizzes(i["target"])},
     )
 )
 IS_RETARGET_HEIGHT = register(
@@ -79,7 +79,7 @@ IS_RETARGET_HEIGHT = register(
         summary="whether the target may change at a height",
         input=Record({"height": UINT64, "retarget_blocks": BLOCKS}),
         output=Record({"changes": BOOLEAN}),
-        run=lambda i: {"changes": is_retarget_height(i["height"], _make_config(i))},
+        run=lambda i: {"changes": is_retarget_height(i["height"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_NEXT_TARGET = register(
@@ -90,7 +90,7 @@ COMPUTE_NEXT_TARGET = register(
         summary="the target after a period that claims `actual` milliseconds",
         input=Record({"target": TARGET, "actual": Integer(-(2**64), 2**64), **NUMBERS}),
         output=Record({"target": TARGET}),
-        run=lambda i: {"target": compute_next_target(i["target"], i["actual"], _make_config(i))},
+        run=lambda i: {"target": compute_next_target(i["target"], i["actual"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_TARGET = register(
@@ -101,7 +101,7 @@ COMPUTE_TARGET = register(
         summary="the target of the block on top of a chain, genesis first",
         input=Record({"chain": CHAIN, **NUMBERS}),
         output=Record({"target": TARGET}),
-        run=lambda i: {"target": compute_target(_make_chain(i["chain"]), _make_config(i))},
+        run=lambda i: {"target": compute_target(_make_chain(i["chain"]), get_rules(_make_config(i), (), 0))},
     )
 )
 CHECK_TARGET = register(
@@ -149,6 +149,7 @@ RULES = {
         "a client that measures from genesis, or R - 1 intervals, differs here",
     ),
     "negative": ("stamps run backwards", "a client that keeps the difference unsigned takes it for centuries"),
+    "wrap": ("an intermediate value passes 64 bits", "a client that computes it in 64 bits, signed or not, differs"),
     "even": ("an even number of stamps", "a client that takes the lower middle, or a mean, differs"),
     "boundary": ("equal values, or their neighbours", "a client with < for <=, or the reverse, differs"),
 }
@@ -157,7 +158,7 @@ RULES = {
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     return [
-        _compute_work(),
+        _compute_quizzes(),
         _is_retarget_height(),
         _compute_next_target(),
         _compute_target(),
@@ -171,7 +172,7 @@ def _pick(*names: str) -> dict[str, tuple[str, str]]:
     return {name: RULES[name] for name in names}
 
 
-def _compute_work() -> CaseFile:
+def _compute_quizzes() -> CaseFile:
     targets = {
         "easiest": EASIEST,
         "just-below-easiest": EASIEST - 1,
@@ -189,7 +190,7 @@ def _compute_work() -> CaseFile:
         target = 1 + derive("difficulty", f"drawn-{n}").below(2**64) * 2 ** (48 * n)
         cases.append(Case(f"drawn-{n}", f"target {hex(target)}", {"target": target}))
     how = "By hand; `drawn-N` is 1 + 2^(48 N) times the first 64-bit integer of the id's DRBG."
-    return CaseFile(COMPUTE_WORK, how, tuple(cases))
+    return CaseFile(COMPUTE_QUIZZES, how, tuple(cases))
 
 
 def _is_retarget_height() -> CaseFile:
@@ -229,6 +230,15 @@ def _compute_next_target() -> CaseFile:
     for name, (blocks, spacing, actual) in odd.items():
         values = _next(2**246 + 12345, actual, blocks, spacing, EASIEST)
         cases.append(Case(name, f"{actual} ms of {blocks} * {spacing}", values, ("rounding",)))
+    most = 2**32 - 1
+    wide = {
+        "above-64-bits": ("the claimed time has 65 bits", 1000, 2**64),
+        "period-of-64-bits": ("the largest stamp, the period a little less", 2**250, 2**64 - 1),
+        "fourfold-of-66-bits": ("a quarter of the period less 1", 1000, most * most // 4 - 1),
+    }
+    for name, (comment, target, actual) in wide.items():
+        values = _next(target, actual, most, most, EASIEST)
+        cases.append(Case(name, f"{comment}; R = spacing = 2^32 - 1", values, ("wrap",)))
     for n in range(6):
         drbg = derive("difficulty", f"next-drawn-{n}")
         target, actual = drbg.below(2**64) << drbg.below(192), drbg.below(8 * expected)
@@ -237,7 +247,7 @@ def _compute_next_target() -> CaseFile:
     how = (
         "By hand; `next-drawn-N`: from the id's DRBG a 64-bit integer, shifted left by a number below 192, and a time."
     )
-    return CaseFile(COMPUTE_NEXT_TARGET, how, tuple(cases), _pick("clamp", "bound", "rounding", "negative"))
+    return CaseFile(COMPUTE_NEXT_TARGET, how, tuple(cases), _pick("clamp", "bound", "rounding", "negative", "wrap"))
 
 
 def _next(target: int, actual: int, blocks: int, spacing: int, most: int) -> dict[str, int]:
@@ -259,7 +269,9 @@ LONG = [0, 9_000_000, 9_000_900, 9_001_900, 9_003_100, 9_003_500, 9_004_400, 9_0
 def _targets(count: int) -> list[int]:
     """Targets that follow from `LONG`."""
     first = 2**250
-    second = compute_next_target(first, 3500, replace(make_network(), retarget_blocks=4, spacing=1000))
+    second = compute_next_target(
+        first, 3500, get_rules(replace(make_network(), retarget_blocks=4, spacing=1000), (), 0)
+    )
     return [first] * min(count, 6) + [second] * max(0, count - 6)
 
 
@@ -275,8 +287,14 @@ def _compute_target() -> CaseFile:
     )
     slow = [0, 1000, 2000, 3000, 4000, 10**9]
     cases.append(Case("slow", "a period of 11 days", _chain_values(slow, [2**250] * 6, 2**251), ("clamp", "bound")))
+    for name, stamps, comment in (
+        ("stamps-of-64-bits", [5, 0, 2**64 - 1], "a period from 0 to 2^64 - 1"),
+        ("stamps-of-64-bits-back", [5, 2**64 - 1, 0], "a period from 2^64 - 1 to 0"),
+    ):
+        values = {"chain": _rows(stamps, [1000] * 3), "retarget_blocks": 1, "spacing": 4, "max_target": EASIEST}
+        cases.append(Case(name, comment, values, ("clamp", "wrap")))
     how = "Stamps and targets by hand; height-N has the first N headers of one chain."
-    return CaseFile(COMPUTE_TARGET, how, tuple(cases), _pick("anchor", "clamp", "bound", "negative"))
+    return CaseFile(COMPUTE_TARGET, how, tuple(cases), _pick("anchor", "clamp", "bound", "negative", "wrap"))
 
 
 def _check_target_file() -> CaseFile:
@@ -349,6 +367,9 @@ def _check_period_forward_file() -> CaseFile:
             "height-one-every-block",
             "block 1, periods of one block",
             {"timestamps": [50], "timestamp": 50, "retarget_blocks": 1},
+        ),
+        Case(
+            "first-end-largest", "the largest stamp is above every other", period(stamps[:5], 2**64 - 1), ("boundary",)
         ),
     ]
     for base, name, timestamp in (

@@ -22,9 +22,11 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32
 from poai_spec.parameters import make_config, read_manifest
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_spec.weights import Float32, GgufFile
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
+from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
 from poai_tools.vectors.kinds import (
     HASH32,
     INT8,
@@ -50,6 +52,7 @@ DERIVATION = (
     "A quiz is that of the page `quiz` with this seed and the numbers of the preset testnet."
 )
 FLAGS = {
+    **NOT_FINITE_FLAG,
     "extreme": (
         "values at the ends of int32, or as large as earlier steps allow",
         "a client whose integers or doubles are too narrow differs here",
@@ -349,6 +352,12 @@ def _rms_norm_file() -> CaseFile:
         case_id = f"random-{bits}-bits"
         values = {"x": _row(case_id, 12, bits), "gains": _row(case_id, 12, 18, "/gains"), "epsilon": EPSILON}
         cases.append(Case(case_id, "the row is scaled to 24 bits", values))
+    peak = {"x": (1,) + (0,) * 255, "gains": (65_536,) * 256, "epsilon": 0x29000000}
+    cases += [
+        Case("epsilon-half-up", "one among 256, an epsilon of 2^-45: half a unit of the mean, rounded up", peak,
+             ("extreme",)),
+        *refuse_not_finite(RMS_NORM, cases[2], "epsilon"),
+    ]  # fmt: skip
     return _file(RMS_NORM, cases)
 
 
@@ -363,7 +372,7 @@ def _rotate_file() -> CaseFile:
         case_id = f"random-{n}"
         values = {"x": _row(case_id, 2 * dim, 19), "position": position, "head_dim": dim, "base": BASE}
         cases.append(Case(case_id, f"two heads of {dim}", values))
-    return _file(ROTATE, cases)
+    return _file(ROTATE, [*cases, *refuse_not_finite(ROTATE, cases[0], "base")])
 
 
 def _scores() -> CaseFile:
@@ -451,7 +460,7 @@ def _quiz(model: str, n: int = 0) -> Case:
     """Return a pass over a quiz."""
     case_id = f"{model.replace('.', '-')}-quiz-{n}"
     config = make_config("testnet", get_manifest(model))
-    quiz = generate_quiz(derive_seed(SUITE, case_id), config, read_lexicon(model))
+    quiz = generate_quiz(derive_seed(SUITE, case_id), get_rules(config, (), 0), read_lexicon(model))
     flags = ("quiz", SLOW) if model == "tinyllama-shape" else ("quiz",)
     return Case(case_id, "a quiz", {"model": model, "tokens": quiz.tokens, "scored": quiz.scored}, flags)
 
