@@ -17,7 +17,7 @@ from tests.ethereum.archive import MISSING, find_folder, read_files
 from tests.ethereum.run import choose, read_cases, read_listed
 from tests.ethereum.state_tests import run_case, to_bytes
 
-SAMPLE = 400
+SAMPLE, LARGE_SAMPLE, PARTS = 400, 4000, 8
 UNPROTECTED = "valid in Ethereum, refused here: signed for any chain (EIP-155 is required)"
 
 
@@ -33,6 +33,15 @@ def test_a_spread_of_state_tests(folder: Path) -> None:
     cases = choose(folder, SAMPLE)
     assert len(cases) >= SAMPLE
     assert {name: fault for name, test, post in cases if (fault := run_case(test, post))} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_large_spread_of_state_tests(folder: Path, part: int) -> None:
+    """In parts, so that several processes share them."""
+    cases = choose(folder, LARGE_SAMPLE)
+    assert len(cases) >= LARGE_SAMPLE
+    assert {name: fault for name, test, post in cases[part::PARTS] if (fault := run_case(test, post))} == {}
 
 
 def test_the_adapter_sees_a_wrong_result(folder: Path) -> None:
