@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from poai_spec import interpreter
-from poai_spec.evm import Frame
-from poai_spec.precompiles import PRECOMPILES as PRECOMPILED
-from poai_spec.precompiles import refuse
+from poai_spec.execution import interpreter
+from poai_spec.execution.evm import Frame
+from poai_spec.execution.precompiles import PRECOMPILES as PRECOMPILED
+from poai_spec.execution.precompiles import refuse
 from tests.ethereum.archive import MISSING, find_folder, read_state_tests
 from tests.ethereum.state_tests import run_case
 

@@ -12,13 +12,13 @@ from typing import Any
 import coincurve
 import rlp
 
-from poai_spec.evm import Environment
-from poai_spec.execution import Outcome, compute_gas_price, process_transaction
-from poai_spec.notation import Address, Hash32, Invalid, keccak256
-from poai_spec.state import Account, encode_account
-from poai_spec.transaction import MAX_U64, MAX_U256, AccessList, Transaction
-from poai_spec.trie import EMPTY_TRIE_ROOT, compute_trie_root
-from poai_spec.world import Slot, Word, World, is_empty
+from poai_spec.execution.evm import Environment
+from poai_spec.execution.execution import Outcome, compute_gas_price, process_transaction
+from poai_spec.basics.notation import Address, Hash32, Invalid, keccak256
+from poai_spec.execution.state import Account, encode_account
+from poai_spec.execution.transaction import MAX_U64, MAX_U256, AccessList, Transaction
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT, compute_trie_root
+from poai_spec.execution.world import Slot, Word, World, is_empty
 
 CHAIN_ID = 1
 
