@@ -1,4 +1,4 @@
-# # Arithmetic  [generated from specs/arithmetic.md by `poai spec compile`: edit the page]
+# # Arithmetic  [generated from specs/execution/arithmetic.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -8,9 +8,9 @@
 # the top, the first one on top, and leaves one result. Words are unsigned unless an instruction reads them as two's complement.
 
 
-from poai_spec.evm import SIGN_BIT, WORD_MASK, Frame, read_memory, to_signed, use_gas, use_memory
-from poai_spec.gas import GAS_EXP_BYTE, GAS_HASH_WORD, count_words
-from poai_spec.notation import keccak256
+from poai_spec.execution.evm import SIGN_BIT, WORD_MASK, Frame, read_memory, to_signed, use_gas, use_memory
+from poai_spec.execution.gas import GAS_EXP_BYTE, GAS_HASH_WORD, count_words
+from poai_spec.basics.notation import keccak256
 
 
 # ## Sums and products
@@ -273,8 +273,8 @@ def op_keccak256(frame: Frame) -> None:
 
 
 # ```pycon
-# >>> from poai_spec.arithmetic import op_sar, op_sdiv
-# >>> from poai_spec.evm import Frame, to_signed
+# >>> from poai_spec.execution.arithmetic import op_sar, op_sdiv
+# >>> from poai_spec.execution.evm import Frame, to_signed
 # >>> def compute(operation, *words):
 # ...     frame = Frame(None, None, bytes(20), bytes(20), 0, None, b"", 100, stack=[w % 2**256 for w in reversed(words)])
 # ...     operation(frame)

@@ -1,4 +1,4 @@
-# # Calls  [generated from specs/calls.md by `poai spec compile`: edit the page]
+# # Calls  [generated from specs/execution/calls.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -18,17 +18,17 @@ from dataclasses import replace
 
 import rlp
 
-from poai_spec.evm import (
+from poai_spec.execution.evm import (
     INIT_CODE_TOO_LONG, NO_INPUT, WRITE_PROTECTED, Frame, Halt, Input, check_writable, read_memory, to_address,
     use_gas, use_memory,
 )  # fmt: skip
-from poai_spec.gas import (
+from poai_spec.execution.gas import (
     CALL_DEPTH, GAS_CALL_VALUE, GAS_COLD_ACCOUNT, GAS_CREATION, GAS_HASH_WORD, GAS_INIT_WORD, GAS_NEW_ACCOUNT,
     GAS_STIPEND, GAS_WARM, MAX_INIT_BYTES, compute_call_gas, count_words,
 )  # fmt: skip
-from poai_spec.instructions import ENDED, Operation
-from poai_spec.notation import Address, Hash32, Wei, keccak256
-from poai_spec.world import is_empty
+from poai_spec.execution.instructions import ENDED, Operation
+from poai_spec.basics.notation import Address, Hash32, Wei, keccak256
+from poai_spec.execution.world import is_empty
 
 
 # ## Addresses of contracts

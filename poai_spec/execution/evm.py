@@ -1,4 +1,4 @@
-# # EVM  [generated from specs/evm.md by `poai spec compile`: edit the page]
+# # EVM  [generated from specs/execution/evm.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from poai_spec.gas import GAS_COPY_WORD, compute_memory_gas, count_words
-from poai_spec.notation import Address, Hash32, Height, Wei
-from poai_spec.world import Mark, World
+from poai_spec.execution.gas import GAS_COPY_WORD, compute_memory_gas, count_words
+from poai_spec.basics.notation import Address, Hash32, Height, Wei
+from poai_spec.execution.world import Mark, World
 
 
 # ## Constants

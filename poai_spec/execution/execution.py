@@ -1,4 +1,4 @@
-# # Execution  [generated from specs/execution.md by `poai spec compile`: edit the page]
+# # Execution  [generated from specs/execution/execution.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -15,15 +15,15 @@
 
 from dataclasses import dataclass
 
-from poai_spec.calls import compute_contract_address
-from poai_spec.evm import NO_INPUT, Environment, Frame, Input
-from poai_spec.gas import MAX_INIT_BYTES, REFUND_SHARE, compute_intrinsic_gas
-from poai_spec.interpreter import run_call
-from poai_spec.notation import Address, Invalid, Wei
-from poai_spec.precompiles import PRECOMPILES
-from poai_spec.state import EMPTY_CODE_HASH
-from poai_spec.transaction import MAX_U64, Transaction
-from poai_spec.world import Log, World
+from poai_spec.execution.calls import compute_contract_address
+from poai_spec.execution.evm import NO_INPUT, Environment, Frame, Input
+from poai_spec.execution.gas import MAX_INIT_BYTES, REFUND_SHARE, compute_intrinsic_gas
+from poai_spec.execution.interpreter import run_call
+from poai_spec.basics.notation import Address, Invalid, Wei
+from poai_spec.execution.precompiles import PRECOMPILES
+from poai_spec.execution.state import EMPTY_CODE_HASH
+from poai_spec.execution.transaction import MAX_U64, Transaction
+from poai_spec.execution.world import Log, World
 
 
 # ## Types

@@ -1,4 +1,4 @@
-# # Gas  [generated from specs/gas.md by `poai spec compile`: edit the page]
+# # Gas  [generated from specs/execution/gas.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -131,7 +131,7 @@ def compute_slot_refund(original: int, current: int, new: int) -> int:
 
 
 # ```pycon
-# >>> from poai_spec.gas import compute_intrinsic_gas, compute_memory_gas, compute_slot_gas, compute_slot_refund
+# >>> from poai_spec.execution.gas import compute_intrinsic_gas, compute_memory_gas, compute_slot_gas, compute_slot_refund
 # >>> compute_intrinsic_gas(b"", creates=False, addresses=0, slots=0), compute_memory_gas(1024)
 # (21000, 5120)
 # >>> compute_slot_gas(0, 0, 7), compute_slot_refund(0, 7, 0)  # set a slot, and clear it again

@@ -1,4 +1,4 @@
-# # Instructions  [generated from specs/instructions.md by `poai spec compile`: edit the page]
+# # Instructions  [generated from specs/execution/instructions.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -10,16 +10,16 @@
 
 from collections.abc import Callable
 
-from poai_spec.evm import (
+from poai_spec.execution.evm import (
     BAD_INSTRUCTION, BAD_JUMP, OUT_OF_GAS, OUTSIDE_RETURN_DATA, Frame, Halt, Input, check_writable,
     copy_to_memory, read_memory, to_address, use_gas, use_memory,
 )  # fmt: skip
-from poai_spec.gas import (
+from poai_spec.execution.gas import (
     GAS_COLD_ACCOUNT, GAS_COLD_SLOT, GAS_COPY_WORD, GAS_LOG_BYTE, GAS_LOG_TOPIC, GAS_STIPEND, GAS_WARM,
     compute_slot_gas, compute_slot_refund, count_words,
 )  # fmt: skip
-from poai_spec.notation import Address
-from poai_spec.world import Log, is_empty
+from poai_spec.basics.notation import Address
+from poai_spec.execution.world import Log, is_empty
 
 
 # ## Constants and types

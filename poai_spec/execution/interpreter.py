@@ -1,4 +1,4 @@
-# # Interpreter  [generated from specs/interpreter.md by `poai spec compile`: edit the page]
+# # Interpreter  [generated from specs/execution/interpreter.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -10,15 +10,21 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from poai_spec import arithmetic, calls, instructions
-from poai_spec.evm import (
+from poai_spec.execution import arithmetic
+
+from poai_spec.execution import calls
+
+from poai_spec.execution import instructions
+from poai_spec.execution.evm import (
     CODE_BEGINS_WITH_EF, CODE_TOO_LONG, CONTRACT_EXISTS, OUT_OF_GAS, STACK_OVERFLOW, STACK_UNDERFLOW, Frame,
     Halt, use_gas,
 )  # fmt: skip
-from poai_spec.gas import GAS_CODE_BYTE, MAX_CODE_BYTES, STACK_LIMIT
-from poai_spec.instructions import ENDED, Operation, make_dup, make_log, make_push, make_push_bytes, make_swap, to_word
-from poai_spec.precompiles import PRECOMPILES
-from poai_spec.world import find_jumps
+from poai_spec.execution.gas import GAS_CODE_BYTE, MAX_CODE_BYTES, STACK_LIMIT
+from poai_spec.execution.instructions import (
+    ENDED, Operation, make_dup, make_log, make_push, make_push_bytes, make_swap, to_word,
+)  # fmt: skip
+from poai_spec.execution.precompiles import PRECOMPILES
+from poai_spec.execution.world import find_jumps
 
 
 # ## Instructions

@@ -1,4 +1,4 @@
-# # Precompiles  [generated from specs/precompiles.md by `poai spec compile`: edit the page]
+# # Precompiles  [generated from specs/execution/precompiles.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -14,9 +14,9 @@ from hashlib import sha256
 from coincurve import PublicKey
 from Crypto.Hash import RIPEMD160
 
-from poai_spec.evm import PRECOMPILE_ABSENT, Frame, Halt, Input, use_gas
-from poai_spec.gas import count_words
-from poai_spec.notation import Address, Hash32, keccak256
+from poai_spec.execution.evm import PRECOMPILE_ABSENT, Frame, Halt, Input, use_gas
+from poai_spec.execution.gas import count_words
+from poai_spec.basics.notation import Address, Hash32, keccak256
 
 
 # ## Constants

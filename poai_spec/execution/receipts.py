@@ -1,4 +1,4 @@
-# # Receipts  [generated from specs/receipts.md by `poai spec compile`: edit the page]
+# # Receipts  [generated from specs/execution/receipts.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import rlp
 
-from poai_spec.notation import keccak256
-from poai_spec.world import Log
+from poai_spec.basics.notation import keccak256
+from poai_spec.execution.world import Log
 
 
 # ## Constants
@@ -78,8 +78,8 @@ def encode_receipt(receipt: Receipt) -> bytes:
 
 
 # ```pycon
-# >>> from poai_spec.receipts import Receipt, compute_bloom, encode_receipt
-# >>> from poai_spec.world import Log
+# >>> from poai_spec.execution.receipts import Receipt, compute_bloom, encode_receipt
+# >>> from poai_spec.execution.world import Log
 # >>> bloom = compute_bloom([Log(bytes(20), (), b"")])
 # >>> bloom.hex().strip("0")[:5], sum(byte.bit_count() for byte in bloom)
 # ('80000', 3)

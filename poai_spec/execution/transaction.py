@@ -1,4 +1,4 @@
-# # Transaction  [generated from specs/transaction.md by `poai spec compile`: edit the page]
+# # Transaction  [generated from specs/execution/transaction.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -19,10 +19,10 @@ from typing import Any, TypeAlias
 
 import rlp
 
-from poai_spec.notation import Address, Hash32, Invalid, Wei, keccak256
-from poai_spec.precompiles import CURVE_ORDER, recover_address
-from poai_spec.trie import RlpError, decode_rlp
-from poai_spec.world import Slot
+from poai_spec.basics.notation import Address, Hash32, Invalid, Wei, keccak256
+from poai_spec.execution.precompiles import CURVE_ORDER, recover_address
+from poai_spec.execution.trie import RlpError, decode_rlp
+from poai_spec.execution.world import Slot
 
 
 # ## Constants
@@ -272,7 +272,7 @@ def get_sender(tx: Transaction, chain_id: int) -> Address:
 
 
 # ```pycon
-# >>> from poai_spec.transaction import decode_transaction, encode_transaction, get_sender
+# >>> from poai_spec.execution.transaction import decode_transaction, encode_transaction, get_sender
 # >>> example = bytes.fromhex(  # the example of EIP-155
 # ...     "f86c098504a817c800825208943535353535353535353535353535353535353535880de0b6b3a76400008025a028ef61340bd939bc21"
 # ...     "95fe537567866003e1a15d3c71ff63e1590620aa636276a067cbe9d8997f761aecb703304b3800ccf555c9f3dc64214b297fb1966a3b6d83"

@@ -1,4 +1,4 @@
-# # Trie  [generated from specs/trie.md by `poai spec compile`: edit the page]
+# # Trie  [generated from specs/execution/trie.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import rlp
 
-from poai_spec.notation import Hash32, keccak256
+from poai_spec.basics.notation import Hash32, keccak256
 
 
 # ## RLP
@@ -224,7 +224,7 @@ def compute_list_root(values: Sequence[bytes]) -> Hash32:
 
 
 # ```pycon
-# >>> from poai_spec.trie import EMPTY_TRIE_ROOT, compute_list_root, compute_trie_root
+# >>> from poai_spec.execution.trie import EMPTY_TRIE_ROOT, compute_list_root, compute_trie_root
 # >>> compute_trie_root({}) == compute_list_root([]) == EMPTY_TRIE_ROOT
 # True
 # >>> compute_trie_root({b"do": b"verb", b"dog": b"puppy", b"doge": b"coin", b"horse": b"stallion"}).hex()
@@ -319,7 +319,7 @@ def check_proof(root: Hash32, key: bytes, proof: Sequence[bytes]) -> bytes | Non
 
 
 # ```pycon
-# >>> from poai_spec.trie import check_proof, make_proof
+# >>> from poai_spec.execution.trie import check_proof, make_proof
 # >>> pets = {b"do": b"verb", b"dog": b"puppy", b"horse": b"stallion"}
 # >>> root = compute_trie_root(pets)
 # >>> check_proof(root, b"dog", make_proof(pets, b"dog"))
@@ -335,4 +335,4 @@ def check_proof(root: Hash32, key: bytes, proof: Sequence[bytes]) -> bytes | Non
 # - **Rebuilt from all entries**, because that is the shortest definition. A client keeps the nodes and hashes those that
 #   changed; the root depends on the content alone, not on the order of changes.
 # - **A list's root does not fix its length**: `[a]` and `[a, empty]` have one root. Only the hash of the SSZ bytes says
-#   whether a body is the one committed to (page [body](body.md)).
+#   whether a body is the one committed to (page [body](../chain/body.md)).

@@ -1,4 +1,4 @@
-# # World  [generated from specs/world.md by `poai spec compile`: edit the page]
+# # World  [generated from specs/execution/world.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from poai_spec.notation import Address, Hash32, Wei, keccak256
-from poai_spec.state import EMPTY_CODE_HASH, Account
-from poai_spec.trie import EMPTY_TRIE_ROOT
+from poai_spec.basics.notation import Address, Hash32, Wei, keccak256
+from poai_spec.execution.state import EMPTY_CODE_HASH, Account
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 
 
 # ## Types
