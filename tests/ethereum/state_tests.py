@@ -12,9 +12,9 @@ from typing import Any
 import coincurve
 import rlp
 
+from poai_spec.basics.notation import Address, Hash32, Invalid, keccak256
 from poai_spec.execution.evm import Environment
 from poai_spec.execution.execution import Outcome, compute_gas_price, process_transaction
-from poai_spec.basics.notation import Address, Hash32, Invalid, keccak256
 from poai_spec.execution.state import Account, encode_account
 from poai_spec.execution.transaction import MAX_U64, MAX_U256, AccessList, Transaction
 from poai_spec.execution.trie import EMPTY_TRIE_ROOT, compute_trie_root

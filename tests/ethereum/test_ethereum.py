@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 import rlp
 
+from poai_spec.basics.notation import Invalid, keccak256
 from poai_spec.execution.execution import get_intrinsic_gas
 from poai_spec.execution.gas import MAX_INIT_BYTES
-from poai_spec.basics.notation import Invalid, keccak256
-from poai_spec.execution.transaction import MAX_U64, Transaction, compute_transaction_hash, decode_transaction, get_sender
+from poai_spec.execution.transaction import (
+    MAX_U64,
+    Transaction,
+    compute_transaction_hash,
+    decode_transaction,
+    get_sender,
+)
 from poai_spec.execution.trie import RlpError, check_proof, compute_trie_root, decode_rlp, make_proof
 from tests.ethereum.archive import MISSING, find_folder, read_files
 from tests.ethereum.run import choose, read_cases, read_listed
