@@ -10,8 +10,10 @@ from typing import Any
 import structlog
 import trio
 
-from poai_spec.chain.block import Judge
 from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
+from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
+from poai_spec.chain.block import Judge
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -39,24 +41,22 @@ from poai_spec.chain.networking import (
     get_blocks_topic,
     get_verdict,
 )
-from poai_spec.basics.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
-from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
 from poai_spec.chain.upgrades import get_fork_id
-from poaid.chain.chain_state import Chain, HeadChange
-from poaid.net.handlers import PeerError, Refusal
 from poaid.chain.admission import BusyError, Importer, Sender
+from poaid.chain.chain_state import Chain, HeadChange
+from poaid.chain.worker import Turn, Verifier
 from poaid.layout import read_timestamp
 from poaid.metrics import Metrics, Protocol
-from poaid.produce.attempts import get_time
-from poaid.produce.loop import Mining
+from poaid.net.handlers import PeerError, Refusal
+from poaid.net.peers import Peer, Peers
+from poaid.net.serving import answer_blocks, answer_headers
+from poaid.net.sync import Ask, Sync
 from poaid.net.transport import Network
 from poaid.network_file import Network as NetworkRules
-from poaid.net.peers import Peer, Peers
 from poaid.process.seldom import Seldom
-from poaid.net.serving import answer_blocks, answer_headers
+from poaid.produce.attempts import get_time
+from poaid.produce.loop import Mining
 from poaid.store.database import Store
-from poaid.net.sync import Ask, Sync
-from poaid.chain.worker import Turn, Verifier
 
 MAX_QUEUED = 8
 """Gossip messages of one peer that wait for its one replay; honest peers send two or three in a row after a fork."""

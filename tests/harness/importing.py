@@ -9,23 +9,23 @@ from pathlib import Path
 
 import trio
 
-from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import encode
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Address, Hash32, Milliseconds, keccak256, uint64_le
 from poai_spec.basics.parameters import Config, check_config, get_preset
+from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.execution.state import Account, State, process_header
+from poai_spec.model.engine import Evaluation
 from poai_tools.vectors.chains import TRUE, Alteration, make_core, seal_block
 from poai_tools.vectors.engines import get_lexicon
 from poai_tools.vectors.network import LEXICON
-from poaid.chain.chain_state import Chain
 from poaid.chain.admission import Importer
+from poaid.chain.chain_state import Chain
+from poaid.chain.worker import Verifier
 from poaid.layout import HEADER_BYTES
 from poaid.metrics import Metrics
 from poaid.network_file import Network
 from poaid.store.database import Store
-from poaid.chain.worker import Verifier
 
 MINERS: tuple[Address, ...] = tuple(bytes([n]) * 20 for n in (0x41, 0x42, 0x43))
 BACKWARDS = Alteration(trace=lambda trace: trace[::-1])

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from poai_spec.basics.notation import Address, Hash32, Height
 from poai_spec.chain.block import Judge
 from poai_spec.model.engine import Engine, Evaluation
-from poai_spec.basics.notation import Address, Hash32, Height
-from poaid.produce import attempts as miner
 from poaid.chain.chain_state import Chain
 from poaid.layout import HEADER_BYTES
 from poaid.network_file import Network, check_network, get_network
+from poaid.produce import attempts as miner
 from poaid.store.database import FILE_NAME, ChainRow, Store
 
 Run = Callable[..., tuple[int, str, str]]

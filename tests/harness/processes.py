@@ -11,12 +11,12 @@ from typing import Any
 
 import trio
 
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode
+from poai_spec.basics.notation import Address, keccak256
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.model.engine import Engine
 from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.basics.notation import Address, keccak256
 from poai_tools.vectors.network import LEXICON, make_network
 from poaid.chain.chain_state import Chain
 from poaid.network_file import Network

@@ -19,8 +19,8 @@ from poai_spec.chain.networking import (
     RESULT_BYTES,
     HeadersRequest,
 )
-from poaid.net.libp2p import host as libp2p_host
 from poaid.net.handlers import PeerError
+from poaid.net.libp2p import host as libp2p_host
 from poaid.net.libp2p.host import MAX_CONNECTIONS
 from poaid.node import Node, Options
 from poaid.store.database import Store

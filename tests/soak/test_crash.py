@@ -20,21 +20,21 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import compute_block_hash
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
-from poaid.chain.chain_state import Chain
 from poaid.chain.chain_file import export_chain
+from poaid.chain.chain_state import Chain
+from poaid.chain.verify import verify_store
 from poaid.errors import NodeError
-from poaid.produce.attempts import get_time
 from poaid.models import load_engine
 from poaid.network_file import Network, check_network, write_network
+from poaid.produce.attempts import get_time
 from poaid.store.database import FILE_NAME, Store
-from poaid.chain.verify import verify_store
-from tests.harness.processes import PATIENCE_S, fill, make_vector_network, read_chain
 from tests.harness.driving import ACCEPTED, SOAK
 from tests.harness.driving import judge as judge_line
 from tests.harness.node import change, ignore
+from tests.harness.processes import PATIENCE_S, fill, make_vector_network, read_chain
 from tests.harness.soak import Poaid, make_run_arguments, read_blocks, started
 
 KILLS = 5 * max(SOAK, 1)

@@ -13,17 +13,17 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.gguf_file import read_gguf, read_vocabulary
-from poai_engine.models.model_names import SYNTHETIC_MODELS
-from poai_engine.models.model_store import fetch_model, get_model_path, resolve_model
-from poai_spec.model.integer_model import Architecture, read_architecture
-from poai_spec.basics.notation import keccak256, uint64_le
-from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import Quiz, generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.engine_worker import load_llama_library
 from poai_bench.flags import UBATCH
 from poai_bench.measure import Say, Spread, Worker, describe_machine
+from poai_engine.models.gguf_file import read_gguf, read_vocabulary
+from poai_engine.models.model_names import SYNTHETIC_MODELS
+from poai_engine.models.model_store import fetch_model, get_model_path, resolve_model
+from poai_spec.basics.notation import keccak256, uint64_le
+from poai_spec.basics.parameters import make_config
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.integer_model import Architecture, read_architecture
+from poai_spec.proof.quiz import Quiz, generate_quiz
 from poaid.models import get_known_model
 
 BATCHES, QUICK_BATCHES = (1, 4, 16, 64), (1, 4)

@@ -13,15 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from poai_bench.flags import FIDELITY_QUIZZES
+from poai_bench.float_pass import FloatScores, compute_float_scores, score
 from poai_engine.engines.array import ArrayEngine, compute_nlls
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import get_rules
-from poai_bench.flags import FIDELITY_QUIZZES
-from poai_bench.float_pass import FloatScores, compute_float_scores, score
+from poai_spec.proof.quiz import generate_quiz
 from poaid.models import get_known_model
 
 CHUNK_TOKENS = 256
@@ -74,7 +74,7 @@ def make_sequences(llama: Any, model: str, vocabulary: Vocabulary, quizzes: int)
     config = make_config("testnet", known.manifest)
     seeds = (keccak256(b"fidelity" + uint64_le(i)) for i in range(quizzes))
     sequences = [list(generate_quiz(seed, get_rules(config, (), 0), known.lexicon).tokens) for seed in seeds]
-    text = (files("poai_tools") / "fidelity_text.txt").read_bytes()
+    text = (files("poai_bench") / "fidelity_text.txt").read_bytes()
     ids = llama.tokenize(text, add_bos=False, special=False)
     bos = [vocabulary.bos_id] if vocabulary.add_bos else []
     room = CHUNK_TOKENS - len(bos)

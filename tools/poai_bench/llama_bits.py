@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from poai_engine.errors import ModelError
+from poai_bench.flags import LLAMA_BITS_QUIZZES
 from poai_engine.engines.llama import LlamaEngine, LlamaSettings, get_fingerprint, score_rows
-from poai_spec.model.engine import Evaluation
+from poai_engine.errors import ModelError
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import Quiz, generate_quiz
 from poai_spec.chain.upgrades import get_rules
-from poai_bench.flags import LLAMA_BITS_QUIZZES
+from poai_spec.model.engine import Evaluation
+from poai_spec.proof.quiz import Quiz, generate_quiz
 from poaid.models import get_known_model
 
 BITS = 1 << 16  # losses are Q16

@@ -19,11 +19,11 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
-from poai_engine.engines.exact import count_processors
 from poai_bench.engine_bench import find_model
 from poai_bench.flags import BENCH_PERIOD
 from poai_bench.measure import Say, Spread, describe_machine, read_memory
 from poai_bench.replay_bench import choose_models
+from poai_engine.engines.exact import count_processors
 from poaid.api.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model

@@ -14,22 +14,22 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.model_store import get_model_path
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
-from poai_spec.basics.containers import Block, Header
-from poai_spec.basics.encoding import decode
-from poai_spec.basics.parameters import UINT256_MAX
-from poai_spec.execution.state import State
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.engine_bench import find_model
 from poai_bench.flags import BENCH_PERIOD
 from poai_bench.measure import Say, Spread, describe_machine
+from poai_engine.models.model_store import get_model_path
+from poai_spec.basics.containers import Block, Header
+from poai_spec.basics.encoding import decode
+from poai_spec.basics.parameters import UINT256_MAX
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State
 from poaid.chain.chain_state import Chain
-from poaid.produce.attempts import get_time, mine_block
+from poaid.chain.verify import verify_store
 from poaid.models import load_engine
 from poaid.network_file import Network, check_network, get_network
+from poaid.produce.attempts import get_time, mine_block
 from poaid.store.database import Store
-from poaid.chain.verify import verify_store
 
 BLOCKS, QUICK_BLOCKS = 32, 8
 ROUNDS, QUICK_ROUNDS = 5, 2

@@ -20,14 +20,14 @@ from typing import Any
 from rich.table import Table
 
 from poai_spec.basics.containers import Header, HeaderCore
+from poai_spec.basics.parameters import Config, ModelManifest, make_config
+from poai_spec.chain.upgrades import get_rules, is_retarget_height
 from poai_spec.proof.difficulty import (
     compute_median_time,
     compute_next_target,
     compute_quizzes,
     compute_target,
 )
-from poai_spec.basics.parameters import Config, ModelManifest, make_config
-from poai_spec.chain.upgrades import get_rules, is_retarget_height
 
 OURS, NO_FORWARD, BITCOIN = "ours", "ours without period-not-forward", "Bitcoin's"
 RULES = (OURS, NO_FORWARD, BITCOIN)

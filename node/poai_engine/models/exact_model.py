@@ -11,6 +11,7 @@ from Crypto.Hash import keccak
 from numpy.typing import NDArray
 
 from poai_engine.models.decode import Ints, decode_rows
+from poai_spec.basics.notation import Hash32, int32_le, keccak256, uint32_le
 from poai_spec.model.fixed_point import bit_length
 from poai_spec.model.integer_model import (
     MULTIPLIER_BITS,
@@ -24,7 +25,6 @@ from poai_spec.model.integer_model import (
     get_tensor_shapes,
     read_architecture,
 )
-from poai_spec.basics.notation import Hash32, int32_le, keccak256, uint32_le
 from poai_spec.model.weights import GgufFile, GgufTensor, check_layout
 
 CHUNK_ELEMENTS = 1 << 22
@@ -75,7 +75,7 @@ def read_tensors(gguf: GgufFile, a: Architecture) -> Iterator[tuple[str, NDArray
     The head comes last, `output.weight` or, tied, `token_embd.weight` as a matrix.
 
     Raises:
-        Invalid: `integer-model/...` or `weights/...`, the same as `poai_spec.model.integer_model.make_integer_model`, also
+        Invalid: `integer-model/...` or `weights/...`, the same as `integer_model.make_integer_model`, also
             where a file has several faults: tensors are read in the page's order.
     """
     check_tensors(gguf, a)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from poai_spec.proof.difficulty import compute_target
-from poai_spec.proof.epoch import get_epoch
 from poai_spec.basics.notation import Address
 from poai_spec.basics.parameters import compute_network_id
 from poai_spec.execution.state import Account
+from poai_spec.proof.difficulty import compute_target
+from poai_spec.proof.epoch import get_epoch
+from poaid.api.node_view import to_hex
+from poaid.api.view import AccountView, StatusView
 from poaid.chain.chain_state import Chain
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
-from poaid.produce.attempts import get_time
 from poaid.network_file import Network
-from poaid.api.node_view import to_hex
+from poaid.produce.attempts import get_time
 from poaid.store.database import Store
-from poaid.api.view import AccountView, StatusView
 
 
 @dataclass(frozen=True)

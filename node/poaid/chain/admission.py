@@ -8,18 +8,18 @@ from typing import TypeVar
 
 import trio
 
-from poai_spec.chain.block import Judge, Model, get_model, replay_block
 from poai_spec.basics.containers import Block, compute_block_hash
 from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
-from poai_spec.chain.networking import check_gossip_size
 from poai_spec.basics.notation import Hash32, Height, Malformed, Milliseconds, SpecError
+from poai_spec.chain.block import Judge, Model, get_model, replay_block
+from poai_spec.chain.networking import check_gossip_size
+from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import MemoEngine, check_evaluation
 from poaid.chain.chain_state import NOBODY, Chain, Checked, HeadChange
-from poaid.layout import read_height
-from poaid.metrics import Metrics, Source
 from poaid.chain.tree import Branch
 from poaid.chain.worker import Turn, Verifier
+from poaid.layout import read_height
+from poaid.metrics import Metrics, Source
 
 T = TypeVar("T")
 

@@ -24,13 +24,13 @@ from typing import BinaryIO, NamedTuple
 
 from Crypto.Hash import keccak
 
-from poai_spec.proof.corpus import Corpus, Questions
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.proof.lexicon import parse_lexicon
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Height, SpecError, uint32_le, uint64_le
 from poai_spec.basics.parameters import PRESET_CHANGES, Config, ModelManifest, make_config
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.chain.upgrades import MAX_UPGRADES, UpgradeList
+from poai_spec.proof.corpus import Corpus, Questions
+from poai_spec.proof.lexicon import parse_lexicon
 from poaid.errors import NodeError
 from poaid.network_file import (
     MAX_CORPUS_BYTES,

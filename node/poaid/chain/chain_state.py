@@ -7,18 +7,18 @@ consequences of a verdict are those of `receive_block` on the page `fork-choice`
 
 from dataclasses import dataclass
 
-from poai_spec.chain.block import check_contents
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError
 from poai_spec.basics.parameters import Config
-from poai_spec.execution.state import State
+from poai_spec.chain.block import check_contents
 from poai_spec.chain.upgrades import Upgrade
-from poaid.state.accounts import Accounts
+from poai_spec.execution.state import State
+from poaid.chain.tree import BlockTree, Branch, Entry, find_fork
 from poaid.errors import NodeError
 from poaid.layout import split_block
+from poaid.state.accounts import Accounts
 from poaid.store.database import Changes, Store, StoredBlock
-from poaid.chain.tree import BlockTree, Branch, Entry, find_fork
 
 NOBODY = b""
 """The peer identity of the node itself."""

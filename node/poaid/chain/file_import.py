@@ -10,19 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from poai_spec.chain.block import Judge
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Height, Invalid, Milliseconds, SpecError
+from poai_spec.chain.block import Judge
+from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import check_evaluation
-from poaid.chain.chain_state import NOBODY, Chain
 from poaid.chain.chain_file import Record
-from poaid.errors import NodeError
+from poaid.chain.chain_state import NOBODY, Chain
 from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
-from poaid.layout import split_block
 from poaid.chain.tree import Entry
 from poaid.chain.verify import BATCH_BLOCKS, BlockError
+from poaid.errors import NodeError
+from poaid.layout import split_block
 
 
 class _Waiting(NamedTuple):

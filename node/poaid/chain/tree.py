@@ -18,16 +18,16 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, overload
 
-from poai_spec.chain import fork_choice
 from poai_spec.basics.containers import Header
-from poai_spec.proof.difficulty import compute_work
-from poai_spec.chain.header import check_header_alone, make_genesis_header
-from poai_spec.chain.networking import compute_locator_heights
 from poai_spec.basics.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, Work, tagged_hash
 from poai_spec.basics.parameters import Config
+from poai_spec.chain import fork_choice
+from poai_spec.chain.header import check_header_alone, make_genesis_header
+from poai_spec.chain.networking import compute_locator_heights
 from poai_spec.chain.upgrades import Rules, Upgrade, make_rules
-from poaid.errors import NodeError
+from poai_spec.proof.difficulty import compute_work
 from poaid.chain.header_check import check_encoded_header
+from poaid.errors import NodeError
 from poaid.layout import decode_header, encode_header
 
 T = TypeVar("T")

@@ -10,20 +10,20 @@ from contextlib import suppress
 from random import Random
 from typing import NamedTuple
 
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import decode
+from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError, Work
 from poai_spec.chain.block import Judge, check_contents, get_judge_rules, get_model, make_genesis, process_block
 from poai_spec.chain.body import EMPTY_BODY
-from poai_spec.basics.containers import Block, Header, compute_block_hash
-from poai_spec.proof.difficulty import compute_work
-from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
 from poai_spec.chain.header import check_header_alone, check_header_in_chain
-from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError, Work
-from poai_spec.execution.state import State
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.proof.difficulty import compute_work
 from poai_spec.proof.work import check_evaluation, get_quiz
-from poaid.errors import NodeError
 from poaid.chain.evaluation import Task, evaluate
+from poaid.errors import NodeError
 from poaid.store.database import ChainRow, Store
 
 BATCH_BLOCKS = 16

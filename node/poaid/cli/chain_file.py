@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from poaid.amounts import format_count
-from poaid.process.entry import get_stop_status
-from poaid.errors import NodeError, UsageError
 from poaid.cli.options import DataDir, GpuLayers, Model, StoredDir, Threads
+from poaid.errors import NodeError, UsageError
+from poaid.process.entry import get_stop_status
 
 if TYPE_CHECKING:
-    from poai_spec.chain.block import Judge
     from poai_spec.basics.notation import Height
-    from poaid.chain.chain_state import Chain
+    from poai_spec.chain.block import Judge
     from poaid.chain.chain_file import ChainReader
+    from poaid.chain.chain_state import Chain
     from poaid.network_file import Network
 
 log = structlog.get_logger()
@@ -52,8 +52,8 @@ def import_file(
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Check and replay every block of a file, and add those that pass to a new or an old data directory."""
-    from poaid.chain.chain_state import Chain
     from poaid.chain.chain_file import ChainReader
+    from poaid.chain.chain_state import Chain
     from poaid.chain.judges import load_judge
     from poaid.produce.attempts import get_time
     from poaid.store.database import Store

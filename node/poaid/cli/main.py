@@ -18,12 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from poaid.amounts import format_count
 from poaid.cli.ask import balance, peers, status
 from poaid.cli.chain_file import export_file, import_file
-from poaid.process.commands import make_program, run_app
 from poaid.cli.config_file import insert_config
 from poaid.cli.doctor import doctor
-from poaid.process.entry import get_stop_status
 from poaid.cli.keys import generate_key
-from poaid.process.logs import configure_logs
 from poaid.cli.options import (
     MAX_SAMPLE,
     Corpus,
@@ -39,14 +36,17 @@ from poaid.cli.options import (
 )
 from poaid.cli.run import run
 from poaid.cli.testnet import start_testnet
+from poaid.process.commands import make_program, run_app
+from poaid.process.entry import get_stop_status
+from poaid.process.logs import configure_logs
 
 # The commands import the rest when they run, so that --help answers at once; tests/test_start.py holds them to it.
 if TYPE_CHECKING:
-    from poai_spec.chain.block import Judge
     from poai_spec.basics.notation import Address
+    from poai_spec.chain.block import Judge
     from poaid.chain.chain_state import Chain
-    from poaid.produce.attempts import Attempt
     from poaid.network_file import Network
+    from poaid.produce.attempts import Attempt
 
 app = make_program("poaid", "A node of Proof of AI.")
 log = structlog.get_logger()
@@ -154,9 +154,9 @@ def verify(
 ) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
     from poai_spec.basics.parameters import compute_network_id
+    from poaid.chain.verify import draw_sample, verify_store
     from poaid.produce.attempts import get_time
     from poaid.store.database import Store
-    from poaid.chain.verify import draw_sample, verify_store
 
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()

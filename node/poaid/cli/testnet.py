@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from poaid.errors import NodeError, UsageError
 from poaid.cli.options import MAX_NODES, TargetText
+from poaid.errors import NodeError, UsageError
 
 if TYPE_CHECKING:
     from poaid.network_file import Network
     from poaid.testnet.local import LocalTestnet
-    from poaid.testnet.summary import Summary
     from poaid.testnet.screen import Frame
+    from poaid.testnet.summary import Summary
 
 
 def start_testnet(

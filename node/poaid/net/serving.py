@@ -5,8 +5,8 @@ The requests have passed the checks of the page `networking`, which bound what a
 
 from collections.abc import Sequence
 
-from poai_spec.chain.networking import BlocksRequest, HeadersRequest
 from poai_spec.basics.notation import Hash32
+from poai_spec.chain.networking import BlocksRequest, HeadersRequest
 from poaid.chain.chain_state import Chain
 
 OFFSET_BYTES = 4

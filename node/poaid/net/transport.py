@@ -51,8 +51,8 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.address_validation import expand_wildcard_address
 from multiaddr import Multiaddr
 
-from poai_spec.chain.networking import RESPONSE_TIMEOUT_MS, encode_frame
 from poai_spec.basics.notation import SpecError
+from poai_spec.chain.networking import RESPONSE_TIMEOUT_MS, encode_frame
 from poaid.errors import NodeError
 from poaid.net.handlers import Handlers, Owner, PeerError
 from poaid.net.libp2p.gossip import Pubsub, make_router

@@ -21,19 +21,19 @@ from typing import Any
 import trio
 
 from poai_engine.errors import make_line
-from poai_spec.proof.corpus import Questions
-from poai_spec.model.engine import Engine
 from poai_spec.basics.notation import Height, Target, tagged_hash
 from poai_spec.basics.parameters import Config, compute_network_id
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import Rules
+from poai_spec.model.engine import Engine
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.quiz import generate_quiz
 from poaid.api.asking import LOCAL_HOST, ask, make_url
-from poaid.process.entry import get_end_signals
+from poaid.cli.run import load_identity
 from poaid.errors import NodeError
 from poaid.net.libp2p.host import get_peer_id
-from poaid.produce.attempts import get_time
 from poaid.network_file import Network, check_network, get_network, write_network
-from poaid.cli.run import load_identity
+from poaid.process.entry import get_end_signals
+from poaid.produce.attempts import get_time
 from poaid.testnet.summary import Observed, Summary, find_difference, make_summary
 
 NETWORK_FILE = "testnet.toml"

@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from poai_tools import cli
-
-from poai_bench import fidelity
-
-from poai_bench import prescreen
-
-from poai_bench import retarget_simulation
+from poai_bench import fidelity, prescreen, retarget_simulation
 from poai_bench.fidelity import Comparison
 from poai_bench.prescreen import Prediction
+from poai_tools import cli
 
 
 def run(*arguments: str) -> tuple[int, str]:

@@ -4,8 +4,6 @@ from random import Random
 
 import pytest
 
-from poai_spec.proof.difficulty import check_period_forward, check_target, compute_median_time
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.retarget_simulation import (
     BITCOIN,
     BLOCKS,
@@ -26,6 +24,8 @@ from poai_bench.retarget_simulation import (
     run,
     search,
 )
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.difficulty import check_period_forward, check_target, compute_median_time
 
 TENTH = 0.1
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.basics.containers import Block, Header, HeaderCore, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.model.loss import compute_l_hat
 from poai_spec.basics.notation import SpecError
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.loss import compute_l_hat
 from poai_spec.proof.work import get_epoch_key, get_quiz
 from poai_tools import cli
 from poai_tools.explain import report

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import Block, Header
 from poai_spec.basics.encoding import decode
 from poai_spec.basics.notation import Milliseconds
-from poai_spec.execution.state import State
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State
 from poaid.cli import main as cli
 from poaid.models import load_engine
 from poaid.network_file import Network

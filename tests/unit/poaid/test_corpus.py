@@ -10,16 +10,16 @@ import pytest
 from poai_engine.errors import ModelError
 from poai_engine.models.lexicon_maker import LexiconError
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.proof.corpus import Corpus
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import compute_network_id
+from poai_spec.proof.corpus import Corpus
 from poaid import models
 from poaid.errors import NodeError
 from poaid.network_file import Network, get_network, write_network
 from poaid.store.database import Store
-from tests.harness.node import Run, run_sql
 from tests.harness.corpus import write_corpus
+from tests.harness.node import Run, run_sql
 
 pytestmark = pytest.mark.llama
 

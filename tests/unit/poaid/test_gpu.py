@@ -10,12 +10,12 @@ from poai_engine.engines import array as array_engine
 from poai_engine.engines.devices import Device, open_torch
 from poai_spec.chain.block import make_judge
 from poai_spec.chain.upgrades import get_rules
+from poaid.chain.verify import verify_store
 from poaid.cli import main as cli
 from poaid.models import load_engine
 from poaid.store.database import Store
-from poaid.chain.verify import verify_store
-from tests.unit.poaid.conftest import MinedChain
 from tests.harness.node import ignore
+from tests.unit.poaid.conftest import MinedChain
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 

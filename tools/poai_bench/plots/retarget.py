@@ -3,10 +3,10 @@
 from random import Random
 from typing import Any
 
-from poai_spec.basics.parameters import MAX_FUTURE_SHARE
 from poai_bench.plots.style import FAINT, GREEN, LINE, OTHER, OURS, PURPLE, label_line, make_figure
 from poai_bench.retarget_simulation import BITCOIN, BLOCKS, NO_FORWARD, Network, follow_hash_rate
 from poai_bench.retarget_simulation import OURS as OUR_RULE
+from poai_spec.basics.parameters import MAX_FUTURE_SHARE
 
 CHANGES = ((10.0, 3, "hash rate x 10", OURS, (0.06, 0.06)), (0.1, 3, "hash rate / 10", GREEN, (0.06, 17.0)),
            (1000.0, 0, "a start 1,000 times too easy", PURPLE, (2.15, 0.006)))  # fmt: skip

@@ -16,11 +16,10 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import poai_spec
-from poai_spec.chain.body import check_body, check_body_is_empty
 from poai_spec.basics.containers import Block, Header, HeaderCore
-from poai_spec.proof.corpus import Questions
-from poai_spec.proof.difficulty import Chain, check_period_forward, check_target
-from poai_spec.model.engine import Evaluation
+from poai_spec.basics.notation import Hash32, Milliseconds, NotYet, SpecError
+from poai_spec.basics.parameters import get_preset
+from poai_spec.chain.body import check_body, check_body_is_empty
 from poai_spec.chain.header import (
     check_future,
     check_height,
@@ -29,15 +28,16 @@ from poai_spec.chain.header import (
     check_version,
     make_genesis_header,
 )
-from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.notation import Hash32, Milliseconds, NotYet, SpecError
-from poai_spec.basics.parameters import get_preset
-from poai_spec.execution.state import State, check_state_root, process_header
 from poai_spec.chain.upgrades import Rules, get_rules
+from poai_spec.execution.state import State, check_state_root, process_header
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.difficulty import Chain, check_period_forward, check_target
 from poai_spec.proof.work import check_l_hat, check_trace, get_trace_length
 from poai_tools.spec.pages import find_code_rows, find_raises
-from poaid.network_file import Network
 from poaid.chain.verify import check_replay
+from poaid.network_file import Network
 
 Outcome = Literal["holds", "broken", "not applied"]
 LAST_OF_A_HEADER = "fork-choice/too-many-headers"
@@ -235,7 +235,7 @@ def _judge(code: str, subject: Subject) -> tuple[Outcome, str]:
 def _find_codes() -> dict[str, tuple[str, str, str]]:
     """Return class, page and meaning of each code, from the modules that the pages were compiled to."""
     found = {}
-    for info in pkgutil.iter_modules(poai_spec.__path__, "poai_spec."):
+    for info in pkgutil.walk_packages(poai_spec.__path__, "poai_spec."):
         module = importlib.import_module(info.name)
         source = inspect.getsource(module)
         markdown = re.sub("^# ?", "", source, flags=re.MULTILINE)
@@ -247,6 +247,6 @@ def _find_codes() -> dict[str, tuple[str, str, str]]:
 
 
 def get_page(function: Any) -> str:
-    """Return where a function of the specification stands, as `specs/PAGE.md#NAME`."""
-    page = function.__module__.rpartition(".")[2].replace("_", "-")
+    """Return where a function of the specification stands, as `specs/ROOM/PAGE.md#NAME`."""
+    page = function.__module__.removeprefix("poai_spec.").replace(".", "/").replace("_", "-")
     return f"specs/{page}.md#{function.__name__}"

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from poai_engine.errors import ModelError
 from poai_engine.engines.llama import LlamaEngine, LlamaSettings, get_fingerprint
+from poai_engine.errors import ModelError
 from poai_engine.models.model_store import resolve_model
 from poai_spec.model.engine import Evaluation
 from poai_tools.vectors.engines import STORED

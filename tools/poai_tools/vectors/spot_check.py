@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from poai_engine.models.exact_model import ExactMatrix, ExactModel
+from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.fixed_point import bit_length, clamp, div_round, round_shift
 from poai_spec.model.inference import (
@@ -30,7 +31,6 @@ from poai_spec.model.inference import (
 )
 from poai_spec.model.integer_model import MULTIPLIER_BITS, Matrix, get_tensor, quantise_matrix, read_gains
 from poai_spec.model.loss import compute_layer_entry, compute_output_entry
-from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors.cases import derive
 from poai_tools.vectors.steps import Step, get_values

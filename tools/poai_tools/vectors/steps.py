@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poai_engine.models.decode import Ints
+from poai_spec.basics.notation import Hash32, tagged_hash
 from poai_spec.model.fixed_point import clamp
 from poai_spec.model.inference import (
     RESIDUAL_Q,
@@ -39,7 +40,6 @@ from poai_spec.model.inference import (
     swiglu,
 )
 from poai_spec.model.integer_model import IntegerModel, Layer
-from poai_spec.basics.notation import Hash32, tagged_hash
 
 FIRST_VALUES = 8
 """Values of a row that are given beside a step's digest."""

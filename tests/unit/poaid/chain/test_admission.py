@@ -9,19 +9,19 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from poai_spec.basics.encoding import encode
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Invalid, Malformed, SpecError
-from poai_spec.execution.state import Account
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account
 from poai_spec.proof.work import get_quiz
 from poai_tools.vectors.chains import Alteration
 from poaid.chain import admission as importer_module
-from poaid.chain.chain_state import HeadChange
-from poaid.errors import NodeError
 from poaid.chain.admission import BusyError, Sender
-from poaid.store.database import Store, StoredPeer
+from poaid.chain.chain_state import HeadChange
 from poaid.chain.tree import Hashes
 from poaid.chain.worker import Turn
+from poaid.errors import NodeError
+from poaid.store.database import Store, StoredPeer
 from tests.harness.importing import (
     BACKWARDS,
     DEARER,

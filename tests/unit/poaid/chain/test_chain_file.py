@@ -10,27 +10,27 @@ from pathlib import Path
 import pytest
 
 from poai_engine.models.lexicon_maker import format_lexicon
-from poai_spec.chain import fork_choice
-from poai_spec.chain.block import make_judge
 from poai_spec.basics.encoding import encode
-from poai_spec.model.engine import Evaluation
-from poai_spec.proof.lexicon import Lexicon
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Hash32, Invalid, Milliseconds, keccak256
 from poai_spec.basics.parameters import make_config
+from poai_spec.chain import fork_choice
+from poai_spec.chain.block import make_judge
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.chain.upgrades import UpgradeList
+from poai_spec.model.engine import Evaluation
+from poai_spec.proof.lexicon import Lexicon
 from poaid.chain import file_import as chain_import
 from poaid.chain import judges
-from poaid.chain.chain_state import Chain
 from poaid.chain.chain_file import MAGIC, ChainReader, export_chain
+from poaid.chain.chain_state import Chain
 from poaid.chain.file_import import ChainImport
+from poaid.chain.verify import BlockError, verify_store
 from poaid.errors import NodeError
 from poaid.network_file import Network
 from poaid.store.database import FILE_NAME, Store
-from poaid.chain.verify import BlockError, verify_store
-from tests.unit.poaid.conftest import MinedChain
 from tests.harness.node import BLOCKS, START, FakeClock, Run, change, ignore, mine, read_data
 from tests.unit.poaid.chain.test_verify import MIDDLE, false_traces, forge
+from tests.unit.poaid.conftest import MinedChain
 
 NAME = Path("chain")
 

@@ -7,18 +7,18 @@ from random import Random
 
 import pytest
 
-from poai_spec.chain.block import make_judge
-from poai_spec.proof.difficulty import compute_quizzes
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Hash32
+from poai_spec.chain.block import make_judge
 from poai_spec.chain.upgrades import get_multiplications
+from poai_spec.model.engine import Evaluation
+from poai_spec.proof.difficulty import compute_quizzes
 from poaid.chain import verify
+from poaid.chain.verify import BlockError, draw_sample, verify_store
 from poaid.errors import NodeError
 from poaid.store.database import Store
-from poaid.chain.verify import BlockError, draw_sample, verify_store
-from tests.unit.poaid.conftest import MinedChain
 from tests.harness.node import BLOCKS, AlteredStore, Row, Run, change, ignore, run_sql
 from tests.unit.poaid.chain.test_verify import MIDDLE, false_traces, forge, make_row
+from tests.unit.poaid.conftest import MinedChain
 
 ALL = range(1, BLOCKS + 1)
 

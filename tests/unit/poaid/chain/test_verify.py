@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_engine.models.gguf_file import read_gguf
 from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.chain.block import check_block, make_judge
+from poai_engine.models.gguf_file import read_gguf
 from poai_spec.basics.containers import Block, Body, Header, HeaderCore, compute_block_hash
 from poai_spec.basics.encoding import decode, encode, get_sedes
-from poai_spec.proof.lexicon import PIECES
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.basics.notation import Hash32, NotYet, SpecError, uint64_le
 from poai_spec.basics.parameters import Config
+from poai_spec.chain.block import check_block, make_judge
 from poai_spec.chain.production import make_template
-from poai_spec.execution.state import Account, encode_account
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, encode_account
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.proof.lexicon import PIECES
 from poai_spec.proof.work import check_engine, get_quiz_seed
 from poaid.chain import verify
-from poaid.errors import NodeError
-from poaid.produce.attempts import run_attempts
-from poaid.models import load_engine
-from poaid.store.database import Store
 from poaid.chain.verify import BlockError, verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.errors import NodeError
+from poaid.models import load_engine
+from poaid.produce.attempts import run_attempts
+from poaid.store.database import Store
 from tests.harness.node import BLOCKS, MINER, AlteredStore, Row, change, ignore, run_sql
+from tests.unit.poaid.conftest import MinedChain
 
 MIDDLE = 4
 """Height of the block whose every byte is changed: first of epoch 2, and the first with another target."""

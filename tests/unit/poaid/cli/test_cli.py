@@ -22,8 +22,8 @@ import poaid.cli.main
 from poaid.amounts import format_poai
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
 from poaid.store.database import FILE_NAME, Store
-from tests.unit.poaid.conftest import MinedChain
 from tests.harness.node import Run, change, read_data, run_sql
+from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 MINIMAL = ("--network", "minimal", "--model", "mini", "--target", "1000")

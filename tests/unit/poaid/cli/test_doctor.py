@@ -16,20 +16,20 @@ import pytest
 import trio
 
 from poai_engine.models.gguf_file import read_vocabulary
+from poai_spec.basics.notation import Hash32
 from poai_spec.chain.block import Judge, make_judge
 from poai_spec.model.engine import Evaluation
-from poai_spec.basics.notation import Hash32
 from poaid import doctor
-from poaid.doctor import Doctor, Finding, Level, Subject
 from poaid.api.rest import make_app
+from poaid.cli.options import RUNNING_FILE
+from poaid.doctor import Doctor, Finding, Level, Subject
 from poaid.metrics import Metrics
 from poaid.network_file import NETWORK_FILE, write_network
-from poaid.cli.options import RUNNING_FILE
 from poaid.store.database import FILE_NAME, Store
-from tests.unit.poaid.conftest import MinedChain
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER, FakeClock, Run, change
 from tests.unit.poaid.api.test_rest import serving
+from tests.unit.poaid.conftest import MinedChain
 
 MINIMAL = ("--network", "minimal", "--model", "mini", "--threads", 1)
 

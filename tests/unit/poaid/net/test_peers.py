@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from poai_spec.basics.notation import Invalid, Malformed, NotYet, SpecError
 from poai_spec.chain.networking import (
     BAN_MS,
     GOSSIP_BURST,
@@ -15,9 +16,7 @@ from poai_spec.chain.networking import (
     REQUEST_REFILL_MS,
     Status,
 )
-from poai_spec.basics.notation import Invalid, Malformed, NotYet, SpecError
 from poaid.net.addresses import get_prefix, is_public
-from poaid.network_file import Network
 from poaid.net.peers import (
     DIAL_BACK_OFF_S,
     LOCAL_SHARE,
@@ -29,6 +28,7 @@ from poaid.net.peers import (
     Peer,
     Peers,
 )
+from poaid.network_file import Network
 from poaid.store.database import Store, StoredPeer
 
 NOW_MS = 1_770_000_000_000

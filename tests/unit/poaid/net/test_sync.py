@@ -9,19 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from poai_spec.chain.block import make_judge
 from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
-from poai_spec.chain.networking import Blocks, BlocksRequest, Result, Status, encode_response
 from poai_spec.basics.notation import Hash32, SpecError
-from poai_spec.execution.state import Account
+from poai_spec.chain.block import make_judge
+from poai_spec.chain.networking import Blocks, BlocksRequest, Result, Status, encode_response
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account
+from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import get_quiz
-from poaid.net.handlers import PeerError
 from poaid.chain.admission import Sender
+from poaid.net.handlers import PeerError
 from poaid.net.peers import Peer, Peers
-from poaid.store.database import Store
 from poaid.net.sync import Ask, Sync, race
+from poaid.store.database import Store
 from tests.harness.importing import (
     BACKWARDS,
     MINERS,

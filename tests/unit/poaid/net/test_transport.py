@@ -1,6 +1,6 @@
 """`Network` against hosts of the plain library on loopback: what strangers may do, and what must get through.
 
-Where `poaid.net.transport` mends the library, a test shows the library as it comes, too: when it fails, a remedy can go.
+Where `transport` mends the library, a test shows the library as it comes, too: when it fails, a remedy can go.
 """
 
 import socket
@@ -35,14 +35,14 @@ from libp2p.utils import encode_varint_prefixed
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from poai_spec.chain.networking import MAX_GOSSIP_BYTES, Verdict, compute_message_id, encode_frame
 from poai_spec.basics.notation import Malformed, SpecError
+from poai_spec.chain.networking import MAX_GOSSIP_BYTES, Verdict, compute_message_id, encode_frame
+from poaid.errors import NodeError
+from poaid.net import transport as network
+from poaid.net.handlers import PeerError, Refusal
 from poaid.net.libp2p import gossip as libp2p_gossip
 from poaid.net.libp2p import host as libp2p_host
 from poaid.net.libp2p import streams as libp2p_streams
-from poaid.net import transport as network
-from poaid.errors import NodeError
-from poaid.net.handlers import PeerError, Refusal
 from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.transport import Network
 

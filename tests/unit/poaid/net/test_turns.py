@@ -24,6 +24,7 @@ from libp2p.tools.anyio_service.trio_manager import TrioManager
 from libp2p.utils.varint import encode_varint_prefixed
 
 from poai_spec.basics.encoding import encode
+from poai_spec.basics.notation import Hash32, Malformed, SpecError
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -43,17 +44,16 @@ from poai_spec.chain.networking import (
     HeadersRequest,
     Result,
 )
-from poai_spec.basics.notation import Hash32, Malformed, SpecError
-from poaid.net.handlers import TURN_BUDGET_S
 from poaid.chain.admission import Sender
+from poaid.net.handlers import TURN_BUDGET_S
 from poaid.net.libp2p.gossip import MAX_LISTED_IDS, MAX_RPC_MESSAGES, MAX_RPC_PARTS, MESHSUB, check_counts
 from poaid.net.libp2p.session import Session
 from poaid.net.libp2p.streams import BROKEN
+from poaid.net.peers import Peer, Peers
+from poaid.net.sync import Ask, Sync
 from poaid.net.transport import Network
 from poaid.node import Node, Options
-from poaid.net.peers import Peer, Peers
 from poaid.store.database import Store
-from poaid.net.sync import Ask, Sync
 from tests.harness import importing
 from tests.harness.importing import Made, grow_line, make_easy_judge, make_easy_network, make_root
 from tests.unit.poaid.net.test_libp2p_limits import PARTS, Wire

@@ -6,29 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.models.gguf_file import read_gguf
 from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
-from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_engine.models.gguf_file import read_gguf
 from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
-from poai_spec.proof.difficulty import check_period_forward, compute_target
-from poai_spec.chain.header import check_median_time
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest
 from poai_spec.basics.notation import Invalid, Milliseconds
 from poai_spec.basics.parameters import Config
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
+from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.chain.header import check_median_time
 from poai_spec.chain.production import choose_timestamp
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.execution.state import Account, compute_state_root
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, compute_state_root
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest
+from poai_spec.proof.difficulty import check_period_forward, compute_target
+from poai_spec.proof.quiz import generate_quiz
 from poai_spec.proof.work import get_quiz_seed
-from poaid.produce import attempts as miner
-from poaid.errors import NodeError
-from poaid.produce.attempts import MAX_BATCH, Attempt, mine_block, run_attempts, start_template
-from poaid.network_file import Network
-from poaid.store.database import Store
 from poaid.chain.verify import verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.errors import NodeError
+from poaid.network_file import Network
+from poaid.produce import attempts as miner
+from poaid.produce.attempts import MAX_BATCH, Attempt, mine_block, run_attempts, start_template
+from poaid.store.database import Store
 from tests.harness.node import MINER, PACES, START, FakeClock, Remembering, ignore, mine
+from tests.unit.poaid.conftest import MinedChain
 
 SUBSIDY = 5 * 10**18
 

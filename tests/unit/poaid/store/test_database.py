@@ -18,21 +18,21 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.basics.notation import SpecError
-from poai_spec.execution.state import Account, encode_account
+from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, encode_account
 from poai_spec.proof.work import check_engine
-from poaid.store import database as store_module
 from poaid.chain.chain_state import Chain
+from poaid.chain.verify import BlockError, verify_store
 from poaid.errors import NodeError
 from poaid.layout import decode_header
 from poaid.network_file import Network
+from poaid.store import database as store_module
 from poaid.store.database import FILE_NAME, Store, StoredBlock, StoredPeer
-from poaid.chain.verify import BlockError, verify_store
-from tests.unit.poaid.conftest import MinedChain
 from tests.harness.importing import MINERS, Made, grow, grow_line, make_easy_network, make_root
 from tests.harness.node import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, read_data, run_sql
+from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from rich.console import Console, RenderableType
 
+from poaid.api.view import BlockView, QuizView, StatusView
 from poaid.errors import NodeError
 from poaid.network_file import read_network
 from poaid.testnet.local import (
@@ -32,7 +33,6 @@ from poaid.testnet.local import (
     stop,
     wait_until_agreed,
 )
-from poaid.testnet.summary import Observed, compute_percentile, find_difference, make_summary
 from poaid.testnet.screen import (
     Frame,
     Screen,
@@ -43,7 +43,7 @@ from poaid.testnet.screen import (
     make_summary_view,
     save_picture,
 )
-from poaid.api.view import BlockView, QuizView, StatusView
+from poaid.testnet.summary import Observed, compute_percentile, find_difference, make_summary
 from tests.harness.node import Run
 
 BLOCKS = 3

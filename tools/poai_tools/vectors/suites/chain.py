@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.chain.block import check_block, make_genesis
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
 from poai_spec.basics.notation import SpecError
 from poai_spec.basics.parameters import Config, get_preset
+from poai_spec.chain.block import check_block, make_genesis
+from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
 from poai_spec.execution.state import State, compute_state_root
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.chains import TRUE, Alteration, Branch, seal_block

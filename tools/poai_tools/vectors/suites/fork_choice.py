@@ -7,9 +7,10 @@ from functools import cache
 from itertools import permutations
 from typing import Any
 
+from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
+from poai_spec.basics.notation import SpecError
 from poai_spec.chain.block import Judge
 from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
 from poai_spec.chain.fork_choice import (
     Kept,
     Store,
@@ -23,7 +24,6 @@ from poai_spec.chain.fork_choice import (
     receive_header,
 )
 from poai_spec.chain.header import make_genesis_header
-from poai_spec.basics.notation import SpecError
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import Alteration, Branch, seal_block
 from poai_tools.vectors.defects import make_negative

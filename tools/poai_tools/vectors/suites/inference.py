@@ -6,6 +6,9 @@ from typing import Any
 
 from poai_engine.engines.reference import ReferenceEngine
 from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.notation import Hash32
+from poai_spec.basics.parameters import make_config, read_manifest
+from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.inference import (
     compute_nll,
     compute_scores,
@@ -17,13 +20,10 @@ from poai_spec.model.inference import (
     swiglu,
 )
 from poai_spec.model.integer_model import Architecture, Matrix, compute_attention_scale
-from poai_spec.proof.lexicon import read_lexicon
 from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.notation import Hash32
-from poai_spec.basics.parameters import make_config, read_manifest
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.weights import Float32, GgufFile
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.proof.quiz import generate_quiz
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
