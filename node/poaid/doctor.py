@@ -35,7 +35,7 @@ from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
 from poaid.network_file import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
 from poaid.produce.attempts import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
-from poaid.store.database import Store
+from poaid.store.database import Database
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 256 << 20
@@ -73,7 +73,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Inspected:
     """What is examined; None where the user did not say.
 
     Attributes:
@@ -113,7 +113,7 @@ class Doctor:
         say: takes lines about what takes long.
     """
 
-    def __init__(self, subject: Subject, say: Callable[[str], None]) -> None:
+    def __init__(self, subject: Inspected, say: Callable[[str], None]) -> None:
         self._subject, self._say = subject, say
         self._running: Running | None = None
         self._status: StatusView | None = None
@@ -143,7 +143,7 @@ class Doctor:
         if not _is_writable(folder):
             return Finding(name, Level.FAILED, f"{folder} cannot be written: give another --data-dir")
         try:
-            if not Store.is_made(folder):
+            if not Database.is_made(folder):
                 return Finding(name, Level.OK, f"{folder} holds no chain yet; a new one can be made")
             self._stored = _read_stored(folder)
         except (NodeError, SpecError) as error:

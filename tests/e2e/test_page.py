@@ -25,7 +25,7 @@ from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
 from poaid.api.view import Event, PeerView
 from poaid.models import load_engine
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.memory_view import PEERS, MemoryView
 from tests.harness.node import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
 from tests.harness.shown_node import ShownNode
@@ -73,7 +73,7 @@ def chain(mini_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         judge = make_judge(
             network.config, network.questions, Remembering(load_engine("mini", get_rules(network.config, (), 0), 1))
         )
-        with Store.create_or_open(tmp_path_factory.mktemp("page"), network, "mini") as store:
+        with Database.create_or_open(tmp_path_factory.mktemp("page"), network, "mini") as store:
             headers = list(mine(store, judge, clock, PACES * (BLOCKS // len(PACES))).headers)
             blocks = [decode(Block, data) for data in read_data(store)]
         yield MinedForPage(judge, headers, blocks, read_vocabulary(mini_path), clock.now)

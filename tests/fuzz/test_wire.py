@@ -44,7 +44,7 @@ from poaid.chain.header_check import check_encoded_header
 from poaid.layout import HEADER_BYTES
 from poaid.net.peers import Peer, Peers
 from poaid.node import Node, Options
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.driving import ACCEPTED, VALIDATOR, WIRE, check_line, drive, judge
 from tests.harness.importing import (
     Made,
@@ -145,7 +145,7 @@ def test_gossip(tmp_path: Path) -> None:
 def node(tmp_path: Path) -> Iterator[Node]:
     """A node of twelve blocks that does not run: it answers, and nothing else."""
     network, judge_of = make_easy_network(), make_easy_judge()
-    with Store.create_or_open(tmp_path / "node", network, "mini") as store:
+    with Database.create_or_open(tmp_path / "node", network, "mini") as store:
         node = Node(store, network, judge_of, Options(None, "127.0.0.1", 4001, mdns=False), bytes(32))
 
         async def fill() -> None:

@@ -37,7 +37,7 @@ from poaid.models import load_engine
 from poaid.net.libp2p.host import SILENCE_S, get_peer_id
 from poaid.network_file import Network, check_network, get_network, write_network
 from poaid.produce.attempts import get_time
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.e2e.test_partitions import make_fast_network, reorganise
 from tests.harness.driving import SOAK
 from tests.harness.node import ignore
@@ -288,7 +288,7 @@ def verify_all(members: Sequence[Member], model: Path) -> int:
     judge = make_judge(network.config, network.questions, load_engine(str(model), get_rules(network.config, (), 0), 1))
     chains = []
     for member in members:
-        with Store.open(member.folder) as store:
+        with Database.open(member.folder) as store:
             verify_store(store, judge, get_time() + network.config.max_future, ignore)
             chains.append([row.block_hash for row in store.read_chain()])
     common = len(list(takewhile(lambda hashes: len(set(hashes)) == 1, zip(*chains, strict=False))))

@@ -289,7 +289,7 @@ def engine_command(
     from poai_bench.measure import warn_if_busy
 
     check_plots(folder)
-    plan = engine_bench.Plan(
+    plan = engine_bench.BenchPlan(
         threads=tuple(threads or range(1, min(2, os.cpu_count() or 1) + 1)),
         batches=tuple(batch or (engine_bench.QUICK_BATCHES if quick else engine_bench.BATCHES)),
         rounds=rounds or (engine_bench.QUICK_ROUNDS if quick else engine_bench.ROUNDS),

@@ -44,7 +44,7 @@ from poaid.process.logs import configure_logs
 if TYPE_CHECKING:
     from poai_spec.basics.notation import Address
     from poai_spec.chain.block import Judge
-    from poaid.chain.chain_state import Chain
+    from poaid.chain.chain_state import ChainState
     from poaid.network_file import Network
     from poaid.produce.attempts import Attempt
 
@@ -68,17 +68,17 @@ def mine(
     test_corpus: Corpus = None,
 ) -> None:
     """Mine blocks alone, without peers, and store them."""
-    from poaid.chain.chain_state import Chain
+    from poaid.chain.chain_state import ChainState
     from poaid.cli.choosing import NetworkFlags, announce, choose_network
     from poaid.keys import choose_miner, parse_address
     from poaid.produce.attempts import get_time
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
     named = None if miner_address is None else parse_address(miner_address)
     net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
-    with Store.create_or_open(data_dir, net, source) as store:
+    with Database.create_or_open(data_dir, net, source) as store:
         miner = choose_miner(named, data_dir)
-        chain = Chain(store, net.config, get_time(), net.upgrades)
+        chain = ChainState(store, net.config, get_time(), net.upgrades)
         announce(net, chain.head.height, miner)
         judge = _load(source, net, threads, gpu_layers)
         try:
@@ -99,7 +99,7 @@ def _load(source: str, net: Network, threads: int | None, gpu_layers: int) -> Ju
         return load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
 
 
-def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
+def _mine_one(chain: ChainState, judge: Judge, miner: Address) -> Attempt:
     """Mine one block, with a line of progress, and return the attempt that won."""
     from poai_spec.proof.quiz import get_quiz_name
     from poaid.produce.attempts import mine_block
@@ -125,7 +125,7 @@ def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
     raise AssertionError("mine_block ends with a winner")
 
 
-def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
+def _log_block(winner: Attempt, chain: ChainState, miner: Address) -> None:
     from poai_spec.basics.containers import compute_block_hash
     from poai_spec.proof.difficulty import compute_quizzes
 
@@ -156,9 +156,9 @@ def verify(
     from poai_spec.basics.parameters import compute_network_id
     from poaid.chain.verify import draw_sample, verify_store
     from poaid.produce.attempts import get_time
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
-    with Store.open(data_dir) as store:
+    with Database.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
         judge = _load(model or store.read_text("model"), net, threads, gpu_layers)
         drawn = None if sample is None else set(draw_sample(store, sample, SystemRandom()))

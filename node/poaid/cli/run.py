@@ -113,7 +113,7 @@ def run(
     from poaid.keys import choose_miner, parse_address
     from poaid.network_file import NETWORK_FILE, check_multiaddr, write_network
     from poaid.node import Node, Options
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
     configure_logs(log_format, log_level, log_file, fatal=True)
     host = parse_host(p2p_host)
@@ -124,7 +124,7 @@ def run(
     if port > 65535:
         raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
     net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
-    with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
+    with _ending_in_peace(), Database.create_or_open(data_dir, net, source) as store:
         write_network(net, data_dir / NETWORK_FILE)
         miner = None if no_mine else choose_miner(named, data_dir)
         options = Options(miner, host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)

@@ -45,7 +45,7 @@ from poai_spec.chain.networking import (
 from poai_spec.model.engine import Evaluation
 from poaid.api.view import SyncView
 from poaid.chain.admission import BusyError, Importer, Sender, measure
-from poaid.chain.chain_state import Chain
+from poaid.chain.chain_state import ChainState
 from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
 from poaid.chain.tree import Entry
 from poaid.chain.verify import check_replay
@@ -125,7 +125,7 @@ class Sync:
         self.on_progress: Callable[[], None] = lambda: None
 
     @property
-    def _chain(self) -> Chain:
+    def _chain(self) -> ChainState:
         return self._importer.chain
 
     def wake(self) -> None:

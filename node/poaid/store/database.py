@@ -111,7 +111,7 @@ class StoredPeer(NamedTuple):
     banned_until: Milliseconds
 
 
-class Store:
+class Database:
     """An open data directory; a context manager. Use `create_or_open` or `open`.
 
     Attributes:

@@ -29,7 +29,7 @@ from poai_spec.proof.lexicon import read_lexicon
 from poai_tools import cli
 from poaid.errors import NodeError
 from poaid.network_file import Network, get_network
-from poaid.store.database import Store, StoredBlock
+from poaid.store.database import Database, StoredBlock
 
 PICTURES = Path(__file__).parents[3] / "docs" / "img"
 DRAWN = (*plots.COMPUTED, *(picture for pictures in plots.MEASURED.values() for picture in pictures))
@@ -224,7 +224,7 @@ def make_branch(network: Network, length: int, miner: int, parent: Header | None
 
 def store_branches(folder: Path, network: Network, *branches: list[Header]) -> Path:
     """Store branches in a data directory, each from height 1 on; the last one becomes the chain."""
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         for branch in branches:
             hashes = [compute_block_hash(header) for header in branch]
             blocks = [

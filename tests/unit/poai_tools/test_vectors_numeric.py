@@ -22,7 +22,7 @@ from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS, call
-from poai_tools.vectors.steps import STEPS, Step, compute_step_digest, get_values, run_spec_steps
+from poai_tools.vectors.steps import STEPS, StepKind, compute_step_digest, get_values, run_spec_steps
 from poai_tools.vectors.suites import SUITES, load_all
 
 load_all()
@@ -83,7 +83,7 @@ def test_a_probed_engine_is_an_ordinary_one_afterwards() -> None:
     assert len(steps) == count
 
 
-def spoil(step: Step) -> Step:
+def spoil(step: StepKind) -> StepKind:
     """Return a step with every value one too large."""
     return replace(step, rows=[np.asarray(row) + 1 for row in step.rows])
 

@@ -113,7 +113,7 @@ def seal_block(core: HeaderCore, chain: Chain, judge: Judge, alteration: Alterat
 
 
 @dataclass
-class Branch:
+class GrownBranch:
     """A chain under construction.
 
     Attributes:
@@ -129,12 +129,12 @@ class Branch:
     blocks: list[Block]
 
     @classmethod
-    def start(cls, config: Config) -> "Branch":
+    def start(cls, config: Config) -> "GrownBranch":
         """Return the branch of genesis alone, of a network without upgrades."""
         return cls.begin(get_judge(config, LEXICON, MODEL))
 
     @classmethod
-    def begin(cls, judge: Judge) -> "Branch":
+    def begin(cls, judge: Judge) -> "GrownBranch":
         """Return the branch of genesis alone."""
         genesis = make_genesis(judge.config)
         return cls(judge, [genesis.header], {}, [genesis])
@@ -157,9 +157,9 @@ class Branch:
         self.chain.append(block.header)
         self.blocks.append(block)
 
-    def fork(self, height: int) -> "Branch":
+    def fork(self, height: int) -> "GrownBranch":
         """Return a branch that shares the blocks up to a height."""
-        branch = Branch.begin(self.judge)
+        branch = GrownBranch.begin(self.judge)
         for block in self.blocks[1 : height + 1]:
             branch.append(block)
         return branch

@@ -21,7 +21,7 @@ from poaid.chain.chain_state import HeadChange
 from poaid.chain.tree import Hashes
 from poaid.chain.worker import Turn
 from poaid.errors import NodeError
-from poaid.store.database import Store, StoredPeer
+from poaid.store.database import Database, StoredPeer
 from tests.harness.importing import (
     BACKWARDS,
     DEARER,
@@ -78,7 +78,7 @@ def read_metric(rig: Rig, name: str, **labels: str) -> float | None:
 def paused(tmp_path: Path) -> Iterator[Rig]:
     """A rig whose verifier does not run: a block that comes to its replay stays there."""
     network = make_easy_network()
-    with Store.create_or_open(tmp_path, network, "mini") as store:
+    with Database.create_or_open(tmp_path, network, "mini") as store:
         yield make_rig(store, make_easy_judge(), network.config.genesis_timestamp + 10**9)
 
 

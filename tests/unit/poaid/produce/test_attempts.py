@@ -26,7 +26,7 @@ from poaid.errors import NodeError
 from poaid.network_file import Network
 from poaid.produce import attempts as miner
 from poaid.produce.attempts import MAX_BATCH, Attempt, mine_block, run_attempts, start_template
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.node import MINER, PACES, START, FakeClock, Remembering, ignore, mine
 from tests.unit.poaid.conftest import MinedChain
 
@@ -243,7 +243,7 @@ def test_fifty_blocks(network: Network, judge: Judge, tmp_path: Path) -> None:
     config = replace(network.config, epoch_blocks=4, retarget_blocks=4, max_future=400, initial_target=2**254)
     fifty, clock = replace(network, config=config), FakeClock()
     judge = replace(judge, config=config)
-    with Store.create_or_open(tmp_path, fifty, "mini") as store:
+    with Database.create_or_open(tmp_path, fifty, "mini") as store:
         paces = [(100, 450, 1_500, 300)[n // 5 % 4] for n in range(50)]
         chain = mine(store, judge, clock, paces)
         assert chain.state == {MINER: Account(balance=50 * SUBSIDY)}
@@ -260,13 +260,13 @@ def test_fifty_blocks(network: Network, judge: Judge, tmp_path: Path) -> None:
 
 
 def test_mining_is_deterministic(mined: MinedChain, network: Network, judge: Judge, tmp_path: Path) -> None:
-    with Store.create_or_open(tmp_path, network, "elsewhere") as store:
+    with Database.create_or_open(tmp_path, network, "elsewhere") as store:
         assert list(mine(store, judge, FakeClock(), PACES).headers) == mined.headers
 
 
 def test_a_clock_set_back_is_said_in_one_line(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     """A stamp above the median may be too far ahead of a clock that was set back: the block is not mined."""
-    with Store.open(copy_of()) as store:
+    with Database.open(copy_of()) as store:
         with pytest.raises(NodeError, match=r"the clock is 12 s behind"):
             mine(store, mined.judge, FakeClock(mined.headers[1].core.timestamp), [1])
         assert store.read_height() == len(mined.blocks)

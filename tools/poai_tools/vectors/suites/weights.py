@@ -36,7 +36,7 @@ from poai_tools.vectors.kinds import (
     Hex,
     Integer,
     KindError,
-    Record,
+    RecordKind,
     Text,
 )
 from poai_tools.vectors.registry import Function, register
@@ -80,7 +80,7 @@ FLAGS = {
 def _register(
     name: str, page: str, summary: str, fields: dict[str, Any], output: dict[str, Any], run: Callable[[Any], Any]
 ) -> Function:
-    return register(Function(SUITE, name, page, summary, Record(fields), Record(output), run))
+    return register(Function(SUITE, name, page, summary, RecordKind(fields), RecordKind(output), run))
 
 
 DECODE_BLOCK = _register(
@@ -137,7 +137,7 @@ ROOT_OF_DIGESTS = _register(
 )  # fmt: skip
 TENSOR_DIGESTS = _register(
     "tensor_digests", "integer-model", "digest of every tensor of a model, in the root's order, and the root",
-    {"model": models.MODEL}, {"tensors": Array(Record({"name": TEXT, "digest": HASH32})), "root": HASH32},
+    {"model": models.MODEL}, {"tensors": Array(RecordKind({"name": TEXT, "digest": HASH32})), "root": HASH32},
     lambda i: _tensor_digests(i["model"]),
 )  # fmt: skip
 
