@@ -1,5 +1,5 @@
 # Every target makes .venv and installs what it needs; a second run only checks the stamps.
-# Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/spec -x"`.
+# Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/unit/poai_spec -x"`.
 # Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`. A shorter soak: `make soak SOAK=10`, or a minute for
 # each decoder: `make soak TESTS=tests/fuzz SOAK_S=60`.
 

@@ -375,7 +375,7 @@ def get_unknown_upgrade(config: Config, upgrades: tuple[Upgrade, ...], head: Hei
 # - **Why the digest is in the quiz seed.** Otherwise a block mined under one list would be valid under another that
 #   differs in a number the block does not show, and the same work would count on both sides of a split.
 # - **Why heights, and no vote of miners.** Whoever runs a node chooses its rules; miners' votes under Bitcoin's BIP 9
-#   decided nothing but delay. Decision 0008 in `docs/adr`.
+#   decided nothing but delay. Decision 0011 in `docs/adr`.
 # - **Why a change of period or spacing waits for a border.** A period that is measured by one length and divided by another
 #   is the time warp of the page [difficulty](../proof/difficulty.md) again. A change of model or quiz may come anywhere: the target
 #   is rescaled with it.

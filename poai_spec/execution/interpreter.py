@@ -10,11 +10,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from poai_spec.execution import arithmetic
-
-from poai_spec.execution import calls
-
-from poai_spec.execution import instructions
+from poai_spec.execution import arithmetic, calls, instructions
 from poai_spec.execution.evm import (
     CODE_BEGINS_WITH_EF, CODE_TOO_LONG, CONTRACT_EXISTS, OUT_OF_GAS, STACK_OVERFLOW, STACK_UNDERFLOW, Frame,
     Halt, use_gas,

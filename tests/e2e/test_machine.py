@@ -26,9 +26,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and /proc
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell's background job has it ignored, its children too
+    # A shell's background job has the one ignored, `nohup` the other, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     return subprocess.Popen([*map(str, arguments)], text=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 

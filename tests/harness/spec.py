@@ -7,17 +7,18 @@ from functools import cache
 from Crypto.Hash import SHAKE128
 
 from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.basics.containers import Block, Header, HeaderCore, compute_block_hash
+from poai_spec.basics.containers import Block, Header, HeaderCore
 from poai_spec.basics.notation import Address, Hash32, Milliseconds
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, check_config, make_config
 from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
-from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.chain.production import make_template
 from poai_spec.chain.upgrades import get_rules
-from poai_spec.execution.state import State, compute_state_root, process_header
+from poai_spec.execution.state import State, process_header
 from poai_spec.model.engine import Engine, Evaluation
 from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.model.weights import Float32, GgufFile, GgufTensor
-from poai_spec.proof.difficulty import Chain, compute_target
+from poai_spec.proof.difficulty import Chain
 from poai_spec.proof.lexicon import PIECES, Lexicon, compute_lexicon_digest
 from poai_spec.proof.work import get_quiz, get_quiz_seed
 
@@ -129,18 +130,8 @@ def make_core(
     chain: Chain, state: State, timestamp: Milliseconds, *, nonce: int = 0, miner: Address = MINER
 ) -> HeaderCore:
     """Return a core that follows every rule on top of a chain; `state` is the one after its last header."""
-    core = HeaderCore(
-        version=1,
-        height=len(chain),
-        parent_hash=compute_block_hash(chain[-1]),
-        timestamp=timestamp,
-        target=compute_target(chain, get_rules(get_config(), (), 0)),
-        miner=miner,
-        body_root=EMPTY_BODY_ROOT,
-        state_root=bytes(32),
-        nonce=nonce,
-    )
-    return replace(core, state_root=compute_state_root(process_header(state, core)))
+    rules = get_rules(get_config(), (), len(chain))
+    return replace(make_template(chain, state, rules, miner, timestamp), nonce=nonce)
 
 
 def complete(core: HeaderCore, chain: Chain) -> Block:

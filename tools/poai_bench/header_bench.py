@@ -13,12 +13,12 @@ from typing import Any
 from rich.table import Table
 
 from poai_bench.measure import Spread, describe_machine, make_rate_table
-from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
+from poai_spec.basics.containers import Header, compute_block_hash
 from poai_spec.basics.encoding import decode
 from poai_spec.basics.notation import Invalid, keccak256
-from poai_spec.basics.parameters import PROTOCOL_VERSION, Config, get_preset
-from poai_spec.chain.body import EMPTY_BODY_ROOT
+from poai_spec.basics.parameters import Config, get_preset
 from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
+from poai_spec.chain.production import make_template
 from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.loss import compute_l_hat, is_below_target
 from poai_spec.proof.difficulty import compute_target
@@ -32,19 +32,12 @@ ROUNDS, QUICK_ROUNDS = 7, 3
 
 def make_chain(config: Config, count: int) -> list[Header]:
     """Return genesis and `count` headers that pass every check but the replay."""
-    chain = [make_genesis_header(config)]
+    chain, rules = [make_genesis_header(config)], get_rules(config, (), 0)
+    first = make_template(chain, {}, rules, bytes(20), config.genesis_timestamp + config.spacing)
     for height in range(1, count + 1):
-        core = HeaderCore(
-            version=PROTOCOL_VERSION,
-            height=height,
-            parent_hash=compute_block_hash(chain[-1]),
-            timestamp=config.genesis_timestamp + height * config.spacing,
-            target=compute_target(chain, get_rules(config, (), 0)),
-            miner=bytes(20),
-            body_root=EMPTY_BODY_ROOT,
-            state_root=bytes(32),
-            nonce=0,
-        )
+        stamp = config.genesis_timestamp + height * config.spacing
+        core = replace(first, height=height, parent_hash=compute_block_hash(chain[-1]), timestamp=stamp)
+        core = replace(core, target=compute_target(chain, rules))
         chain.append(find_loss(Header(core, 0, bytes(32)), chain, config, win=True))
     return chain
 

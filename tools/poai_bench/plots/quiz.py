@@ -1,17 +1,17 @@
 """The diagram from quiz to block: names and sizes are those of the pages, the quiz is one of the preset testnet."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from poai_bench.plots.style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
-from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
+from poai_spec.basics.containers import Header, HeaderCore
 from poai_spec.basics.encoding import encode, get_sedes
-from poai_spec.basics.parameters import PRESET_MODELS, PROTOCOL_VERSION, Config, get_preset, read_manifest
-from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.basics.parameters import PRESET_MODELS, Config, get_preset, read_manifest
+from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.chain.header import make_genesis_header
+from poai_spec.chain.production import make_template
 from poai_spec.chain.upgrades import get_rules
-from poai_spec.proof.difficulty import compute_target
 from poai_spec.proof.lexicon import Lexicon, read_lexicon
 from poai_spec.proof.quiz import Quiz
 from poai_spec.proof.work import get_quiz, get_trace_length
@@ -58,17 +58,9 @@ def get_size(kind: type, name: str | None = None) -> int:
 def make_quiz(config: Config, lexicon: Lexicon) -> Quiz:
     """Return the quiz of block 1 with the nonce `NONCE`, of a miner without a name, one spacing after genesis."""
     genesis = make_genesis_header(config)
-    core = HeaderCore(
-        version=PROTOCOL_VERSION,
-        height=1,
-        parent_hash=compute_block_hash(genesis),
-        timestamp=config.genesis_timestamp + config.spacing,
-        target=compute_target([genesis], get_rules(config, (), 0)),
-        miner=bytes(20),
-        body_root=EMPTY_BODY_ROOT,
-        state_root=bytes(32),
-        nonce=NONCE,
-    )
+    rules = get_rules(config, (), 1)
+    template = make_template([genesis], {}, rules, bytes(20), config.genesis_timestamp + config.spacing)
+    core = replace(template, nonce=NONCE)
     return get_quiz(core, [genesis], get_rules(config, (), 0), lexicon)
 
 
