@@ -45,7 +45,7 @@ class Engine(Protocol):
     """A model that is loaded and ready to run.
 
     Attributes:
-        profile: the arithmetic, `w8a12` or `llama.cpp`.
+        profile: the arithmetic, `w8a8` or `llama.cpp`.
         integer_model_root: what the loaded weights hash to; compared with the network's manifest.
         layer_count: number of transformer blocks L.
     """

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from poai_engine.gguf_file import check_digest, read_gguf
 from poai_engine.packed import PackedModel, Say, pack_model, pack_tensors
-from poai_engine.tile import PANEL
+from poai_engine.tile import FOUR, PANEL
 from poai_spec.integer_model import Architecture, read_architecture
 from poai_spec.notation import Hash32
 from poai_spec.weights import Float32
@@ -36,7 +36,7 @@ ABANDONED_SECONDS = 86_400
 """Age at which nobody writes to a `.part` file any more; a conversion takes minutes."""
 
 CACHE_DIR_VARIABLE = "POAI_CACHE_DIR"
-CACHE_VERSION = f"w8a12-1.{PANEL}.2"
+CACHE_VERSION = f"w8a8-1.{PANEL}.{FOUR}"
 """Profile, its version and the layout of the weights: another one is another file."""
 
 _LOCAL_HEADER = struct.Struct("<26xHH")

@@ -29,7 +29,7 @@ from poai_spec.parameters import Config, ModelManifest, TokenRange, get_model_ma
 from poai_spec.work import check_engine
 from poaid.errors import NodeError
 
-MANIFEST_VERSION = "w8a12-1"
+MANIFEST_VERSION = "w8a8-1"
 """Profile and version of the arithmetic that a kept manifest's root was computed with; another one is made anew."""
 
 
@@ -192,7 +192,7 @@ def load_engine(
         name_or_path: a pinned model's name or a path.
         config: the network.
         threads: CPU threads; None for one a processor, or 1 in the profile llama.cpp.
-        gpu_layers: transformer blocks that llama.cpp runs on a GPU; in the profile w8a12 all run there unless it is 0.
+        gpu_layers: transformer blocks that llama.cpp runs on a GPU; in the profile w8a8 all run there unless it is 0.
         say: takes lines about what takes long at the first start.
 
     Raises:

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from poai_engine.array_engine import ArrayEngine
 from poai_engine.decode import decode_rows
 from poai_engine.exact import ExactEngine, compute_nlls
-from poai_engine.exact_model import quantise_weights
+from poai_engine.exact_model import quantise_weights, transform_weights
 from poai_engine.reference import ReferenceEngine
 from poai_spec import inference
 from poai_spec.engine import Evaluation
+from poai_spec.fixed_point import walsh_hadamard
 from poai_spec.integer_model import quantise_matrix
 from poai_spec.notation import Invalid
 from poai_spec.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor, decode_tensor
@@ -59,11 +60,13 @@ def test_decoding_of_any_block(kind: str, seed: int) -> None:
 
 @given(st.lists(st.lists(st.integers(-(2**38) + 1, 2**38 - 1), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_quantised_weights(rows: list[list[int]]) -> None:
-    w = np.asarray(rows, np.int64)
-    assert quantise_weights(w, np.abs(w).max(axis=1)).tolist() == [list(r) for r in quantise_matrix("t", rows).rows]
+    v = transform_weights(np.asarray(rows, np.int64))
+    assert v.tolist() == [list(walsh_hadamard(row)) for row in rows]
+    assert quantise_weights(v, np.abs(v).max(axis=1)).tolist() == [list(r) for r in quantise_matrix("t", rows).rows]
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=20), st.integers(0, 1))
+@settings(deadline=None)  # the first call may compile
 def test_nll(logits: list[int], target: int) -> None:
     expected = inference.compute_nll(tuple(logits), target)
     assert compute_nlls(np.asarray([logits], np.int32), np.asarray([target])) == [expected]

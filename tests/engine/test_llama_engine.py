@@ -84,7 +84,7 @@ def test_it_is_the_networks(engine: LlamaEngine) -> None:
     check_engine(engine, CONFIG)
     assert engine.vocabulary_size == MANIFEST.vocabulary_size
     with pytest.raises(Invalid, match="work/engine"):
-        check_engine(engine, replace(CONFIG, profile=b"w8a12"))
+        check_engine(engine, replace(CONFIG, profile=b"w8a8"))
 
 
 @pytest.mark.llama

@@ -269,8 +269,8 @@ def test_what_a_killed_process_left_is_removed(mini_path: Path, cache: Path) -> 
 def test_other_versions_of_a_model_are_removed(mini_path: Path, cache: Path) -> None:
     cache.mkdir()
     digest = sha256_file(mini_path).hex()
-    stale = [cache / f"{digest}.w8a12-0.16.npz", cache / f"{digest}.w8a12-1.32.npz"]
-    others = {cache / f"{'00' * 32}.w8a12-0.16.npz", cache / "notes.txt"}
+    stale = [cache / f"{digest}.w8a8-0.16.npz", cache / f"{digest}.w8a8-1.32.npz"]
+    others = {cache / f"{'00' * 32}.w8a8-0.16.npz", cache / "notes.txt"}
     for file in (*stale, *others):
         file.write_bytes(b"old")
     open_packed_model(mini_path)

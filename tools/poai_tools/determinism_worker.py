@@ -22,7 +22,7 @@ from poai_engine.array_engine import ArrayEngine
 from poai_engine.exact import ExactEngine
 from poai_engine.gguf_file import read_gguf
 from poai_engine.products import products_are_exact
-from poai_engine.tile import get_shape
+from poai_engine.tile import get_tile
 from poai_engine.weight_cache import get_cache_dir, open_packed_model
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Hash32, tagged_hash, uint64_le
@@ -45,9 +45,9 @@ def run_batches(engine: Any, request: dict[str, Any], batch: int) -> list[Evalua
 
 
 def get_target() -> str:
-    """Return the processor that Numba hands to LLVM, and the int32 lanes, rows and vectors of the integer tiles."""
+    """Return the processor that Numba hands to LLVM, and how the integer tiles are computed."""
     _, processor, _ = cpu_target.target_context.codegen().magic_tuple()
-    return f"{processor} {'x'.join(map(str, get_shape()))}"
+    return f"{processor} {get_tile()}"
 
 
 def get_blas() -> str:

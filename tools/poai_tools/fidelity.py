@@ -158,7 +158,7 @@ def print_report(result: dict[str, Any], console: Console | None = None) -> None
     table = Table("pass", "mean |difference|", "largest", "mean loss", "same best token")
     table.title = f"{result['model']}: {result['tokens']} tokens against float64, nats a token"
     table.add_row("float64", "-", "-", f"{result['float64_mean_nll']:.4f}", "-")
-    for key, name in (("exact", "exact, w8a12"), ("llama_cpp", "llama.cpp")):
+    for key, name in (("exact", "exact, w8a8"), ("llama_cpp", "llama.cpp")):
         c = Comparison(**result[key])
         differences = f"{c.mean_difference:.4f}", f"{c.largest_difference:.3f}"
         table.add_row(name, *differences, f"{c.mean_nll:.4f}", f"{c.agreement:.1%}")
