@@ -16,12 +16,18 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 REQUIRES := pyproject.toml constraints.txt
 VERSION = $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 
+# fastecdsa, which libp2p imports and PoAI never calls, is the one package of a node that comes as source. Without a
+# compiler, Python's headers or GMP's, a stand-in takes its place.
+STAND_IN := ./tools/fastecdsa
+HAS_GMP = printf '\043include <Python.h>\n\043include <gmp.h>\n' | \
+  cc -E -I"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')" - >/dev/null 2>&1
+
 # llama-cpp-python comes as source. The multimodal library, and the helper library that only llama.cpp's own programs
 # use, are two thirds of the build; tools/llama.cmake says how the second is left out.
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test soak testnet check vectors mutants spec model docs pictures gpu constraints changelog release clean
+.PHONY: help venv test soak testnet check vectors mutants spec model docs pictures container gpu constraints changelog release clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,9 +56,10 @@ vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated one
 mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vectors notice (minutes, not part of CI)
 	$(BIN)/python -m poai_tools.mutants
 
-spec: $(VENV)/.dev ## write poai_spec/ and the table of rejection codes from the pages in specs/
+spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/, and the tables of documents
 	$(BIN)/python -m poai_tools.spec_cli compile
 	$(BIN)/python -m poai_tools.code_table specs docs/rejection-codes.md
+	$(BIN)/python -m poai_tools.api_tables docs
 	$(BIN)/python -m poai_tools.document_outputs
 
 model: $(VENV)/.run ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
@@ -66,6 +73,9 @@ docs: $(VENV)/.dev ## the site of the documents and the specification, every lin
 pictures: $(VENV)/.dev model ## draw the documents' pictures again, the README's of a new testnet; needs Chromium
 	$(BIN)/poai bench plots docs/img
 	$(BIN)/python -m poai_tools.pictures docs/img
+
+container: ## take the Dockerfile's steps in clean Debian roots and start a node there; needs root and mmdebstrap
+	$(PYTHON) tools/debian_root.py
 
 gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='torch==2.13.0+cpu'
 	@echo "installing $(TORCH)"
@@ -100,7 +110,10 @@ $(VENV)/.python:
 
 $(VENV)/.run: $(VENV)/.python $(REQUIRES)
 	@echo "installing PoAI into $(VENV)"
-	@$(PIP) install --quiet --constraint constraints.txt --editable .
+	@instead=; $(HAS_GMP) || { instead=$(STAND_IN); echo "no C compiler with the headers of Python and GMP: a stand-in" \
+	  "takes the place of fastecdsa, which PoAI does not call (Debian, Ubuntu: apt install gcc python3-dev libgmp-dev;" \
+	  "Fedora: dnf install gcc python3-devel gmp-devel; macOS: xcode-select --install and brew install gmp)"; }; \
+	  $(PIP) install --quiet --constraint constraints.txt $$instead --editable .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run

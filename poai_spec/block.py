@@ -170,7 +170,7 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
 # - **The replay is last of all**, because it costs a million times more than the rest together, and a forger pays only
 #   hashes to reach it.
 # - **`state/root` before the replay**, though a miner with false state did real work: he alone bears the cost of it.
-# - **`fork-choice/lighter` may come before `state/root`** where the parent lies many blocks below the head: its state costs
-#   time to find, and whichever code is given, the block does not count.
+# - **Rules 20 to 22 may come before `state/root`** where the parent lies several blocks from the head: its state costs time
+#   to find, as much as a forger likes, and whichever code is given, the block does not count.
 # - **Genesis is made, not received.** A block that claims height 0 has no parent here, so it is an orphan like any other
 #   stranger.

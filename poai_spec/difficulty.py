@@ -152,18 +152,38 @@ def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None
 
 # ## Rationale
 
-# **No gain from false stamps, a sketch.** Let b_0 < b_1 < ... < b_n be the stamps of the blocks that delimit n periods,
-# and r_i = (b_i - b_(i-1)) / E > 0 the ratio of period i, before the clamp. The target is multiplied by at most
-# max(r_i, 1/4) (the upper clamp and `max_target` only lower it). Now ln max(r, 1/4) <= r - 1 for every r >= 0: for
-# r >= 1/4 this is ln r <= r - 1, and below that ln 1/4 = -1.39 < -1 <= r - 1. Summed over the periods,
+# **What false stamps gain: a lead of `max_future`, once.** Take mainnet, where 2,016 blocks take two weeks and a stamp
+# may lie two hours ahead. Whatever stamps its miners write, after any number of periods the chain is at most two hours
+# ahead of its schedule: 12 blocks, which is 0.6 % of one period's blocks, 0.3 % of two periods' and 0.02 % of a year's.
+
+# Let b_0 < b_1 < ... < b_n be the stamps of the blocks that delimit n periods, and r_i = (b_i - b_(i-1)) / E > 0 the
+# ratio of period i, before the clamp. The target is multiplied by at most max(r_i, 1/4) (the upper clamp and `max_target`
+# only lower it). Now ln max(r, 1/4) <= r - 1 for every r >= 0: for r >= 1/4 this is ln r <= r - 1, and below that ln 1/4
+# = -1.39 < -1 <= r - 1. Summed over the periods,
 
 #     ln(T_n / T_0) <= (b_n - b_0) / E - n <= (elapsed + max_future) / E - n,
 
 # because b_n is at most `max_future` ahead of the clock, with elapsed counted from the stamp b_0. So n periods that leave
 # the difficulty where it was take at least n E - `max_future` of time since b_0, whatever the stamps say and whoever
-# chose them. With `max_future <= E / 10` the lead is a tenth of a period, once. Equality needs r_i = 1 throughout: every
-# other pattern only makes the target smaller. Stamps behind the clock are no loan that was not paid for: the time that
-# they leave unclaimed was charged as difficulty before.
+# chose them.
+
+# The same holds of the blocks themselves, for miners whose hash rate gives one block a spacing at T_0. Write e_n for the
+# time that n periods take in the mean. The next one takes E T_0 / T_n, that is at least E exp(n - (e_n + `max_future`) /
+# E), and exp(x) >= 1 + x makes that at least E + n E - e_n - `max_future`. So e_(n+1) >= (n + 1) E - `max_future`: the
+# chain never leads its schedule by more than `max_future`, and over n periods it has at most
+
+#     n E / (n E - max_future)
+
+# times the blocks that it should have. `check_config` allows `max_future <= E / 10`, so the factor is at most n / (n -
+# 1/10); it is a bound over a horizon, and no rate at which coins could be made for ever:
+
+# | periods n | 1 | 2 | 3 | 10 | 50 | 500 |
+# | --- | --- | --- | --- | --- | --- | --- |
+# | `max_future` = E / 10: testnet, minimal | 1.1111 | 1.0526 | 1.0345 | 1.0101 | 1.0020 | 1.0002 |
+# | `max_future` = E / 168: mainnet | 1.0060 | 1.0030 | 1.0020 | 1.0006 | 1.0001 | 1.0000 |
+
+# Equality needs r_i = 1 throughout: every other pattern only makes the target smaller. Stamps behind the clock are no
+# loan that was not paid for: the time that they leave unclaimed was charged as difficulty before.
 
 # **Why the rule `period-not-forward` is needed.** Without it some r_i can be negative, and below ln(1/4) + 1 = -0.39 the
 # clamp at 1/4 gives more than r - 1. The stamps +4E, +4E, +4E, -12E claim no time in all and multiply the target by

@@ -27,7 +27,7 @@ from poai_spec.state import State
 
 # | name | value | unit | why |
 # | --- | --- | --- | --- |
-# | `MAX_WAITING` | 65,536 | headers | not replayed yet, in all: 14 MiB, more than a year of mainnet |
+# | `MAX_WAITING` | 65,536 | headers | not replayed yet, in all: 14 MiB without what finds them, more than a year of mainnet |
 # | `MAX_WAITING_PER_PEER` | 8,192 | headers | eight peers are needed to fill the store; 16 requests of 512 ahead of the replay |
 # | `MAX_ORPHANS` | 256 | headers | an orphan has no work that could be checked: 54 KiB, and cheap to walk |
 # | `MAX_ORPHANS_PER_PEER` | 4 | headers | gossip brings one or two while the ancestors are fetched; more is no accident |

@@ -5,7 +5,8 @@
 # What nodes say to each other: the topic that blocks travel on, the requests that a node answers, how bytes are delimited
 # and bounded, and what follows for a peer whose message breaks a rule. It stands on libp2p (TCP, Noise, Yamux, identify)
 # and on gossipsub. What a block has to pass is on the page [block](block.md), what a node keeps on the page
-# [fork-choice](fork-choice.md); nothing here changes which chain is the chain.
+# [fork-choice](fork-choice.md); nothing here changes which chain is the chain. A peer's identity is an Ed25519 or a
+# secp256k1 key: a node may hang up on another one, which can be costly to read.
 
 
 import hashlib
@@ -119,8 +120,10 @@ MESH_DEGREE_HIGH = 12
 
 # ### Rates
 
-# Three buckets of tokens: each begins full and fills evenly. A request without a token is answered
-# `TOO_MANY_REQUESTS`; a gossip message without one is dropped before it is decoded. Neither is a fault.
+# Three buckets of tokens: each begins full and fills evenly. The first two belong to a peer id, whatever connections it
+# has had, and an address prefix has no more of them than it may have connections: peer ids and connections are free. A
+# request without a token is answered `TOO_MANY_REQUESTS`; a gossip message without one is dropped before it is decoded.
+# Neither is a fault.
 
 # | name | value | unit | why |
 # | --- | --- | --- | --- |

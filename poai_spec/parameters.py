@@ -28,7 +28,7 @@ from poai_spec.notation import Hash32, Invalid, Milliseconds, Target, Wei, tagge
 # | `PROTOCOL_VERSION` | 1 | | the only header version there is |
 # | `MEDIAN_TIME_BLOCKS` | 11 | blocks | Bitcoin's window: one false stamp cannot move the median |
 # | `RETARGET_CLAMP` | 4 | | Bitcoin's bound on one step, up and down |
-# | `MAX_FUTURE_SHARE` | 10 | | `max_future` is at most a period's length over this: bounds time warps to 1.002x |
+# | `MAX_FUTURE_SHARE` | 10 | | `max_future` is at most a period over this: [false stamps](difficulty.md#rationale) gain at most 1.111x the blocks over one period, 1.002x over fifty |
 # | `INITIAL_SUBSIDY` | 5 * 10^18 | wei | 5 POAI |
 # | `HALVING_BLOCKS` | 210,000 | blocks | 4 years at 600 s |
 # | `MAX_QUIZ_TOKENS` | 2,048 | tokens | the shortest context among models worth running |

@@ -16,7 +16,7 @@
 # >>> (config.quiz_tokens, config.salt_tokens, config.scored_tokens)
 # (32, 6, 2)
 # >>> compute_network_id(config).hex()
-# 'b46e474942189fa046a22d2a37a95893d709341ddd1db0bdfcdf91dc956bf8ce'
+# 'bf26badacc5c2c0b465fc60fb8d7b51dd95a0a758f60866d75104039b6ba96db'
 
 
 # Genesis follows from the config: nobody mines it and nobody sends it.
@@ -29,7 +29,7 @@
 # True
 # >>> chain = [genesis.header]
 # >>> compute_block_hash(genesis.header).hex()
-# '0871aeca9a2db33bb50e1f698832eef6c1f6b7b95065d6685d5ff0961e8ac951'
+# 'febc50a6ba9bb9929f59e3645ced28f1f330d81a7015fcd34289dcea820059c2'
 
 
 # ## The header core
@@ -52,7 +52,7 @@
 # ...     miner=bytes.fromhex("5a0b54d5dc17e0aadc383d2db43b0a0d3e029c4c"),
 # ...     body_root=EMPTY_BODY_ROOT,
 # ...     state_root=bytes(32),
-# ...     nonce=6,
+# ...     nonce=2,
 # ... )
 # >>> after = process_header({}, core)
 # >>> after[core.miner].balance == 5 * 10**18
@@ -62,8 +62,8 @@
 
 # ## The quiz
 
-# Network, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 6 was not chosen by chance: the quizzes of
-# nonces 0 to 5 lose.
+# Network, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 2 was not chosen by chance: the quizzes of
+# nonces 0 and 1 lose.
 
 # ```pycon
 # >>> from poai_spec.lexicon import read_lexicon
@@ -74,20 +74,22 @@
 # >>> lexicon = read_lexicon("mini")
 # >>> quiz = get_quiz(core, chain, config, lexicon)
 # >>> get_quiz_name(quiz.salt)
-# '02d3-0238-027c-01b8-01d9-037d'
+# '027b-01b9-025f-037a-025c-025a'
 # >>> print(get_quiz_text(quiz), end="")
-# No plants are cars. Some plants are houses. Are all houses cars? no
-# 901 % 4 = 1
+# Two letters after b is d
+# One month after August is September
+# Three letters before d is a
+# 73, 78, 83, 88
 # >>> len(quiz.tokens), quiz.tokens[:7], quiz.scored
-# (32, (1, 723, 568, 636, 440, 473, 893), (22, 31))
+# (32, (1, 635, 441, 607, 890, 604, 602), (12, 19))
 
 
 # The first token is BOS, the next six the salt, and the two scored positions are those of the answers `no` and `1`. Any
 # other core has another quiz, however small the difference:
 
 # ```pycon
-# >>> get_quiz_name(get_quiz(replace(core, nonce=7), chain, config, lexicon).salt)
-# '0387-032a-02cb-0118-0256-0288'
+# >>> get_quiz_name(get_quiz(replace(core, nonce=3), chain, config, lexicon).salt)
+# '0348-0269-01f3-0265-0335-01d5'
 
 
 # ## The forward pass
@@ -104,15 +106,15 @@
 # True
 # >>> evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
 # >>> evaluation.nlls, evaluation.loss
-# ((1136283, 853875), 1990158)
+# ((1084167, 888470), 1972637)
 # >>> [f"{nll / 65536:.2f} bits" for nll in evaluation.nlls]
-# ['17.34 bits', '13.03 bits']
+# ['16.54 bits', '13.56 bits']
 # >>> for entry in evaluation.trace:
 # ...     print(entry.hex())
-# 85accd301185bae2b6d20a11f3c5a577e8b9d948eac1b5dc11d949374d8719c5
-# 5a675948fd7d7b5a54b668a46d27fd839663fdc0a873181f99d3e43255427ee2
-# 88369de7450b688b912bc55974e087c150983a7e58776782e15fdf2f412677bf
-# 8568754ffa68cc2c422f0a022b8797d144058f0475404b748aab96224a390397
+# e334fd3a4f86d2b8a13754d941d18be5b7f0fba2298ebae536445b3df09e1a61
+# 9f5dacfc40c3fe8e8827700319b700a09e18d6578a478408c3cb62b28b3401d7
+# 58567cf79daa9c994c00a304f0b978f52ca3e1c3703fc926ed5de79584acf706
+# a0c39d13242784b9219368e586e2cb15651f176859101468a40cd377dd9e0bc5
 
 
 # Three layer entries and the output entry. A uniform guess among 905 tokens would cost 9.82 bits; this model is worse.
@@ -124,10 +126,10 @@
 # >>> digest = compute_trace_digest(evaluation.trace)
 # >>> l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
 # >>> f"{l_hat:064x}", core.target == 2**254, l_hat < core.target
-# ('03768c6bc7b9d5b9ba718b4d02893f7c30d76f585a61c20e1282dcc262a94409', True, True)
+# ('12c0c66846828f72aaea76f3ec003194b5cf39ef5f4f92d3ae73a904be1f9e62', True, True)
 # >>> block = Block(Header(core, evaluation.loss, digest), EMPTY_BODY, evaluation.trace)
 # >>> compute_block_hash(block.header).hex()
-# 'ba694a5fd2ec944c6a8d9b2d23dc9c68b2243d8644ec8cc08e0cd0514c1b16d4'
+# '00c639a254f6e99a366dc367c2c9aa0d0a6594b6212a3e4a7724da35a59d92a3'
 # >>> from poai_spec.encoding import encode
 # >>> len(encode(block))
 # 356

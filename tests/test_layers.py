@@ -43,7 +43,7 @@ def test_imports_go_one_way(package: str) -> None:
         assert imported_roots(path) & LAYERS.keys() <= allowed, path.relative_to(ROOT)
 
 
-LIBP2P_FILES = ["libp2p_gossip.py", "libp2p_host.py", "libp2p_streams.py", "network.py"]
+LIBP2P_FILES = ["libp2p_gossip.py", "libp2p_host.py", "libp2p_session.py", "libp2p_streams.py", "network.py"]
 
 
 @pytest.mark.parametrize(("library", "files"), [("sqlite3", ["store.py"]), ("libp2p", LIBP2P_FILES)])

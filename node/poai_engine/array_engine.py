@@ -324,7 +324,9 @@ class ArrayEngine:
         return evaluations
 
 
-def open_torch_engine(path: Path, kind: str, digest: Hash32 | None = None, say: Say = lambda _: None) -> ArrayEngine:
+def open_torch_engine(
+    path: Path, kind: str, digest: Hash32 | None = None, say: Say = lambda _: None, root: Hash32 | None = None
+) -> ArrayEngine:
     """Return an engine with a model file's kept weights on a device of torch, ready to run.
 
     Args:
@@ -332,13 +334,14 @@ def open_torch_engine(path: Path, kind: str, digest: Hash32 | None = None, say: 
         kind: `cuda` or `cpu`.
         digest: the SHA-256 of the network's model; None takes any file.
         say: takes lines about what takes long at the first start, or is slower than it should be.
+        root: the network's integer-model root; None takes any.
 
     Raises:
         ModelError: there is no such device, it does not serve, or the file cannot be read, is damaged, or another one.
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
     device = open_torch(kind)  # first: a refusal should not come after minutes of converting weights
-    return ArrayEngine(open_packed_model(path, digest, say), device=device, say=say)
+    return ArrayEngine(open_packed_model(path, digest, say, root), device=device, say=say)
 
 
 def walsh_hadamard(x: Array) -> Array:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from poai_engine import kernels
+from poai_engine.code_cache import take_notices
 from poai_engine.errors import ModelError
 from poai_engine.packed import PackedModel, Say, freeze, make_angles, pack_model, pack_weights
 from poai_engine.tile import FOUR, PANEL, TILE_ROWS, WIDE_PANEL
@@ -167,6 +168,8 @@ class ExactEngine:
         if not kernels.are_kept():
             say("compiling the engine for this processor, once: some ten seconds")
         self.evaluate([[0, 0]], [[1]])
+        for line in take_notices():
+            say(line)
 
     def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
         """Run a batch of sequences, of any lengths; see `poai_spec.engine.Engine`."""
@@ -377,7 +380,11 @@ def check_sequences(tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[i
 
 
 def open_engine(
-    path: Path, threads: int | None = None, digest: Hash32 | None = None, say: Say = lambda _: None
+    path: Path,
+    threads: int | None = None,
+    digest: Hash32 | None = None,
+    say: Say = lambda _: None,
+    root: Hash32 | None = None,
 ) -> ExactEngine:
     """Return an engine with a model file's kept weights. Compiled code is fetched or made by its first run.
 
@@ -386,12 +393,13 @@ def open_engine(
         threads: threads that compute; None for one a processor.
         digest: the SHA-256 of the network's model; None takes any file.
         say: takes lines about what takes long at the first start.
+        root: the network's integer-model root; None takes any.
 
     Raises:
         ModelError: the file cannot be read, is damaged, or is another one.
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
-    return ExactEngine(open_packed_model(path, digest, say), threads)
+    return ExactEngine(open_packed_model(path, digest, say, root), threads)
 
 
 def count_processors() -> int:

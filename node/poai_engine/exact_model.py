@@ -125,9 +125,21 @@ def _read_matrix(tensor: GgufTensor) -> ExactMatrix:
         q[start:stop] = quantise_weights(v, maxima[start:stop])
     check_maximum(tensor.name, int(maxima.max()))  # after all of the tensor was found finite
     k = MULTIPLIER_BITS - bit_length(int(maxima.max()))
+    return ExactMatrix(tensor.name, k, compute_multipliers(maxima, k), q)
+
+
+def compute_multipliers(maxima: NDArray[np.int64], k: int) -> NDArray[np.int32]:
+    """Return div_round(m * 2^k, 127) for each row."""
     scaled = maxima << max(k, 0)
     divisor = 127 << max(-k, 0)
-    return ExactMatrix(tensor.name, k, ((2 * scaled + divisor) // (2 * divisor)).astype(np.int32), q)
+    return np.asarray((2 * scaled + divisor) // (2 * divisor), np.int32)
+
+
+def read_matrix_row(tensor: GgufTensor, row: int, k: int) -> tuple[NDArray[np.int8], int]:
+    """Return the weights and the multiplier of one row of a matrix whose exponent is known."""
+    v = transform_weights(decode_rows(tensor, row, row + 1))
+    maxima = np.abs(v).max(axis=1)
+    return quantise_weights(v, maxima)[0], int(compute_multipliers(maxima, k)[0])
 
 
 def transform_weights(w: Ints) -> Ints:

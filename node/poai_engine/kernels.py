@@ -10,14 +10,11 @@ rounded, or the quotient of two such, whose floor is proven where it is taken.
 """
 
 import math
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from poai_engine.code_cache import compile_kept, is_kept
 from poai_engine.lanes import add_lanes, measure_row, round_row, scale_lanes, transform_row
 from poai_engine.tile import (
     FOUR,
@@ -32,8 +29,8 @@ from poai_engine.tile import (
 from poai_spec.fixed_point import LOG2E, TRANSFORM_SIZE, make_exp2_table
 from poai_spec.inference import ACTIVATION_LIMIT, ROTATED_LIMIT, SCALE_STEPS, TRANSFORM_BITS, VALUE_LIMIT
 
-EMITTED_SHA256 = "d6ce1b339fa80ff8c4d1706a33b1f48491d4d554d85ddf9662599ff476cf2eb8"
-"""Of `lanes.py` and `tile.py`, held by a test: whoever changes them changes this file, and no kept code is of others."""
+EMITTED_SHA256 = "faea7b35792187ed5855a6a9fd90ec1e565b2e3453f1ab5058fa0a43949ac05c"
+"""Of `lanes.py` and `tile.py`, held by a test: a change of them is one of this file, so no kept code is of others."""
 
 _TABLE = np.asarray(make_exp2_table(), np.int32)
 _STEPS = _TABLE[:-1] - _TABLE[1:]
@@ -44,22 +41,13 @@ BIAS = get_bias()
 _LEAST_STEP, _MOST_STEP = SCALE_STEPS[0], SCALE_STEPS[-1]
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that holds no lock while it runs; the code is kept on disk for the next start.
-
-    Numba makes it anew when this file changes, and knows of no other: hence `EMITTED_SHA256`. Where neither the package's
-    folder nor the user's cache can be written to, as in some containers, nothing is kept.
-    """
-    dispatcher = njit(nogil=True, error_model="numpy")(function)
-    with suppress(RuntimeError):  # "no locator available": Numba found no folder that it may write to
-        dispatcher.enable_caching()
-    return dispatcher  # type: ignore[no-any-return]
+compiled = compile_kept
+"""Numba makes code anew when this file changes, and knows of no other: hence `EMITTED_SHA256`."""
 
 
 def are_kept() -> bool:
     """Tell whether an earlier start has compiled these functions."""
-    kept = finish_rows._cache  # type: ignore[attr-defined]
-    return kept.cache_path is not None and (Path(kept.cache_path) / f"{kept._impl.filename_base}.nbi").exists()
+    return is_kept(finish_rows)
 
 
 @compiled
@@ -230,8 +218,8 @@ def multiply(a: Any, factors: Any, starts: Any, matrix: Any, limit: Any, add: bo
         a: int8, shape (>= R rounded up to TILE_ROWS, K).
         factors: float64, shape (R,).
         starts: int32, shape (>= R rounded up to TILE_ROWS,).
-        matrix: the packed weights, uint8, shape (P, K / FOUR, PANEL, FOUR); the multipliers, float64, shape (O,), integers;
-            and the power of two by which a row of factor 1 is scaled.
+        matrix: the packed weights, uint8, shape (P, K / FOUR, PANEL, FOUR); the multipliers, float64, shape (O,),
+            integers; and the power of two by which a row of factor 1 is scaled.
         limit: the result stays below it, float64.
         add: add to what is in `out` and saturate to int32, instead of replacing it.
         out: int32, shape (R, O).

@@ -19,16 +19,11 @@ import platformdirs
 
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import sha256_file
-from poai_engine.synthesize import SYNTHETIC_MODELS, synthesize
+from poai_engine.model_names import MANIFESTS, SYNTHETIC_MODELS
+from poai_engine.synthesize import synthesize
 from poai_spec.parameters import read_manifest
 
 MODEL_DIR_VARIABLE = "POAI_MODEL_DIR"
-MANIFESTS = {  # name -> manifest
-    "mini": "mini",
-    "smollm2": "smollm2-135m",
-    "tinyllama": "tinyllama-1.1b",
-    "tinyllama-shape": "tinyllama-shape",
-}
 
 
 def get_model_dir() -> Path:

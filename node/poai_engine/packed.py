@@ -18,12 +18,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poai_engine.exact_model import ExactMatrix, compute_named_root, compute_tensor_digest, read_tensors
+from poai_engine.exact_model import (
+    ExactMatrix,
+    compute_named_root,
+    compute_tensor_digest,
+    read_matrix_row,
+    read_tensors,
+)
 from poai_engine.tile import FOUR, PANEL
 from poai_spec.fixed_point import cos_sin
 from poai_spec.integer_model import Architecture, compute_attention_scale, get_tensor_shapes, read_architecture
 from poai_spec.notation import Hash32
-from poai_spec.weights import GgufFile
+from poai_spec.weights import GgufFile, GgufTensor
 
 SAY_EVERY = 64
 """Tensors between two lines of progress: some seconds with TinyLlama."""
@@ -194,3 +200,40 @@ def pack_model(gguf: GgufFile) -> PackedModel:
     """Return a model in memory; errors as for `pack_tensors`."""
     a = read_architecture(gguf)
     return PackedModel(a, dict(pack_tensors(gguf, a)))
+
+
+def check_arrays(model: PackedModel, root: Hash32) -> None:
+    """Compare everything that the engine computes with, padding and angles too, with an integer-model root.
+
+    Raises:
+        ValueError: it is another model's, or another packing's.
+    """
+    if model.root != root:
+        raise ValueError("its root is another")
+    a = model.architecture
+    shapes = get_tensor_shapes(a, tied=model.head != "output.weight")
+    digests = [("token_embd.weight", compute_tensor_digest("token_embd.weight", model.embedding.astype(np.int32)))]
+    digests += [(name, compute_tensor_digest(name, gain)) for name, gain in model.gains.items()]
+    for name, matrix in model.matrices.items():
+        q = unpack_weights(matrix.q, *shapes[name])
+        if not np.array_equal(pack_weights(q), matrix.q):
+            raise ValueError(f"the padding of {name} is not zero")
+        whole = ExactMatrix(name, matrix.k, matrix.multipliers.astype(np.int32), q)
+        digests.append((name, compute_tensor_digest(name, whole)))
+    if compute_named_root(a, digests) != root:
+        raise ValueError("its weights are not those of its root")
+    if not np.array_equal(model.angles, make_angles(a, model.angles.shape[1])):
+        raise ValueError("its angles are wrong")
+
+
+def check_row(matrix: PackedMatrix, tensor: GgufTensor, row: int) -> None:
+    """Compare a row of a matrix with the tensor that it was made from.
+
+    Raises:
+        ValueError: they differ.
+    """
+    q, multiplier = read_matrix_row(tensor, row, matrix.k)
+    panel, output = divmod(row, PANEL)
+    kept = (matrix.q[panel, :, output].reshape(-1)[: len(q)] ^ 128).view(np.int8)
+    if not np.array_equal(kept, q) or matrix.multipliers[row] != multiplier:
+        raise ValueError(f"row {row} of {tensor.name} is not the model file's")

@@ -105,7 +105,6 @@ _SHAPES = {
         levels=(-6, -5, -5, -5, -5, -6, -5, -5, -6),
     ),
 }  # fmt: skip
-SYNTHETIC_MODELS = tuple(_SHAPES)
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece spells a space
 
 

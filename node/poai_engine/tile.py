@@ -132,12 +132,12 @@ def _emit_fours(builder: Any, a: Any, stride: Any, starts: Any, w: Any, fours: A
     def step(n: Any, totals: list[Any]) -> list[Any]:
         line = builder.gep(w, [builder.mul(n, constant(FOUR * PANEL))])
         weights = [load(builder, builder.gep(line, [constant(FOUR * lanes * v)]), sums, 1) for v in range(vectors)]
-        following = []
-        for r in range(rows):
-            inputs = splat(builder, load(builder, builder.gep(lines[r], [n]), INT32, 1), lanes)
-            for v in range(vectors):
-                following.append(_multiply_fours(builder, tile, totals[r * vectors + v], weights[v], inputs))
-        return following
+        inputs = [splat(builder, load(builder, builder.gep(at, [n]), INT32, 1), lanes) for at in lines]
+        return [
+            _multiply_fours(builder, tile, totals[r * vectors + v], weights[v], inputs[r])
+            for r in range(rows)
+            for v in range(vectors)
+        ]
 
     return emit_loop(builder, fours, [first for first in initial for _ in range(vectors)], step)
 
@@ -212,9 +212,9 @@ multiply_tile = _make_product(TILE_ROWS)
 """Set `out[r, o] = starts[row + r] + sum_i a[r, i] * w[o, i]` for TILE_ROWS rows and PANEL outputs, in int32.
 
 Args: a (int8 array, the values of a row contiguous), the index of the first value, and the values from one row to the
-next; starts (int32 array: `get_bias` times the sum of each row of a) and the index of the first; w (uint8 array, q + 128:
-FOUR values of each of PANEL outputs, and so on), the index of the first value, and the row's length in FOURs, at least 1;
-out (int32 array of one dimension, row after row).
+next; starts (int32 array: `get_bias` times the sum of each row of a) and the index of the first; w (uint8 array,
+q + 128: FOUR values of each of PANEL outputs, and so on), the index of the first value, and the row's length in FOURs,
+at least 1; out (int32 array of one dimension, row after row).
 """
 
 multiply_line = _make_product(1)

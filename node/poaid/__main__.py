@@ -1,6 +1,12 @@
-"""`python -m poaid` is `poaid`."""
+"""The program `poaid`."""
 
-from poaid.cli import main
+from poaid.entry import enter
+
+
+def main() -> None:
+    """Run it."""
+    enter("poaid.cli")
+
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from poai_spec.notation import Address, Hash32, Invalid, keccak256
 from poai_spec.state import Account, State, encode_account, process_header
 from poaid.errors import NodeError
 from poaid.store import Changes
-from poaid.tree import Branch, Entry, find_fork
+from poaid.tree import Branch, Entry, find_fork, walk
 
 MAX_RECENT = 1_024
 """Undo records in memory: more than any ordinary reorganisation takes back; older ones are read from the store."""
@@ -77,7 +77,7 @@ class Accounts:
             NodeError: an undo record is damaged: it leads to other accounts than the block's header commits to.
         """
         fork = find_fork(self.at, target)
-        down, up = list(_walk(self.at, fork)), list(reversed(list(_walk(target, fork))))
+        down, up = list(walk(self.at, fork)), list(reversed(list(walk(target, fork))))
         records = {entry.hash: self._get_changes(entry.hash) for entry in (*down, *up)}
         touched: dict[Address, Account | None] = {}
         if None in records.values():
@@ -118,11 +118,3 @@ def _get_touched(state: State, header: Header) -> State:
     """Return what a block looks at: in version 1 its miner's account, if it is there."""
     miner = header.core.miner
     return {miner: state[miner]} if miner in state else {}
-
-
-def _walk(entry: Entry, end: Entry) -> Iterable[Entry]:
-    """Yield a block and its ancestors, without `end`."""
-    while entry is not end:
-        yield entry
-        assert entry.parent is not None, "`end` is an ancestor"
-        entry = entry.parent

@@ -1,11 +1,13 @@
 """`poaid status`, `poaid peers` and `poaid balance`: ask the node that runs, or read its database while none does."""
 
+from __future__ import annotations
+
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -13,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from poai_engine.errors import make_line
-from poai_spec.difficulty import compute_work
 from poai_spec.notation import Milliseconds
 from poaid.amounts import format_count, format_duration, format_poai, format_rate
 from poaid.asking import (
@@ -28,34 +29,34 @@ from poaid.asking import (
     read_running,
 )
 from poaid.errors import NodeError, UsageError
-from poaid.keys import format_address, parse_address
-from poaid.miner import get_time
-from poaid.node_view import to_hex
-from poaid.run_cli import RUNNING_FILE
-from poaid.store import StoredPeer
-from poaid.stored_view import open_stored_view
-from poaid.view import AccountView, PeerView, StatusView, SyncView
+from poaid.options import RUNNING_FILE
+
+if TYPE_CHECKING:
+    from poaid.store import StoredPeer
+    from poaid.view import AccountView, PeerView, StatusView, SyncView
 
 T = TypeVar("T")
 
 WIDTH = 200
 """Characters of a line where no terminal says how many: lines that a program reads are not broken."""
-NOBODY = to_hex(bytes(20))
+NOBODY = "0x" + bytes(20).hex()
 """The miner of a node that does not mine."""
 
 Folder = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder of the chain.  \\[default: ask whoever answers at the port]")
+    Path | None, typer.Option("--data-dir", help="Folder of the chain.  [default: ask whoever answers at the port]")
 ]
 Port = Annotated[
     int | None,
-    typer.Option("--http-port", min=1, max=65535, help=f"The node's.  \\[default: as it runs; {DEFAULT_HTTP_PORT}]"),
+    typer.Option("--http-port", min=1, max=65535, help=f"The node's.  [default: as it runs; {DEFAULT_HTTP_PORT}]"),
 ]
-Host = Annotated[str | None, typer.Option("--http-host", help="The node's.  \\[default: this machine]")]
+Host = Annotated[str | None, typer.Option("--http-host", help="The node's.  [default: this machine]")]
 Json = Annotated[bool, typer.Option("--json", help="Print what the node's API says, as JSON.")]
 
 
 def status(data_dir: Folder = None, http_port: Port = None, http_host: Host = None, as_json: Json = False) -> None:
     """Show what the node does, how far it is, and why it is not mining."""
+    from poaid.miner import get_time
+    from poaid.stored_view import open_stored_view
 
     def read_stored(folder: Path) -> StatusView:
         with open_stored_view(folder) as stored:
@@ -69,13 +70,18 @@ def status(data_dir: Folder = None, http_port: Port = None, http_host: Host = No
 
 
 def balance(
-    address: Annotated[str | None, typer.Argument(help="0x...  \\[default: the account that it mines for]")] = None,
+    address: Annotated[str | None, typer.Argument(help="0x...  [default: the account that it mines for]")] = None,
     data_dir: Folder = None,
     http_port: Port = None,
     http_host: Host = None,
     as_json: Json = False,
 ) -> None:
     """Show what an account has after the last block."""
+    from poaid.keys import parse_address
+    from poaid.node_view import to_hex
+    from poaid.stored_view import open_stored_view
+    from poaid.view import AccountView
+
     wanted = None if address is None else parse_address(address, "the ADDRESS")
 
     def ask_account(url: str) -> AccountView:
@@ -114,6 +120,9 @@ class Listing:
 
 def peers(data_dir: Folder = None, http_port: Port = None, http_host: Host = None, as_json: Json = False) -> None:
     """Show whom the node is connected to; while none runs, the peers that it remembers."""
+    from poaid.miner import get_time
+    from poaid.stored_view import open_stored_view
+    from poaid.view import PeerView
 
     def ask_peers(url: str) -> Listing:
         answer = ask(url, "/peers")
@@ -188,8 +197,11 @@ def describe_status(view: StatusView, now: Milliseconds) -> list[tuple[str, str]
         view: the node's.
         now: the local clock, ms since 1970.
     """
+    from poai_spec.difficulty import compute_work
+
     quizzes = compute_work(int(view["target"], 16))
     rows = [
+        ("version", view["version"]),
         ("network", f"{view['network']}, id {view['network_id'][2:10]}"),
         ("model", f"{view['model']}, profile {view['profile']}"),
         ("activity", _describe_activity(view)),
@@ -260,6 +272,8 @@ def describe_address_book(peers: Sequence[StoredPeer], now: Milliseconds) -> Lis
 
 
 def _show_address(text: str) -> str:
+    from poaid.keys import format_address
+
     return format_address(bytes.fromhex(text[2:]))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from poaid.errors import NodeError
-from poaid.run_cli import HTTP_PORT_OFFSET, P2P_PORT, RUNNING_FILE
+from poaid.options import HTTP_PORT_OFFSET, P2P_PORT, RUNNING_FILE
 from poaid.view import StatusView
 
 T = TypeVar("T")

@@ -1,27 +1,27 @@
 """`poaid export` and `poaid import`: a chain as one file."""
 
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from poai_spec.block import Judge
-from poai_spec.notation import Height
-from poai_spec.parameters import compute_network_id
 from poaid.amounts import format_count
-from poaid.chain import Chain
-from poaid.chain_file import ChainReader, export_chain
-from poaid.chain_import import ChainImport
+from poaid.entry import get_stop_status
 from poaid.errors import NodeError, UsageError
-from poaid.miner import get_time
-from poaid.models import load_engine, locate_model
-from poaid.networks import Network, get_network
 from poaid.options import DataDir, GpuLayers, Model, Threads
-from poaid.store import Store
+
+if TYPE_CHECKING:
+    from poai_spec.block import Judge
+    from poai_spec.notation import Height
+    from poaid.chain import Chain
+    from poaid.chain_file import ChainReader
+    from poaid.networks import Network
 
 log = structlog.get_logger()
 
@@ -30,6 +30,10 @@ ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file;
 
 def export_file(data_dir: DataDir, file: ChainFile) -> None:
     """Write the chain of a data directory, which no node uses, to a new file."""
+    from poai_spec.parameters import compute_network_id
+    from poaid.chain_file import export_chain
+    from poaid.store import Store
+
     _check_name(file)
     with Store.open(data_dir) as store:
         count = export_chain(store, file)
@@ -41,13 +45,20 @@ def import_file(
     data_dir: DataDir,
     file: ChainFile,
     network: Annotated[
-        str | None, typer.Option(help="Refuse a chain of another network than this one.  \\[default: the file's]")
+        str | None, typer.Option(help="Refuse a chain of another network than this one.  [default: the file's]")
     ] = None,
     model: Model = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Check and replay every block of a file, and add those that pass to a new or an old data directory."""
+    from poai_spec.block import Judge
+    from poaid.chain import Chain
+    from poaid.chain_file import ChainReader
+    from poaid.miner import get_time
+    from poaid.models import load_engine
+    from poaid.store import Store
+
     _check_name(file)
     with _open(file) as opened:
         reader = ChainReader(opened, file)
@@ -73,6 +84,9 @@ def _check_name(file: Path) -> None:
 
 def _choose_network(found: Network, named: str | None, model: str | None, file: Path) -> Network:
     """Return the network that the user names, which must be the file's; else the file's."""
+    from poai_spec.parameters import compute_network_id
+    from poaid.networks import get_network
+
     if named is None:
         return found
     wanted = get_network(named, model)
@@ -86,6 +100,9 @@ def _choose_network(found: Network, named: str | None, model: str | None, file: 
 
 def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
     """Return where the model is: as the user says, else as the data directory was made with, else a pinned one."""
+    from poaid.models import locate_model
+    from poaid.store import Store
+
     if model is None and Store.is_made(data_dir):
         with Store.open(data_dir) as store:
             return store.read_text("model")
@@ -93,6 +110,10 @@ def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
 
 
 def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) -> None:
+    from poai_spec.parameters import compute_network_id
+    from poaid.chain_import import ChainImport
+    from poaid.miner import get_time
+
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("reading", total=file.stat().st_size)
@@ -105,9 +126,9 @@ def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) 
             run.run(reader.read_blocks())
         except NodeError as error:
             raise NodeError(f"{error}; {format_count(run.new, 'new block')} before that {_stay(run.new)}") from error
-        except KeyboardInterrupt:  # typer would exit without a word
+        except KeyboardInterrupt as stop:
             print(f"stopped; {format_count(run.new, 'new block')} {_stay(run.new)}", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(get_stop_status(stop)) from None
     network_id, head = compute_network_id(judge.config).hex()[:8], chain.head
     print(
         f"replayed and stored {format_count(run.new, 'block')} of network {network_id}; {run.known:,} were "

@@ -124,11 +124,11 @@ class ChainImport:
             except Invalid as error:
                 self._chain.refuse(checked, error)
                 raise
+            self._chain.accept(checked)
         except SpecError as error:
             if error.code == "fork-choice/lighter":
                 work = f"the chain in the file has less work than this one, which it leaves before block {entry.height}"
                 raise NodeError(f"{work}: nothing of it is needed") from error
             raise BlockError(entry.height, error) from error
-        self._chain.accept(checked)
         self.new += 1
         self._report(entry.height, record.end)

@@ -1,10 +1,13 @@
 """The command `poaid`. Wrong usage exits with 2; a failed check, or anything that cannot go on, with 1 and one line."""
 
+from __future__ import annotations
+
 import sys
 import time
+from collections.abc import Callable
 from decimal import Decimal
 from secrets import SystemRandom
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import structlog
 import typer
@@ -12,83 +15,97 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from poai_engine.errors import make_line
-from poai_spec.block import Judge
-from poai_spec.containers import compute_block_hash
-from poai_spec.difficulty import compute_work
-from poai_spec.engine import Engine
-from poai_spec.notation import Address
-from poai_spec.parameters import Config, compute_network_id
-from poai_spec.quiz import get_quiz_name
-from poaid.amounts import format_count, format_poai
+from poaid.amounts import format_count
 from poaid.ask_cli import balance, peers, status
-from poaid.chain import Chain
 from poaid.chain_file_cli import export_file, import_file
+from poaid.commands import make_program, run_app
+from poaid.config_file import insert_config
 from poaid.doctor_cli import doctor
-from poaid.errors import EXPECTED, find_expected, get_exit_status
-from poaid.keys import parse_address
+from poaid.entry import get_stop_status
 from poaid.keys_cli import generate_key
 from poaid.logs import configure_logs
-from poaid.miner import Attempt, get_time, mine_block
-from poaid.models import load_engine, locate_model
-from poaid.networks import get_network, parse_target
-from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
-from poaid.run_cli import run
-from poaid.store import Store
-from poaid.testnet_cli import start_testnet
-from poaid.verify import MAX_SAMPLE, draw_sample, verify_store
-
-app = typer.Typer(
-    help="A node of Proof of AI.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+from poaid.options import (
+    MAX_SAMPLE,
+    Corpus,
+    DataDir,
+    GpuLayers,
+    MinerAddress,
+    Model,
+    MovedModel,
+    NetworkName,
+    StoredDir,
+    TargetText,
+    Threads,
 )
+from poaid.run_cli import run
+from poaid.testnet_cli import start_testnet
+
+# The commands import the rest when they run, so that --help answers at once; tests/test_start.py holds them to it.
+if TYPE_CHECKING:
+    from poai_spec.block import Judge
+    from poai_spec.engine import Engine
+    from poai_spec.notation import Address
+    from poai_spec.parameters import Config
+    from poaid.chain import Chain
+    from poaid.miner import Attempt
+
+app = make_program("poaid", "A node of Proof of AI.")
 log = structlog.get_logger()
 
-DEFAULT_MINER = "0x" + "00" * 19 + "01"
-"""Gets the subsidy of a solo chain unless `--miner-address` is given: an address that nobody has a key of."""
+LONG_FLAGS_OF_ALL = ("--help", "--version", "--install-completion", "--show-completion")
+"""Flags of `poaid` itself; others without a command are of `poaid run`."""
 
 
-@app.command()
+@app.command(short_help="Mine blocks alone, without peers, and store them.")
 def mine(
     blocks: Annotated[int, typer.Option(min=1, help="How many blocks to add.")],
     data_dir: DataDir,
-    network: NetworkName = "local",
+    network: NetworkName = None,
     model: Model = None,
     target: TargetText = None,
-    miner_address: Annotated[str, typer.Option(help="Account that gets the subsidy.")] = DEFAULT_MINER,
+    miner_address: MinerAddress = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
     test_corpus: Corpus = None,
 ) -> None:
     """Mine blocks alone, without peers, and store them."""
-    miner = parse_address(miner_address)
-    net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
-    source = locate_model(model, net.config)
+    from poai_spec.block import Judge
+    from poaid.chain import Chain
+    from poaid.choosing import NetworkFlags, announce, choose_network
+    from poaid.keys import choose_miner, parse_address
+    from poaid.miner import get_time
+    from poaid.store import Store
+
+    named = None if miner_address is None else parse_address(miner_address)
+    net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
     with Store.create_or_open(data_dir, net, source) as store:
+        miner = choose_miner(named, data_dir)
         chain = Chain(store, net.config, get_time())
-        network_id = compute_network_id(net.config).hex()[:8]
-        log.info("Chain opened", network=net.name, network_id=network_id, height=chain.head.height)
+        announce(net, chain.head.height, miner)
         judge = Judge(net.config, net.questions, _load(source, net.config, threads, gpu_layers))
         try:
             for _ in range(blocks):
                 winner = _mine_one(chain, judge, miner)
                 chain.append(winner.make_block(), judge, get_time())
                 _log_block(winner, chain, miner)
-        except KeyboardInterrupt:  # typer would exit without a word
+        except KeyboardInterrupt as stop:
             print("stopped; every block that was logged is stored", file=sys.stderr)
-            raise typer.Exit(130) from None
+            raise typer.Exit(get_stop_status(stop)) from None
     print(f"mined {blocks} blocks up to height {chain.head.height}; check: poaid verify --data-dir {data_dir}")
 
 
 def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
+    from poaid.models import load_engine
+
     with Console(stderr=True).status(f"loading the model {escape(source)}"):
         return load_engine(source, config, threads, gpu_layers, log.info)
 
 
 def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
     """Mine one block, with a line of progress, and return the attempt that won."""
+    from poai_spec.quiz import get_quiz_name
+    from poaid.miner import mine_block
+
     height, start, tried, best = len(chain.headers), time.monotonic(), 0, 1 << 256
     columns = (TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -104,40 +121,46 @@ def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
                 + f", target {last.header.core.target:064x}"[:-56],
             )
             if last.wins:
-                log.info(
-                    f"Generated quiz: {get_quiz_name(last.quiz.salt)}", height=height, tried=tried, rate=f"{rate:.2f}/s"
-                )
+                name = get_quiz_name(last.quiz.salt)
+                log.info(f"Generated quiz: {name}", quiz=name, height=height, tried=tried, quizzes_per_second=rate)
                 return last
     raise AssertionError("mine_block ends with a winner")
 
 
 def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
+    from poai_spec.containers import compute_block_hash
+    from poai_spec.difficulty import compute_work
+
     header = winner.header
     log.info(
         "Block mined!",
         height=header.core.height,
-        hash=compute_block_hash(header).hex()[:16],
-        loss=f"{header.loss / 65536:.3f} bits",
+        hash="0x" + compute_block_hash(header).hex(),
+        loss_bits=header.loss / 65536,
         work=compute_work(header.core.target),
-        nonce=header.core.nonce,
-        balance=format_poai(chain.state[miner].balance) if miner in chain.state else format_poai(0),
+        nonce=str(header.core.nonce),
+        balance=str(chain.state[miner].balance if miner in chain.state else 0),
     )
 
 
-@app.command()
+@app.command(short_help="Replay a data directory from genesis.")
 def verify(
-    data_dir: DataDir,
-    model: Annotated[
-        str | None, typer.Option(help="Where the model is now, if its file was moved.  \\[default: as mined]")
-    ] = None,
+    data_dir: StoredDir,
+    model: MovedModel = None,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, max=MAX_SAMPLE, help="Replay so many blocks, drawn by work.  \\[default: all, once]"),
+        typer.Option(min=1, max=MAX_SAMPLE, help="Replay so many blocks, drawn by work.  [default: all, once]"),
     ] = None,
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
+    from poai_spec.block import Judge
+    from poai_spec.parameters import compute_network_id
+    from poaid.miner import get_time
+    from poaid.store import Store
+    from poaid.verify import draw_sample, verify_store
+
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
         engine = _load(model or store.read_text("model"), net.config, threads, gpu_layers)
@@ -167,28 +190,33 @@ def _print_odds(draws: int, blocks: int) -> None:
     print(f"a chain that is forged in a tenth of its work passes with probability {odds}")
 
 
-app.command("run")(run)
-app.command("status")(status)
-app.command("peers")(peers)
-app.command("balance")(balance)
-app.command("doctor")(doctor)
-app.command("export")(export_file)
-app.command("import")(import_file)
-app.command("generate-key")(generate_key)
-app.command("testnet")(start_testnet)
+SHORT_HELP: dict[Callable[..., None], str] = {
+    run: "Run a node; what `poaid` does with flags alone.",
+    status: "Show what the node does, and why it is not mining.",
+    peers: "Show whom the node is connected to.",
+    balance: "Show what an account has after the last block.",
+    doctor: "Examine machine, folder, network and model.",
+    export_file: "Write the chain of a data directory to a file.",
+    import_file: "Replay the blocks of a file, and store them.",
+    generate_key: "Make a key for --miner-address.",
+    start_testnet: "Run several nodes that mine, verify and agree.",
+}
+NAMES = {export_file: "export", import_file: "import", generate_key: "generate-key", start_testnet: "testnet"}
+for command, text in SHORT_HELP.items():
+    app.command(NAMES.get(command, command.__name__), short_help=text)(command)
 
 
 def main() -> None:
     """Run `poaid`; without a command, but with flags, it is `poaid run`."""
     configure_logs()
-    arguments = sys.argv[1:]
-    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", "--help"):
+    run_app(app, sys.argv[1:], "poaid", complete_arguments)
+
+
+def complete_arguments(arguments: list[str]) -> list[str]:
+    """Return the arguments with the command that flags alone mean, and with what its config file says."""
+    if arguments and arguments[0].startswith("-") and arguments[0] not in ("-h", *LONG_FLAGS_OF_ALL):
         arguments = ["run", *arguments]
-    try:
-        app(arguments, prog_name="poaid")
-    except (*EXPECTED, ExceptionGroup) as error:
-        expected = find_expected(error)
-        if expected is None:
-            raise
-        print(f"error: {make_line(str(expected))}", file=sys.stderr)
-        sys.exit(get_exit_status(expected))
+    if arguments and arguments[0] == "run":
+        command: Any = typer.main.get_command(app)
+        arguments = ["run", *insert_config(arguments[1:], command.commands["run"])]
+    return arguments

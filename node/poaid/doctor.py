@@ -11,7 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,19 +19,19 @@ from poai_engine.errors import ModelError
 from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
-from poai_engine.weight_cache import CACHE_DIR_VARIABLE, get_cache_dir
+from poai_engine.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir
 from poai_spec.block import Judge, make_genesis
 from poai_spec.containers import HeaderCore
 from poai_spec.difficulty import compute_target, compute_work
 from poai_spec.llama_profile import LLAMA_PROFILE
 from poai_spec.notation import Milliseconds, SpecError, Target
-from poai_spec.parameters import compute_network_id
+from poai_spec.parameters import Config, compute_network_id
 from poaid.amounts import format_duration, format_rate
 from poaid.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
 from poaid.miner import choose_batch_size, get_time, make_template, run_attempts
 from poaid.models import load_engine, locate_model
-from poaid.networks import Network, get_network
+from poaid.networks import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
 from poaid.store import Store
 from poaid.stored_view import open_stored_view
 from poaid.view import StatusView
@@ -49,6 +49,7 @@ STALE_BLOCKS = 20
 """Intervals without a block after which something is wrong: with an honest clock one chance in 5 * 10^8."""
 MDNS_GROUP = "224.0.0.251"
 """RFC 6762, section 3."""
+MAX_TIMESTAMP = 2**64 - 1
 MINER = bytes(19) + b"\1"
 """Whom the quizzes that are measured are for: nobody."""
 
@@ -82,6 +83,7 @@ class Subject:
         p2p_port: where the node would listen for peers.
         http_port: where it would show itself.
         threads: of the model.
+        full: whether all kept weights are examined.
     """
 
     data_dir: Path | None
@@ -90,6 +92,7 @@ class Subject:
     p2p_port: int
     http_port: int
     threads: int | None
+    full: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,14 +187,14 @@ class Doctor:
 
     def _examine_model(self) -> Iterator[Finding]:
         subject = self._subject
-        if self._running is not None and subject.network is None:
-            text = "not examined: the node that runs here holds the database; give --network to examine them"
-            yield Finding("model", Level.UNKNOWN, text)
+        if self._running is not None and self._status is None and subject.network is None:
+            yield Finding("model", Level.UNKNOWN, "not examined: the node that runs here does not say what it runs")
             return
         try:
             network, source = self._choose_network()
         except (NodeError, ModelError, SpecError) as error:
-            yield Finding("network", Level.FAILED, str(error))
+            by_node = self._status is not None and subject.network is None
+            yield Finding("network", Level.UNKNOWN if by_node else Level.FAILED, str(error))
             return
         config = network.config
         yield Finding("network", Level.OK, f"{network.name}, id {compute_network_id(config).hex()[:8]}")
@@ -202,14 +205,25 @@ class Doctor:
             return
         digest, root = config.model.gguf_sha256.hex()[:16], config.model.integer_model_root.hex()[:16]
         yield Finding("model", Level.OK, f"{source}: SHA-256 {digest}... and integer root {root}... are the network's")
+        if subject.full and config.profile != LLAMA_PROFILE:
+            yield check_weights(resolve_model(source), config)
         judge = Judge(config, network.questions, engine)
         yield check_engine(judge, resolve_model(source))
-        target = config.initial_target if self._stored is None else self._stored.target
-        yield check_speed(judge, target)
+        yield self._check_speed(judge)
+
+    def _check_speed(self, judge: Judge) -> Finding:
+        """Return the speed of the node that mines here, else what is measured now."""
+        status = self._status
+        if status is not None and status["quizzes_per_second"]:
+            rate = format_rate(status["quizzes_per_second"], compute_work(int(status["target"], 16)))
+            return Finding("speed", Level.OK, f"{rate}, as the node that runs here measures")
+        return check_speed(judge, judge.config.initial_target if self._stored is None else self._stored.target)
 
     def _choose_network(self) -> tuple[Network, str]:
         """Return the network and where its model is: the data directory's, unless the user says otherwise."""
-        subject, stored = self._subject, self._stored
+        subject, stored, status = self._subject, self._stored, self._status
+        if status is not None and subject.data_dir is not None and subject.network is None:
+            return read_running_network(subject.data_dir, status), subject.model or status["model"]
         if stored is None or subject.network is not None:
             network = get_network(subject.network or "local", subject.model)
             if stored is not None:
@@ -218,6 +232,18 @@ class Doctor:
         return stored.network, stored.model if subject.model is None else locate_model(
             subject.model, stored.network.config
         )
+
+
+def read_running_network(folder: Path, status: StatusView) -> Network:
+    """Return the network of the node that runs in a folder, from the file that it writes there.
+
+    Raises:
+        NodeError: there is no such file, or it is another network's.
+    """
+    network = check_network(read_network(folder / NETWORK_FILE))
+    if "0x" + compute_network_id(network.config).hex() != status["network_id"]:
+        raise NodeError(f"{folder / NETWORK_FILE} is not the network of the node that runs there: start it again")
+    return replace(network, name=status["network"])
 
 
 def _read_stored(folder: Path) -> Stored:
@@ -232,7 +258,8 @@ def _read_stored(folder: Path) -> Stored:
 def _check_same(stored: Network, named: Network) -> None:
     found, wanted = compute_network_id(stored.config).hex()[:8], compute_network_id(named.config).hex()[:8]
     if found != wanted:
-        raise NodeError(f"the data directory belongs to network {found}, --network and --model name {wanted}")
+        difference = describe_difference(stored.config, named.config)
+        raise NodeError(f"the data directory belongs to network {found}, the flags name {wanted} ({difference})")
 
 
 # The machine.
@@ -333,6 +360,15 @@ def _warn_of_future(ahead: Milliseconds) -> Finding:
 # The engine.
 
 
+def check_weights(path: Path, config: Config) -> Finding:
+    """Compute the integer-model root of the weights that are kept of a model file."""
+    try:
+        kept = check_kept_model(path, config.model.gguf_sha256, config.model.integer_model_root)
+    except ModelError as error:
+        return Finding("weights", Level.FAILED, str(error))
+    return Finding("weights", Level.OK, f"every one in {kept} is as the network's integer root says")
+
+
 def check_engine(judge: Judge, path: Path) -> Finding:
     """Run one quiz in the two ways that the engine has, and a small model on the reference engine, too.
 
@@ -375,4 +411,4 @@ def check_speed(judge: Judge, target: Target) -> Finding:
 def _make_core(judge: Judge) -> HeaderCore:
     """Return the template of a first block, the same at any time: its quizzes are as long as all others."""
     genesis = make_genesis(judge.config).header
-    return make_template([genesis], {}, judge.config, MINER, genesis.core.timestamp + 1)
+    return make_template([genesis], {}, judge.config, MINER, min(genesis.core.timestamp, MAX_TIMESTAMP - 1) + 1)

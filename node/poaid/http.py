@@ -1,8 +1,9 @@
 """What a node shows over HTTP: JSON, Prometheus' metrics, server-sent events, and the page that is made of them.
 
 It reads only (GET and HEAD), and is bound to this machine unless the user says otherwise. Pages of other origins cannot
-use it: there is no CORS; a `Host` that is a foreign name (DNS rebinding) is refused; and so is a request that a browser
-marks as made by another site's page, which could otherwise start forward passes with an image's address.
+use it: there is no CORS; a `Host` that is a foreign name (DNS rebinding) is refused; and so is every request that a
+browser marks as made by another site's page, which could otherwise start forward passes with the address of an image or
+a frame. One thing only may come from elsewhere: a link to the page itself, opened in a tab.
 """
 
 import ipaddress
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from poaid.errors import UsageError
 from poaid.keys import parse_address
 from poaid.metrics import Metrics
-from poaid.view import Event, NodeView
+from poaid.view import Activity, Event, HealthView, NodeView
 
 MAX_EVENT_CLIENTS = 32
 """Open event streams: each holds a socket and a queue. A browser tab has one."""
@@ -42,10 +43,12 @@ RETRY_MS = 2_000
 """When a browser opens a lost stream again."""
 
 SECURITY_HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
     "Cache-Control": "no-store",
 }
 
@@ -57,7 +60,12 @@ ASSETS = {
     "icon.svg": "image/svg+xml",
 }
 
-PATHS = "/, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
+PATHS = "/, /health, /status, /blocks, /blocks/ID, /quiz/HEIGHT, /address/ADDRESS, /peers, /events, /metrics"
+
+UNKNOWN_HOST = (
+    "this host name is not known here: use localhost or the machine's IP address, or start the node with "
+    "--http-allow-host"
+)
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -89,14 +97,20 @@ class _Guard:
         if scope["type"] != "http":  # the server's own start and stop; there is no route for a websocket
             await self.app(scope, receive, send)
             return
-        refusal = self._judge(Headers(scope=scope))
+        refusal = self._judge(Headers(scope=scope), scope["path"])
         await (refusal or self.app)(scope, receive, send_guarded)
 
-    def _judge(self, headers: Headers) -> Response | None:
-        if not self._is_known(headers.get("host", "")):
-            return _fail(400, "this host name is not known here: use localhost or the machine's IP address")
-        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
-        if foreign and headers.get("sec-fetch-mode") != "navigate":
+    def _judge(self, headers: Headers, path: str) -> Response | None:
+        host = headers.get("host", "")
+        if not self._is_known(host):
+            return _fail(400, UNKNOWN_HOST)
+        how = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+        opened = path == "/" and how == ("navigate", "document")  # a frame's is `iframe`, though it navigates, too
+        foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") and not opened
+        origin = headers.get(
+            "origin"
+        )  # older browsers, and all of them over plain HTTP to another machine, say no more
+        if foreign or (origin is not None and origin.partition("://")[2] != host):
             return _fail(403, "a page of another site may not read this node: open its own page")
         return None
 
@@ -128,12 +142,26 @@ async def _on_bug(_: Request, __: Exception) -> Response:
     return _fail(500, "the node failed on this request: see its log")
 
 
+HEALTH_CODES: dict[Activity, int] = {"mining": 200, "idle": 200, "syncing": 206, "stalled": 503}
+"""HTTP status of `/health`, as Ethereum's beacon nodes have it: ready, still catching up, not able to."""
+
+
 class _Api:
     """The answers that are data."""
 
     def __init__(self, view: NodeView, metrics: Metrics) -> None:
         self.view, self.metrics = view, metrics
         self.quizzes = 0  # requests under way
+
+    async def health(self, _: Request) -> Response:
+        status = self.view.get_status()
+        health = HealthView(
+            activity=status["activity"],
+            reason=status["reason"],
+            height=status["height"],
+            peer_count=status["peer_count"],
+        )
+        return JSONResponse(health, HEALTH_CODES[status["activity"]])
 
     async def status(self, _: Request) -> Response:
         return JSONResponse(self.view.get_status())
@@ -263,6 +291,7 @@ def make_app(view: NodeView, metrics: Metrics, hosts: Collection[str] = ()) -> S
     """
     api = _Api(view, metrics)
     data: dict[str, Endpoint] = {
+        "/health": api.health,
         "/status": api.status,
         "/blocks": api.blocks,
         "/blocks/{reference}": api.block,

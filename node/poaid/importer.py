@@ -148,6 +148,7 @@ class Importer:
         """Count a block whose replay was true; without an evaluation it is assumed valid.
 
         Raises:
+            Invalid: `state/root`, of a block far from the head.
             NodeError: the database cannot be written.
         """
         start = time.perf_counter()
@@ -180,16 +181,16 @@ class Importer:
         assert parent is not None, "genesis is replayed"
         work = partial(replay_block, checked.block, Branch(parent), judge.config, judge.questions, judge.engine)
         check()
-        result, _ = await self.verifier.do(sender.turn, partial(_measure, work), check, settle)
+        result, _ = await self.verifier.do(sender.turn, partial(measure, work), check, settle)
         if isinstance(result, SpecError):
             raise result
         return result
 
 
-def _measure(work: Callable[[], Evaluation]) -> tuple[Evaluation | SpecError, float]:
-    """Run a replay and time it, whether it is true or not."""
+def measure(work: Callable[[], T]) -> tuple[T | SpecError, float]:
+    """Run the model and time it, whether what it is asked about is true or not."""
     start = time.perf_counter()
-    result: Evaluation | SpecError
+    result: T | SpecError
     try:
         result = work()
     except SpecError as error:

@@ -291,10 +291,7 @@ def read_plain_key(path: Path) -> PrivateKey:
     Raises:
         NodeError: it cannot be read, others than its owner may use it, or it holds no key.
     """
-    data, mode = _read_small(path)
-    if mode & 0o077:
-        raise NodeError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
-    digits = _PLAIN_KEY.fullmatch(data.strip())
+    digits = _PLAIN_KEY.fullmatch(read_private(path).strip())
     try:
         return PrivateKey(bytes.fromhex(digits[0].decode("ascii")) if digits else bytes(32))
     except ValueError as error:  # 0, or beyond the order of the curve
@@ -315,6 +312,11 @@ def load_or_make_miner_key(data_dir: Path) -> Address:
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
     return compute_address(read_plain_key(path))
+
+
+def choose_miner(named: Address | None, data_dir: Path) -> Address:
+    """Return the account that gets the subsidies: the one that is named, else that of the data directory's own key."""
+    return load_or_make_miner_key(data_dir) if named is None else named
 
 
 def read_password(path: Path) -> bytes:
@@ -360,6 +362,18 @@ def _write_new(path: Path, text: str) -> None:
         raise NodeError(f"{path} exists, and no key is ever overwritten: give another name") from error
     except OSError as error:
         raise NodeError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def read_private(path: Path) -> bytes:
+    """Return the bytes of a file that its owner alone may use.
+
+    Raises:
+        NodeError: it cannot be read, others may use it, or it is too large for a key.
+    """
+    data, mode = _read_small(path)
+    if mode & 0o077:
+        raise NodeError(f"{path} is open to other users (mode {mode:04o}): run `chmod 600 {path}`")
+    return data
 
 
 def _read_small(path: Path) -> tuple[bytes, int]:

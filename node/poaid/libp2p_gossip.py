@@ -1,11 +1,12 @@
 """Gossip of one topic over libp2p: unsigned messages, three verdicts, and bounds on what a peer can ask for."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import trio
+from google.protobuf.message import DecodeError
 from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.exceptions import ParseError
@@ -32,10 +33,15 @@ from poai_spec.networking import (
 )
 from poai_spec.notation import Malformed
 from poaid.handlers import Handlers, Owner
-from poaid.libp2p_streams import FAULTS, contained, describe, linger, shielded
+from poaid.libp2p_streams import contained, describe, linger, shielded
 
 MAX_RPC_MESSAGES = 64
 """Gossip messages in one RPC: what answers a request for lost ones has fewer than ten."""
+MAX_RPC_PARTS = 64
+"""Of every other kind in one RPC: subscriptions, IHAVE, IWANT, GRAFT, PRUNE and so on, each with its fields. A peer
+that takes part in ten topics sends ten."""
+MAX_LISTED_IDS = 2_000
+"""Message ids in all IHAVE, IWANT or IDONTWANT of one RPC, of all topics: of ours a peer announces some twenty."""
 MAX_CONTROL_IDS = 32
 """Message ids in one control message: the message cache holds those of five heartbeats."""
 MAX_FORWARDERS = 16
@@ -89,8 +95,74 @@ class GossipSub(LibraryGossipSub):
                 del peers[peer_id]
 
 
+_LIMITS = {
+    f"pubsub.pb.{name}": limit
+    for limit, names in (
+        (MAX_RPC_MESSAGES, ("RPC.publish",)),
+        (1, ("RPC.control", "RPC.senderRecord")),
+        (MAX_LISTED_IDS, ("ControlIHave.messageIDs", "ControlIWant.messageIDs", "ControlIDontWant.messageIDs")),
+    )
+    for name in names
+}
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+def check_counts(data: bytes) -> None:
+    """Refuse an RPC that has too many parts of any kind, before one of them is looked at.
+
+    Reads the protobuf's own marks only: at most the sum of all limits. A part of two bytes would otherwise cost as much
+    as one that says something, and an RPC has room for half a million.
+
+    Raises:
+        Malformed: `encoding/undecodable`.
+    """
+    counts = Counter[str]()
+    todo = [(rpc_pb2.RPC.DESCRIPTOR, 0, len(data))]
+    for descriptor, start, end in todo:  # grows while it is read
+        position = start
+        while position < end:
+            mark, position = _read_varint(data, position, end)
+            field = descriptor.fields_by_number.get(mark >> 3)
+            name = "unknown" if field is None else field.full_name
+            counts[name] += 1
+            if counts[name] > _LIMITS.get(name, MAX_RPC_PARTS):
+                raise Malformed("encoding/undecodable", f"gossip: more than {counts[name] - 1} times {name} in an RPC")
+            size, position = _read_size(mark & 7, data, position, end)
+            if field is not None and field.message_type is not None and mark & 7 == _BYTES:
+                todo.append((field.message_type, position, position + size))
+            position += size
+
+
+def _read_size(kind: int, data: bytes, position: int, end: int) -> tuple[int, int]:
+    """Return how many bytes a value has, and where it begins."""
+    if kind == _BYTES:
+        size, position = _read_varint(data, position, end)
+    elif kind == _VARINT:
+        size = _read_varint(data, position, end)[1] - position
+    else:
+        size = {_FIXED32: 4, _FIXED64: 8}.get(kind, end)
+    if size > end - position:
+        raise Malformed("encoding/undecodable", "gossip: no protobuf")
+    return size, position
+
+
+def _read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
+    """Return an integer, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            break
+        value |= (data[position] & 127) << shift
+        position += 1
+        if data[position - 1] < 128:
+            return value, position
+    raise Malformed("encoding/undecodable", "gossip: no protobuf")
+
+
 def trim(control: rpc_pb2.ControlMessage, topic: str) -> None:
     """Leave of a control message what is about the topic, and no more than a peer has use for."""
+    for kind in ("extensions", "observe", "unobserve"):  # of gossipsub 1.3, which is not spoken
+        control.ClearField(kind)
     for kind in ("ihave", "iwant", "idontwant", "graft", "prune"):
         parts = getattr(control, kind)
         _keep(parts, [part for part in parts if getattr(part, "topicID", topic) == topic][:1])
@@ -152,7 +224,7 @@ class Pubsub(LibraryPubsub):
         if peer_id in self._inbound:
             self._inbound[peer_id].cancel()
         self._inbound[peer_id] = scope
-        with scope, contained():
+        with scope, contained(self._owner.see):
             await self.continuously_read_stream(stream)
         if self._inbound.get(peer_id) is scope:
             del self._inbound[peer_id]
@@ -182,33 +254,32 @@ class Pubsub(LibraryPubsub):
         """Read RPCs until the stream ends; one that cannot be read ends it, and is the peer's fault."""
         peer_id = stream.muxed_conn.peer_id
         while self.manager.is_running:
-            error = await self._read_rpc(stream, peer_id)
-            if error is not None:
-                fault = Malformed("encoding/undecodable", f"gossip: {describe(error)}")
-                self._owner.tell(self._handlers.on_fault, str(peer_id), fault)
+            try:
+                await self._read_rpc(stream, peer_id)
+            except Malformed as error:
+                self._owner.tell(self._handlers.on_fault, str(peer_id), error)
                 return
 
-    async def _read_rpc(self, stream: INetStream, peer_id: ID) -> Exception | None:
-        """Read an RPC and do what it says; return what was wrong with it."""
+    async def _read_rpc(self, stream: INetStream, peer_id: ID) -> None:
+        """Read an RPC and do what it says.
+
+        Raises:
+            Malformed: `encoding/undecodable`.
+        """
         try:
             data = await read_varint_prefixed_bytes_limited(stream, self.max_inbound_rpc_size)
-        except (MessageTooLarge, ParseError) as error:
-            return error
-        try:
+            check_counts(data)
             rpc = rpc_pb2.RPC()
             rpc.ParseFromString(data)
-            await self._handle_rpc(rpc, peer_id)
-        except FAULTS as error:
-            return error
-        return None
+        except (MessageTooLarge, ParseError, DecodeError) as error:
+            raise Malformed("encoding/undecodable", f"gossip: {describe(error)}") from error
+        await self._handle_rpc(rpc, peer_id)
 
     async def _handle_rpc(self, rpc: rpc_pb2.RPC, peer_id: ID) -> None:
-        if len(rpc.publish) > MAX_RPC_MESSAGES:
-            raise ValueError(f"{len(rpc.publish)} messages at a time, {MAX_RPC_MESSAGES} are allowed")
         for message in rpc.publish:
             if list(message.topicIDs) == [self._topic]:
                 self._owner.start(self.push_msg, peer_id, message)
-        for subscription in rpc.subscriptions[: self.max_subscriptions_per_peer]:
+        for subscription in rpc.subscriptions:
             self.handle_subscription(peer_id, subscription)
         if rpc.HasField("control"):
             rpc.ClearField("senderRecord")  # the peer's addresses: of no use here
@@ -225,7 +296,7 @@ class Pubsub(LibraryPubsub):
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         """Have a message judged, once however many forward it; ignored, it is the next forwarder's turn.
 
-        A task of the owner's: what `on_gossip` raises ends the network.
+        A task of the owner's: a bug in `on_gossip` is told, and costs its sender nothing.
         """
         message_id = _get_message_id(msg)
         if self.seen_messages.has(message_id):
@@ -259,5 +330,5 @@ class Pubsub(LibraryPubsub):
             return
         if connected:
             self._scorer.on_first_delivery(forwarder, self._topic)
-        with contained():
+        with contained(self._owner.see):
             await self.router.publish(forwarder, message)

@@ -9,8 +9,6 @@ from contextlib import suppress
 import trio
 from libp2p.abc import IMuxedConn, INetStream, IRawConnection
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.io.abc import ReadWriteCloser
@@ -23,17 +21,14 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm as LibrarySwarm
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore, PeerStoreError
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
-from libp2p.security.noise.transport import Transport as NoiseTransport
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
-from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.exceptions import OpenConnectionError
 from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from poaid.addresses import get_prefix, is_public
-from poaid.handlers import Refusal
+from poaid.handlers import Handlers, Owner, Refusal
+from poaid.libp2p_session import Chooser, Listener, Upgrader
 from poaid.libp2p_streams import CLOSE_TIMEOUT_S, FAULTS, contained, shielded
 
 MAX_CONNECTIONS = 64
@@ -68,14 +63,13 @@ def get_peer_id(seed: bytes) -> str:
     return str(ID.from_pubkey(create_new_key_pair(seed).public_key))
 
 
-def make_host(seed: bytes, on_refused: Callable[[Refusal], None]) -> "Host":
+def make_host(seed: bytes, handlers: Handlers, owner: Owner) -> "Host":
     """Return a host that speaks what the page `networking` says, and nothing else."""
     keys = create_new_key_pair(seed)
     peer_id, store = ID.from_pubkey(keys.public_key), PeerStore()
     store.add_key_pair(peer_id, keys)
-    noise = NoiseTransport(keys, noise_privkey=create_noise_key_pair().private_key)
-    upgrader = TransportUpgrader({NOISE: noise}, {TProtocol(YAMUX): Yamux})
-    return Host(Swarm(peer_id, store, upgrader, on_refused))
+    upgrader = Upgrader(keys, lambda peer_id, error: owner.tell(handlers.on_fault, str(peer_id), error))
+    return Host(Swarm(peer_id, store, upgrader, lambda reason: owner.tell(handlers.on_refused, reason)), owner)
 
 
 class _NoAutoConnector(AutoConnector):
@@ -223,10 +217,11 @@ class Swarm(LibrarySwarm):
 class Host(BasicHost):
     """Survives what peers do to streams, and does not ask them who they are: nothing of the answer would be used."""
 
-    def __init__(self, swarm: Swarm) -> None:
+    def __init__(self, swarm: Swarm, owner: Owner) -> None:
         super().__init__(swarm, disable_identify_address_discovery=True)
-        self.swarm = swarm
+        self.swarm, self._owner = swarm, owner
         self.multiselect.remove_handler(ID_PUSH)
+        self.multiselect, self.multiselect_client = Listener(self.multiselect.handlers), Chooser()
         self._open: Counter[ID] = Counter()
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None: ...
@@ -236,7 +231,7 @@ class Host(BasicHost):
         peer_id, served = net_stream.muxed_conn.peer_id, False
         self._open[peer_id] += 1
         try:
-            with contained():
+            with contained(self._owner.see):
                 if self._open[peer_id] <= MAX_STREAMS_PER_PEER:
                     await super()._swarm_stream_handler(net_stream)
                     served = True

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import trio
+from cryptography.exceptions import InvalidTag
 from google.protobuf.message import DecodeError
 from libp2p.abc import INetStream
 from libp2p.exceptions import BaseLibp2pError
@@ -12,35 +13,36 @@ from libp2p.network.exceptions import RateLimitError
 from libp2p.security.noise.exceptions import PeerIDMismatchesPubkey
 from libp2p.transport.exceptions import SecurityUpgradeFailure
 from multiaddr.exceptions import Error as MultiaddrError
+from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage  # type: ignore[import-untyped]
 
 from poai_spec.networking import check_frame_length
 from poai_spec.notation import SpecError
-from poaid.handlers import PeerError
+from poaid.handlers import BUGS, PeerError, iterate_leaves
 
 CLOSE_TIMEOUT_S = 3.0
 """What closing anything may take: a peer that does not answer is left."""
 LINGER_BYTES = 4_096
 """Read at a time of what a peer still sends on a stream that is done with, and thrown away."""
 
-FAULTS = (
+BROKEN = (
     BaseLibp2pError,
     RateLimitError,
-    DecodeError,
-    MultiaddrError,
+    NoiseHandshakeError,
+    NoiseInvalidMessage,
+    InvalidTag,
     trio.BrokenResourceError,
     trio.ClosedResourceError,
     trio.EndOfChannel,
     trio.TooSlowError,
     OSError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
 )
-"""What libp2p and the libraries under it raise on a stranger's bytes, or when a connection ends at any moment."""
+"""What libp2p raises when a connection ends, at any moment, or says what it must not."""
+
+FAULTS = (*BROKEN, DecodeError, MultiaddrError, *BUGS)
+"""What libp2p and the libraries under it raise, besides, on a stranger's bytes: they do not tell these from bugs.
+
+It surrounds calls of the library only. What our own code raises in them is a bug, and told apart by `is_ours`.
+"""
 
 
 @contextmanager
@@ -100,16 +102,8 @@ def contained(report: Callable[[Exception], None] = lambda _: None) -> Iterator[
     try:
         yield
     except* (*FAULTS, PeerError, SpecError) as group:
-        for error in _leaves(group):
+        for error in iterate_leaves(group):
             report(error)
-
-
-def _leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def explain_dial(error: BaseException) -> str:

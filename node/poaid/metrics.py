@@ -6,7 +6,7 @@ set, so a peer cannot make series; all of them exist from the start, since a rat
 """
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -42,6 +42,15 @@ REORG_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 55, 144)
 """Blocks left behind; a network that is in order rarely passes 3."""
 
 
+class Description(NamedTuple):
+    """What a metric is."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
 class Metrics:
     """The metrics of one node, in a registry of their own.
 
@@ -55,6 +64,7 @@ class Metrics:
         verify_wait_seconds: how long a block waited for the model.
         db_commit_seconds: one transaction, with its fsync.
         bans: peers banned.
+        bugs: errors of our own code that a message met.
     """
 
     def __init__(self) -> None:
@@ -88,7 +98,9 @@ class Metrics:
             "propagation", "From a gossiped block's time stamp to its receipt.", PROPAGATION_BUCKETS
         )
         self._imported = self._count("blocks_imported", "Blocks that became part of the tree.", "source")
-        self._rejected = self._count("blocks_rejected", "Blocks refused, by the rule that they broke.", "code")
+        self._rejected = self._count(
+            "blocks_rejected", "Blocks refused, by the rule that they broke (docs/rejection-codes.md).", "code"
+        )
         self._reorgs = self._count("reorgs", "Head changes that left a block behind.")
         self._reorg_depth = Histogram(
             f"{PREFIX}_reorg_depth_blocks",
@@ -101,6 +113,7 @@ class Metrics:
 
     def _make_network_metrics(self) -> None:
         self.bans = self._count("bans", "Peers banned.")
+        self.bugs = self._count("bugs", "Errors of the program's own that a peer's message met; 0 unless it has a bug.")
         self._gossip = self._count("gossip_messages", "Gossiped messages, by what became of them.", "verdict")
         self._refused = self._count("connections_refused", "Inbound connections closed for their number.", "reason")
         self._requests = self._count("requests", "Requests sent to peers.", "protocol", "result")
@@ -158,6 +171,17 @@ class Metrics:
     def request(self, protocol: Protocol, result: Result) -> None:
         """Count a request that this node sent."""
         self._requests.labels(protocol, result).inc()
+
+    def describe(self) -> list[Description]:
+        """Return what every metric is, by name; whether it has a value yet does not matter."""
+        collectors = self._registry._names_to_collectors  # the library tells labels nowhere else
+        return [
+            Description(
+                family.name + ("_total" if family.type == "counter" else ""), family.type,
+                getattr(collectors.get(family.name), "_labelnames", ()), family.documentation,
+            )
+            for family in sorted(self._registry.collect(), key=lambda family: family.name)
+        ]  # fmt: skip
 
     def render(self, status: StatusView) -> bytes:
         """Return all metrics in Prometheus' text format, the gauges as the status says."""

@@ -126,7 +126,7 @@ class Mining:
         self._ran.append((time.monotonic(), len(attempts)))
         if first and attempts:
             name = get_quiz_name(attempts[0].quiz.salt)
-            log.info(f"Generated quiz: {name}", height=attempts[0].header.core.height)
+            log.info(f"Generated quiz: {name}", quiz=name, height=attempts[0].header.core.height)
 
     async def _submit(self, attempt: Attempt) -> None:
         """Import an own block, then publish it."""

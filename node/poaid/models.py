@@ -16,7 +16,8 @@ from poai_engine.exact import open_engine
 from poai_engine.gguf_file import check_digest, get_salt_ranges, read_vocabulary, sha256_file
 from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings
-from poai_engine.model_store import MANIFESTS, get_model_dir, resolve_model
+from poai_engine.model_names import MANIFESTS
+from poai_engine.model_store import get_model_dir, resolve_model
 from poai_engine.packed import Say
 from poai_engine.weight_cache import open_packed_model
 from poai_spec.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item
@@ -210,11 +211,11 @@ def load_engine(
 
 
 def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
-    digest = config.model.gguf_sha256
+    digest, root = config.model.gguf_sha256, config.model.integer_model_root
     if gpu_layers > 0:
-        on_gpu = open_torch_engine(path, "cuda", digest, say)
+        on_gpu = open_torch_engine(path, "cuda", digest, say, root)
         return on_gpu, on_gpu.architecture.vocabulary_size
-    engine = open_engine(path, threads, digest, say)
+    engine = open_engine(path, threads, digest, say, root)
     engine.warm_up(say)
     return engine, engine.architecture.vocabulary_size
 

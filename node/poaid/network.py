@@ -21,9 +21,12 @@ or loses messages; `tests/node/test_network.py` shows each of them, without the 
   years it is not to be asked: `trim` cuts them. `GossipSub` forgets what grows, and takes no addresses from peers.
 - It knows no addresses of peers that come over IPv6: `Swarm` learns them, since false work is counted by prefix.
 - The defaults are made for other uses: a heartbeat every 120 s, queues of 32, no scores: see `make_router`.
+- Lengths and counts that peers choose are compared after what they announce was read, or never: `libp2p_session.py`,
+  and `check_counts` for gossip.
 
-Where an exception goes: what a peer can cause is in `FAULTS` and ends that peer's task. What the owner's handlers raise
-is a bug, or a full disk; they run as tasks of `Network.run` (`Owner`), which ends with it.
+Where an exception goes: what the library raises is in `FAULTS` and ends that peer's task. The owner's handlers run as
+tasks of `Network.run` (`Owner`): a bug of ours is told to `on_bug`, which counts it, and costs no peer anything; a full
+disk ends the network.
 """
 
 import errno
@@ -65,6 +68,9 @@ from poaid.libp2p_streams import (
     shielded,
 )
 
+MAX_ANNOUNCED = 8
+"""Addresses of one announcement by mDNS: a datagram has room for a thousand, and one is kept."""
+
 
 class Network:
     """One libp2p host.
@@ -93,8 +99,8 @@ class Network:
         self._listen = Multiaddr(f"/ip{ipaddress.ip_address(host).version}/{host}/tcp/{port}")
         self._address = (host, port)
         self._topic, self._limits, self._handlers, self._local_name = topic, limits, handlers, local_name
-        self._owner = Owner()
-        self._host = make_host(seed, lambda reason: self._owner.tell(handlers.on_refused, reason))
+        self._owner = Owner(handlers.on_bug)
+        self._host = make_host(seed, handlers, self._owner)
         self._swarm = self._host.swarm
         self._router = make_router()
         self._pubsub = Pubsub(self._host, self._router, handlers, self._owner, topic)
@@ -171,6 +177,7 @@ class Network:
         except trio.TooSlowError as error:
             raise PeerError(f"{where} did not answer within {DIAL_TIMEOUT_S:.0f} s") from error
         except FAULTS as error:
+            self._owner.see(error)
             raise PeerError(f"{where} cannot be reached: {explain_dial(error)}") from error
         return str(info.peer_id)
 
@@ -211,6 +218,7 @@ class Network:
         except trio.TooSlowError as error:
             raise PeerError(f"no answer to {protocol} within {RESPONSE_TIMEOUT_MS / 1000:g} s") from error
         except FAULTS as error:
+            self._owner.see(error)
             raise PeerError(f"no answer to {protocol}: {describe(error)}") from error
         self._owner.start(linger, stream)
         return answer
@@ -229,6 +237,7 @@ class Network:
     def _blame(self, peer: str, error: Exception) -> None:
         if isinstance(error, SpecError):
             self._owner.tell(self._handlers.on_fault, peer, error)
+        self._owner.see(error)
 
     # Connections.
 
@@ -270,7 +279,7 @@ class Network:
         token = trio.lowlevel.current_trio_token()
 
         def report(info: PeerInfo) -> None:
-            for address in info.addrs:
+            for address in info.addrs[:MAX_ANNOUNCED]:
                 with suppress(trio.RunFinishedError):
                     found = f"{address}/p2p/{info.peer_id}"
                     token.run_sync_soon(self._owner.tell, self._handlers.on_discovered, found)

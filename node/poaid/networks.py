@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from poai_engine.lexicon_maker import format_lexicon
-from poai_engine.model_store import MANIFESTS
+from poai_engine.model_names import MANIFESTS
 from poai_spec.corpus import Corpus, Questions, check_questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, parse_lexicon, read_lexicon
@@ -41,6 +41,10 @@ MAX_NAME_BYTES = 255
 
 MAX_PROFILE_BYTES = 32
 """Of the name of a profile: what the config's encoding has room for."""
+NETWORK_FILE = "network.toml"
+"""What a node writes into its data directory for people, for other nodes, and for `poaid doctor` while it runs."""
+MAX_SHOWN = 24
+"""Characters of a value in a message: enough to tell two targets or hashes apart."""
 
 PINNED_LEXICONS = frozenset(MANIFESTS.values())
 LOCAL_MODEL = "smollm2-135m"
@@ -108,17 +112,42 @@ def get_network(
     """
     if name_or_file in PRESET_CHANGES:
         known = get_known_model(model) if model else get_pinned_model(PRESET_MODELS.get(name_or_file, LOCAL_MODEL))
-        network = _with_model(Network(name_or_file, make_config(name_or_file, known.manifest), *_lexicon(known)), known)
-    else:
-        network = read_network(Path(name_or_file))
-        if model is not None:
-            network = _with_model(network, get_known_model(model), keep_corpus=corpus is None)
+        base = Network(name_or_file, make_config(name_or_file, known.manifest), *_lexicon(known))
+        return _finish(base, model, target, corpus)
+    return change_network(read_network(Path(name_or_file)), model, target, corpus)
+
+
+def change_network(network: Network, model: str | None, target: Target | None, corpus: Path | None) -> Network:
+    """Return a network with another model, target or corpus where one is given; see `get_network`."""
+    if model is not None:
+        network = _with_model(network, get_known_model(model), keep_corpus=corpus is None)
+    return _finish(network, model, target, corpus)
+
+
+def _finish(network: Network, model: str | None, target: Target | None, corpus: Path | None) -> Network:
     if corpus is not None:
         network = with_corpus(network, corpus, model)
     if target is not None:
         highest = max(target, network.config.max_target)
         network = replace(network, config=replace(network.config, initial_target=target, max_target=highest))
     return check_network(network)
+
+
+def describe_difference(stored: Config, wanted: Config) -> str:
+    """Return in which parameters two configs differ, each with both values; empty if they are one network."""
+    parts = []
+    for old, new in ((stored, wanted), (stored.model, wanted.model)):
+        for f in fields(old):
+            values = getattr(old, f.name), getattr(new, f.name)
+            if f.name != "model" and values[0] != values[1]:
+                texts = (_format_value(f.name, asdict(part)[f.name]) for part in (old, new))
+                parts.append(f"{f.name} {' there, '.join(map(_shorten, texts))} here")
+    return "; ".join(parts)
+
+
+def _shorten(text: str) -> str:
+    text = text.strip('"')
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def check_network(network: Network) -> Network:

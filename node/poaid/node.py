@@ -1,8 +1,10 @@
 """A running node: chain, verifier, miner, sync and network in one trio nursery."""
 
 import time
+import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -48,6 +50,7 @@ from poaid.mining import Mining
 from poaid.network import Network
 from poaid.networks import Network as NetworkRules
 from poaid.peers import Peer, Peers
+from poaid.seldom import Seldom
 from poaid.serving import answer_blocks, answer_headers
 from poaid.store import Store
 from poaid.sync import Ask, Sync
@@ -72,6 +75,8 @@ TIMESTAMP_BYTES = slice(44, 52)
 """Where a block's encoding has its time stamp: behind version, height and parent."""
 HOUSEKEEPING_S = 30.0
 """How often the address book is written and old bodies are dropped."""
+MAX_BUG_TEXT = 200
+"""Characters of an unexpected error: it may have a peer's bytes in it."""
 PROTOCOL_NAMES: dict[str, Protocol] = {
     STATUS_PROTOCOL: "status", HEADERS_PROTOCOL: "headers", BLOCKS_PROTOCOL: "blocks", GOODBYE_PROTOCOL: "goodbye",
 }  # fmt: skip
@@ -144,6 +149,7 @@ class Node:
             self.importer, options.miner, self._why_not_mine, self.network.publish, get_time, options.stop_height
         )
         self.reorgs = 0
+        self._seldom = Seldom()
         self._synced, self._dropped = trio.Event(), False
         self.sync.on_progress = self._on_progress
         self.importer.on_head.append(self._on_head)
@@ -196,9 +202,9 @@ class Node:
         log.info(
             "Block mined!" if own and not change.depth else "New head",
             height=header.core.height,
-            hash=change.new.hash.hex()[:16],
-            miner="0x" + header.core.miner.hex()[:8],
-            loss=f"{header.loss / 65536:.3f} bits",
+            hash="0x" + change.new.hash.hex(),
+            miner="0x" + header.core.miner.hex(),
+            loss_bits=header.loss / 65536,
         )
 
     def _on_progress(self) -> None:
@@ -211,14 +217,14 @@ class Node:
         if self.peers.is_banned(peer, get_time()):
             await self._part(peer, Reason.FAULT)
             return
-        self.peers.connected[peer] = Peer(peer, address, outbound, trio.current_time())
+        self.peers.connect(peer, address, outbound=outbound, now=trio.current_time())
         log.info("Peer connected", peer=peer, address=address, outbound=outbound)
         if outbound:
             await self._refresh_status(peer)
 
     def on_disconnected(self, peer: str) -> None:
         """Forget the connection; what is known of the peer stays."""
-        if self.peers.connected.pop(peer, None) is not None:
+        if self.peers.disconnect(peer, trio.current_time()):
             log.info("Peer disconnected", peer=peer)
         self.sync.wake()
 
@@ -229,6 +235,17 @@ class Node:
     def on_refused(self, reason: Refusal) -> None:
         """Count a connection that was closed to bound how many there are."""
         self.metrics.connection_refused(reason)
+
+    def on_bug(self, error: Exception) -> None:
+        """Count a bug of ours, and write down where it is."""
+        self.metrics.bugs.inc()
+        trace = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(trace[-1].filename).name}:{trace[-1].lineno}" if trace else "nowhere"
+        if (times := self._seldom.count(place)) is not None:
+            log.error(
+                "A bug in this program: please report it", error=repr(error)[:MAX_BUG_TEXT], place=place, times=times,
+                traceback="".join(traceback.format_tb(error.__traceback__)),
+            )  # fmt: skip
 
     def on_fault(self, peer: str, error: SpecError) -> None:
         """Count a fault of the wire."""
@@ -248,15 +265,15 @@ class Node:
         sender = self._find_heard(peer)
         if sender is None:
             return Verdict.IGNORE
-        if sender.queued >= MAX_QUEUED or not sender.gossip.take(trio.current_time()):
+        if sender.conduct.queued >= MAX_QUEUED or not self.peers.take_gossip(sender, trio.current_time()):
             self._dropped = True
             return Verdict.IGNORE
-        sender.queued += 1
+        sender.conduct.queued += 1
         try:
             with trio.move_on_after(VALIDATION_TIMEOUT_MS / 1000):
                 return await self._import_gossip(sender, data)
         finally:
-            sender.queued -= 1
+            sender.conduct.queued -= 1
         self._dropped = True
         return Verdict.IGNORE
 
@@ -264,7 +281,7 @@ class Node:
         arrived = get_time()
         try:
             self.importer.check_size(data)  # before it waits: it may be a hundred times as large as a block
-            async with sender.replaying:
+            async with sender.conduct.replaying:
                 if self._find_heard(sender.peer_id) is None:  # banned for what it sent before this
                     return Verdict.IGNORE
                 new = await self.importer.import_block(data, self._make_sender(sender), "gossip")
@@ -291,7 +308,7 @@ class Node:
     async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
         """Answer a request within the peer's rate."""
         asker = self._find_heard(peer)
-        if asker is None or not asker.requests.take(trio.current_time()):
+        if asker is None or not self.peers.take_request(asker, trio.current_time()):
             return None if protocol == GOODBYE_PROTOCOL else encode_response(Result.TOO_MANY_REQUESTS)
         if protocol == GOODBYE_PROTOCOL:
             await self._take_leave(peer, decode(Goodbye, payload))
@@ -319,11 +336,9 @@ class Node:
     def make_status(self) -> Status:
         """Return what this node says about itself."""
         head = self.chain.head
-        known = ((height, h) for h, height in self.chain.assumed.items() if height <= head.height)
-        assumed = (height for height, h in known if head.get_ancestor(height).hash == h)
         return Status(
             version=PROTOCOL_VERSION, network_id=self.network_id, head=head.hash, height=head.height, work=head.work,
-            bodies_from=self.chain.get_bodies_from(), assumed=max(assumed, default=0),
+            bodies_from=self.chain.get_bodies_from(), assumed=head.assumed,
         )  # fmt: skip
 
     async def _answer_status(self, asker: Peer, status: Status) -> bytes:
@@ -338,7 +353,7 @@ class Node:
             theirs, ours = status.network_id.hex()[:8], self.network_id.hex()[:8]
             log.warning(
                 f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
-                "--target and --test-corpus", peer=peer.peer_id
+                "--target and --test-corpus", peer=peer.peer_id, peer_network_id="0x" + status.network_id.hex()
             )  # fmt: skip
             return False
         peer.note_status(status, trio.current_time())
@@ -353,6 +368,12 @@ class Node:
         try:
             limit = MAX_STATUS_BYTES + RESULT_BYTES
             payload = await self._request(peer, STATUS_PROTOCOL, encode(self.make_status()), limit)
+            if payload[:RESULT_BYTES] == bytes([Result.OTHER_NETWORK]):
+                log.warning(
+                    "Refused by a peer of another network; both need the same --network, --model, --target and "
+                    "--test-corpus", peer=peer_id
+                )  # fmt: skip
+                self.peers.forget(peer_id, trio.current_time())
             fits = self._note_status(peer, decode_response(Status, payload))
         except PeerError as error:
             log.debug("No status", peer=peer_id, why=str(error))
@@ -360,13 +381,7 @@ class Node:
             if peer.status is None and peer.failures >= MAX_FRUITLESS:
                 await self._part(peer_id, Reason.USELESS)  # it keeps a place that another could fill
             return
-        except NotYet as error:
-            if Result.OTHER_NETWORK.name in error.detail:
-                log.warning(
-                    "Refused by a peer of another network; both need the same --network, --model, --target and "
-                    "--test-corpus", peer=peer_id
-                )  # fmt: skip
-                self.peers.forget(peer_id, trio.current_time())
+        except NotYet:
             self._dropped = True  # too many requests, then
             return
         except SpecError as error:

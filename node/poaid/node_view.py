@@ -1,6 +1,7 @@
 """A running node as its HTTP server sees it: implements `poaid.view.NodeView`."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -15,17 +16,19 @@ from poai_spec.economics import compute_subsidy
 from poai_spec.epoch import get_epoch
 from poai_spec.lexicon import get_tokens
 from poai_spec.loss import compute_l_hat
-from poai_spec.notation import Address, Height
+from poai_spec.notation import Address, Hash32, Height
 from poai_spec.quiz import Quiz, get_quiz_name
 from poai_spec.state import Account
 from poaid.chain import HeadChange, get_entry_quiz
 from poaid.node import Node
-from poaid.tree import Branch, Entry
+from poaid.tree import Branch, Entry, find_fork, walk
 from poaid.verifier import Turn
 from poaid.view import AccountView, Activity, BlockView, Event, PeerView, QuizView, ScoredTokenView, StatusView
 
 MAX_EVENTS = 64
 """Events that wait for one reader: half a minute of status; who is slower loses the oldest."""
+MAX_NAMES = 1_024
+"""Blocks whose quiz is remembered by name, 0.4 MB: the page shows twenty, one request at most a hundred."""
 STATUS_EVENT_S = 1.0
 """How often the status is sent to those who listen."""
 
@@ -66,8 +69,10 @@ class View:
     def __init__(self, node: Node, vocabulary: Vocabulary, model: str) -> None:
         self._node, self._vocabulary, self._model = node, vocabulary, model
         self._readers: list[tuple[trio.MemorySendChannel[Event], trio.MemoryReceiveChannel[Event]]] = []
-        self._blocks: dict[Address, int] = {}
+        self._blocks = Counter[Address]()
+        self._names: dict[Hash32, tuple[str, str]] = {}
         self._counted = node.chain.tree.genesis
+        self._follow_head()  # every block, once, before anybody waits
         node.importer.on_head.append(self._on_head)
 
     async def run(self) -> None:
@@ -170,8 +175,7 @@ class View:
 
     def _describe(self, entry: Entry) -> BlockView:
         chain, header = self._node.chain, entry.header
-        quiz = self._get_quiz(entry)
-        l_hat = None if quiz is None else compute_l_hat(quiz.seed, header.loss, header.trace_digest)
+        name, l_hat = (None, None) if entry.parent is None else self._get_name_and_l_hat(entry)
         return BlockView(
             height=entry.height,
             hash=to_hex(entry.hash),
@@ -183,18 +187,27 @@ class View:
             subsidy=str(compute_subsidy(entry.height) if entry.parent else 0),
             nonce=str(header.core.nonce),
             loss=header.loss,
-            l_hat=None if l_hat is None else f"{l_hat:#066x}",
+            l_hat=l_hat,
             trace_digest=to_hex(header.trace_digest),
             state_root=to_hex(header.core.state_root),
-            quiz=None if quiz is None else get_quiz_name(quiz.salt),
+            quiz=name,
             replayed=entry.replayed and entry.hash not in chain.assumed,
             on_chain=entry.height <= chain.head.height and chain.head.get_ancestor(entry.height) is entry,
             has_body=chain.has_body(entry),
             received=self._node.importer.received.get(entry.hash),
         )
 
-    def _get_quiz(self, entry: Entry) -> Quiz | None:
-        return None if entry.parent is None else get_entry_quiz(entry, self._node.judge)
+    def _get_name_and_l_hat(self, entry: Entry) -> tuple[str, str]:
+        """Return the quiz's name and the number that has to be below the target: made once, not for each request."""
+        found = self._names.pop(entry.hash, None)
+        if found is None:
+            quiz, header = get_entry_quiz(entry, self._node.judge), entry.header
+            l_hat = compute_l_hat(quiz.seed, header.loss, header.trace_digest)
+            found = get_quiz_name(quiz.salt), f"{l_hat:#066x}"
+        self._names[entry.hash] = found  # the one shown last comes last
+        while len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
+        return found
 
     async def get_quiz(self, height: Height) -> QuizView | None:
         """See `NodeView`."""
@@ -239,20 +252,16 @@ class View:
             address=to_hex(address),
             balance=str(account.balance),
             nonce=account.nonce,
-            blocks=self._count_blocks(address),
+            blocks=self._blocks[address],
         )
 
-    def _count_blocks(self, address: Address) -> int:
-        """Return how many blocks of the chain an account mined: counted on from the last time, or anew after a fork."""
+    def _follow_head(self) -> None:
+        """Count the blocks that each account mined: down to the fork, and up again, so that no request counts any."""
         head = self._node.chain.head
-        known = self._counted
-        if known.height > head.height or head.get_ancestor(known.height) is not known:
-            self._blocks, known = {}, self._node.chain.tree.genesis
-        for height in range(known.height + 1, head.height + 1):
-            miner = head.get_ancestor(height).header.core.miner
-            self._blocks[miner] = self._blocks.get(miner, 0) + 1
+        fork = find_fork(self._counted, head)
+        self._blocks.subtract(entry.header.core.miner for entry in walk(self._counted, fork))
+        self._blocks.update(entry.header.core.miner for entry in walk(head, fork))
         self._counted = head
-        return self._blocks.get(address, 0)
 
     # Events.
 
@@ -263,6 +272,7 @@ class View:
         return receive
 
     def _on_head(self, change: HeadChange) -> None:
+        self._follow_head()
         if self._readers:
             self._send(Event("head", self._describe(change.new)))
             self._send(Event("status", self.get_status()))

@@ -7,6 +7,7 @@ are free, so the time that false blocks may waste is shared by all peers of one 
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 
 import trio
 
@@ -24,7 +25,7 @@ from poai_spec.networking import (
     get_penalty,
 )
 from poai_spec.notation import Hash32, Milliseconds, SpecError
-from poaid.addresses import get_prefix
+from poaid.addresses import get_prefix, is_public
 from poaid.store import StoredPeer
 
 MAX_KNOWN = 256
@@ -43,6 +44,8 @@ MAX_FAILURES = 16
 """Failed dials that are counted: the pause has reached its longest by then."""
 BUDGET_S, BUDGET_REFILL_S = REPLAY_BUDGET_MS / 1000, REPLAY_BUDGET_PERIOD_MS / REPLAY_BUDGET_MS
 """Seconds of failed replays of an address prefix, and how long it takes until one comes back."""
+PUBLIC_SHARE, LOCAL_SHARE = 4, 64
+"""How many peers' rates an address prefix has together: as many as may be connected from a public one, or at all."""
 
 
 @dataclass
@@ -80,6 +83,54 @@ class Bucket:
         """Take tokens that were used, whether there are as many or not."""
         self._tokens = self.count(now) - tokens
 
+    def compute_wait(self, now: float) -> float:
+        """Return the seconds until it is full: forgetting it makes a gift of them."""
+        return (self.capacity - self.count(now)) * self.refill_s
+
+
+class Buckets:
+    """Buckets of address prefixes, a bounded number: they count what has peer ids without number."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Bucket] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def find(self, prefix: str) -> Bucket | None:
+        """Return a prefix's bucket, if anything was taken from it."""
+        return self._kept.get(prefix)
+
+    def get(self, prefix: str, now: float, capacity: float, refill_s: float) -> Bucket:
+        """Return a prefix's bucket, made if it is not there; past the limit the one full soonest is forgotten."""
+        if prefix not in self._kept:
+            if len(self._kept) == MAX_KNOWN:
+                del self._kept[min(self._kept, key=lambda other: self._kept[other].compute_wait(now))]
+            self._kept[prefix] = Bucket(capacity, refill_s)
+        return self._kept[prefix]
+
+
+@dataclass
+class Conduct:
+    """What a peer's limits are counted by. It belongs to the identity: another connection goes on with it.
+
+    Attributes:
+        queued: gossip messages that wait for their turn, the one whose replay runs included.
+        replaying: held while one of its blocks is imported.
+        requests: of all protocols.
+        gossip: messages.
+    """
+
+    queued: int = 0
+    replaying: trio.Lock = field(default_factory=trio.Lock)
+    requests: Bucket = field(default_factory=lambda: Bucket(REQUEST_BURST, REQUEST_REFILL_MS / 1000))
+    gossip: Bucket = field(default_factory=lambda: Bucket(GOSSIP_BURST, GOSSIP_REFILL_MS / 1000))
+
+    def compute_wait(self, now: float) -> float:
+        """Return the seconds until there is nothing to remember; infinity while a block is in flight."""
+        in_flight = self.queued or self.replaying.locked()
+        return inf if in_flight else max(bucket.compute_wait(now) for bucket in (self.requests, self.gossip))
+
 
 @dataclass
 class Peer:
@@ -100,8 +151,8 @@ class Peer:
         failures: requests in a row that it left unanswered, or answered in part.
         outrun: whether another one, asked later, had an answer before it.
         lacking: blocks that it said it does not hold.
-        queued: gossip messages that wait for their turn, the one whose replay runs included.
-        replaying: held while one of its blocks is imported.
+        conduct: what its limits are counted by.
+        key: the identity that the fork choice's limits count by.
     """
 
     peer_id: str
@@ -118,15 +169,11 @@ class Peer:
     failures: int = 0
     outrun: bool = False
     lacking: dict[Hash32, None] = field(default_factory=dict)
-    queued: int = 0
-    replaying: trio.Lock = field(default_factory=trio.Lock)
-    requests: Bucket = field(default_factory=lambda: Bucket(REQUEST_BURST, REQUEST_REFILL_MS / 1000))
-    gossip: Bucket = field(default_factory=lambda: Bucket(GOSSIP_BURST, GOSSIP_REFILL_MS / 1000))
+    conduct: Conduct = field(default_factory=Conduct)
+    key: bytes = field(init=False)
 
-    @property
-    def key(self) -> bytes:
-        """The identity that the fork choice's limits count by."""
-        return self.peer_id.encode("ascii")
+    def __post_init__(self) -> None:
+        self.key = self.peer_id.encode("ascii")  # one object, which thousands of waiting headers refer to
 
     def note_status(self, status: Status, now: float) -> None:
         """Remember what it says of itself; with another head it may hold what it lacked before."""
@@ -188,14 +235,41 @@ class Peers:
         self.connected: dict[str, Peer] = {}
         self._records: dict[str, _Record] = {}
         self._known: dict[str, _Known] = {}
-        self._budgets: dict[str, Bucket] = {}
+        self._left: dict[str, Conduct] = {}
+        self._budgets, self._requests, self._gossip = Buckets(), Buckets(), Buckets()
         for row in stored:
             if row.address:
                 self.learn(row.peer_id, row.address, row.seen)
             if row.banned_until:
                 self._get_record(row.peer_id).banned_until = row.banned_until
 
+    # Connections.
+
+    def connect(self, peer_id: str, address: str, *, outbound: bool, now: float) -> Peer:
+        """Register a peer's connection; its conduct goes on where it was when the last one ended."""
+        conduct = self._left.pop(peer_id, None) or Conduct()
+        self.connected[peer_id] = Peer(peer_id, address, outbound, now, conduct=conduct)
+        return self.connected[peer_id]
+
+    def disconnect(self, peer_id: str, now: float) -> bool:
+        """Forget a connection, if there was one; of the conducts past the limit, the one least worth remembering."""
+        peer = self.connected.pop(peer_id, None)
+        if peer is None:
+            return False
+        self._left[peer_id] = peer.conduct
+        if len(self._left) > MAX_KNOWN:
+            del self._left[min(self._left, key=lambda other: self._left[other].compute_wait(now))]
+        return True
+
     # Conduct.
+
+    def take_request(self, peer: Peer, now: float) -> bool:
+        """Take a token for a request, of the peer and of its address prefix; tell whether both had one."""
+        return _take(peer, peer.conduct.requests, self._requests, now)
+
+    def take_gossip(self, peer: Peer, now: float) -> bool:
+        """The same for a message."""
+        return _take(peer, peer.conduct.gossip, self._gossip, now)
 
     def penalise(self, peer_id: str, error: SpecError, now: float, now_ms: Milliseconds) -> bool:
         """Count a broken rule against its sender; return whether that bans it."""
@@ -225,27 +299,27 @@ class Peers:
 
     def may_replay(self, peer: Peer, now: float) -> bool:
         """Whether the model may run for a peer's block: while its prefix has some budget left."""
-        budget = self._budgets.get(get_prefix(peer.address))
+        budget = self._budgets.find(get_prefix(peer.address))
         return budget is None or budget.count(now) > 0
 
     def charge_replay(self, peer: Peer, now: float, seconds: float) -> None:
-        """Count the time that the model ran in vain for a peer; past the limit the fullest budget is forgotten."""
-        prefix = get_prefix(peer.address)
-        self._budgets.setdefault(prefix, Bucket(BUDGET_S, BUDGET_REFILL_S)).charge(now, seconds)
-        if len(self._budgets) > MAX_KNOWN:
-            del self._budgets[max(self._budgets, key=lambda prefix: self._budgets[prefix].count(now))]
+        """Count the time that the model ran in vain for a peer."""
+        self._budgets.get(get_prefix(peer.address), now, BUDGET_S, BUDGET_REFILL_S).charge(now, seconds)
 
     # Addresses.
 
     def learn(self, peer_id: str, address: str, now_ms: Milliseconds, *, wanted: bool = False) -> None:
         """Remember where a peer can be dialled; past the limit the one seen longest ago is forgotten.
 
-        What the user has named is neither forgotten nor replaced by what others say.
+        What the user has named is neither forgotten nor replaced by what others say. What others say leaves the pause
+        between dials as it is: who announces itself again and again would be dialled each time.
         """
         known = self._known.setdefault(peer_id, _Known(peer_id, address, now_ms))
         if wanted or not known.wanted:
             known.address = address
-        known.seen, known.wanted, known.not_before = now_ms, known.wanted or wanted, 0.0
+        known.seen = now_ms
+        if wanted:
+            known.wanted, known.not_before = True, 0.0
         others = [known for known in self._known.values() if not known.wanted]
         if len(others) > MAX_KNOWN:
             del self._known[min(others, key=lambda known: known.seen).peer_id]
@@ -298,3 +372,10 @@ class Peers:
             )
             for peer_id in addresses | banned
         ]
+
+
+def _take(peer: Peer, own: Bucket, prefixes: Buckets, now: float) -> bool:
+    """Take a token of a peer, and one of its prefix, which has as many peers' rates as may be connected from it."""
+    share = PUBLIC_SHARE if is_public(peer.address) else LOCAL_SHARE
+    shared = prefixes.get(get_prefix(peer.address), now, share * own.capacity, own.refill_s / share)
+    return shared.count(now) >= 1 and own.take(now) and shared.take(now)

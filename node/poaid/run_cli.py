@@ -1,59 +1,66 @@
 """`poaid run`: a node, with its HTTP server, until it is interrupted."""
 
+from __future__ import annotations
+
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
-import trio
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from poai_engine.gguf_file import read_vocabulary
-from poai_engine.model_store import resolve_model
-from poai_spec.block import Judge
-from poai_spec.notation import Address, Hash32
-from poai_spec.parameters import compute_network_id
+from poaid.config_file import ConfigFile
+from poaid.entry import get_end_signals
 from poaid.errors import NodeError, UsageError
-from poaid.http import make_app, make_metrics_app
-from poaid.http_server import serve_http
-from poaid.keys import format_address, load_or_make_miner_key, parse_address, write_whole
-from poaid.logs import LogFormat, configure_logs
-from poaid.models import load_engine, locate_model
-from poaid.networks import Network, check_multiaddr, get_network, parse_target
-from poaid.node import Node, Options
-from poaid.node_view import View
-from poaid.options import Corpus, DataDir, GpuLayers, Model, NetworkName, TargetText, Threads
-from poaid.store import Store
+from poaid.logs import LogFormat, LogLevel, configure_logs
+from poaid.options import (
+    HTTP_PORT_OFFSET,
+    P2P_PORT,
+    RUNNING_FILE,
+    Corpus,
+    DataDir,
+    GpuLayers,
+    MinerAddress,
+    Model,
+    NetworkName,
+    TargetText,
+    Threads,
+)
 
-P2P_PORT = 4001
-HTTP_PORT_OFFSET = 4000
-"""The HTTP port is the peer-to-peer port plus this, unless it is given."""
+if TYPE_CHECKING:
+    import trio
+
+    from poai_spec.notation import Hash32
+    from poaid.node import Node
+    from poaid.node_view import View
+
 MIN_PRUNE_DEPTH = 288
 """Blocks whose bodies every node keeps: two days of mainnet, deeper than any ordinary reorganisation."""
 IDENTITY_FILE = "p2p.key"
-RUNNING_FILE = "running.json"
-"""Tells `poaid status` where a running node can be asked; there only while one runs."""
 
 SYNC_LOOK_S, SYNC_LINE_S = 0.5, 5.0
 """How often the progress of a sync is looked at, and said where there is no terminal."""
 SYNC_SHOWN_FROM = 8
 """Missing blocks from which on it is worth a bar: fewer are there in a moment."""
 
+STOPPING = "Stopping; every block that was logged is stored"
+
 log = structlog.get_logger()
 
 
 def run(
     data_dir: DataDir,
-    network: NetworkName = "local",
+    _config: ConfigFile = None,
+    network: NetworkName = None,
     model: Model = None,
     target: TargetText = None,
     test_corpus: Corpus = None,
@@ -63,12 +70,10 @@ def run(
         list[str] | None, typer.Option(help="Peer to stay connected to, /ip4/.../tcp/.../p2p/...; repeat for more.")
     ] = None,
     mdns: Annotated[bool, typer.Option(help="Look for peers on the local network.")] = True,
-    miner_address: Annotated[
-        str | None, typer.Option(help="Account that gets the subsidies.  \\[default: of a key in the data directory]")
-    ] = None,
+    miner_address: MinerAddress = None,
     no_mine: Annotated[bool, typer.Option("--no-mine", help="Verify and relay only.")] = False,
     prune_depth: Annotated[
-        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  \\[default: never]")
+        int | None, typer.Option(min=MIN_PRUNE_DEPTH, help="Drop bodies this deep below the head.  [default: never]")
     ] = None,
     assume_valid: Annotated[
         str | None, typer.Option(help="Hash of a block up to which nothing is replayed; say whom you trust for it.")
@@ -76,46 +81,70 @@ def run(
     threads: Threads = None,
     gpu_layers: GpuLayers = 0,
     http_port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  \\[default: p2p-port + 4000]")
+        int | None, typer.Option(min=0, max=65535, help="Port of page and API; 0: none.  [default: p2p-port + 4000]")
     ] = None,
     http_host: Annotated[str, typer.Option(help="Address of page and API; whoever reaches it can read.")] = "127.0.0.1",
     metrics_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  \\[default: none]")
+        int | None, typer.Option(min=1, max=65535, help="Another port that serves /metrics alone.  [default: none]")
+    ] = None,
+    http_allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name under which page and API may be asked, as behind a proxy; repeat for more."),
     ] = None,
     stop_height: Annotated[int | None, typer.Option(min=1, help="Mine no block above this height.")] = None,
     until_input_ends: Annotated[
         bool, typer.Option("--until-input-ends", hidden=True, help="Stop when the standard input, a pipe, ends.")
     ] = False,
     log_format: Annotated[LogFormat, typer.Option(help="auto: for people on a terminal, else JSON.")] = LogFormat.AUTO,
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is worth a line.")] = LogLevel.INFO,
+    log_file: Annotated[
+        Path | None, typer.Option(help="Write the log to the end of this file, too, as JSON.  [default: none]")
+    ] = None,
 ) -> None:
     """Run a node: find peers, verify, mine, and show itself at http://127.0.0.1:8001."""
-    configure_logs(log_format)
+    import trio
+
+    from poai_engine.gguf_file import read_vocabulary
+    from poai_engine.model_store import resolve_model
+    from poai_spec.block import Judge
+    from poaid.choosing import NetworkFlags, announce, choose_network
+    from poaid.keys import choose_miner, parse_address
+    from poaid.models import load_engine
+    from poaid.networks import NETWORK_FILE, check_multiaddr, write_network
+    from poaid.node import Node, Options
+    from poaid.node_view import View
+    from poaid.store import Store
+
+    configure_logs(log_format, log_level, log_file, fatal=True)
     peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
-    net = get_network(network, model, parse_target(target) if target is not None else None, test_corpus)
-    source = locate_model(model, net.config)
-    with Store.create_or_open(data_dir, net, source) as store:
-        miner = None if no_mine else choose_miner(miner_address, data_dir)
+    named = None if miner_address is None else parse_address(miner_address)
+    port = p2p_port + HTTP_PORT_OFFSET if http_port is None else http_port
+    if port > 65535:
+        raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
+    net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
+    with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
+        write_network(net, data_dir / NETWORK_FILE)
+        miner = None if no_mine else choose_miner(named, data_dir)
         options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
         log.info("Loading the model", model=source)
         judge = Judge(net.config, net.questions, load_engine(source, net.config, threads, gpu_layers, log.info))
         node = Node(store, net, judge, options, load_identity(data_dir))
-        announce(net, node, miner)
+        announce(net, node.chain.head.height, miner)
         view = View(node, read_vocabulary(resolve_model(source)), source)
-        port = p2p_port + HTTP_PORT_OFFSET if http_port is None else http_port
-        if port > 65535:
-            raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
-        http = HttpPorts(http_host, port, metrics_port)
+        http = HttpPorts(http_host, port, metrics_port, (http_host, *(http_allow_host or ())))
+        signal.pthread_sigmask(signal.SIG_BLOCK, get_end_signals())  # trio's own code is none to be left by a signal
         trio.run(run_node, node, view, http, data_dir, until_input_ends)
 
 
 @dataclass(frozen=True)
 class HttpPorts:
-    """Where the node shows itself; 0 and None for nowhere."""
+    """Where the node shows itself, 0 and None for nowhere, and under which names."""
 
     host: str
     port: int
     metrics_port: int | None
+    names: tuple[str, ...]
 
 
 def parse_hash(text: str) -> Hash32:
@@ -133,24 +162,22 @@ def parse_hash(text: str) -> Hash32:
     return value
 
 
-def choose_miner(text: str | None, data_dir: Path) -> Address:
-    """Return the account that gets the subsidies: the one that is named, else that of the data directory's own key."""
-    return parse_address(text) if text is not None else load_or_make_miner_key(data_dir)
-
-
 def load_identity(data_dir: Path) -> bytes:
     """Return the secret of the node's peer identity, made at the first start; a file of mode 0600.
 
     Raises:
-        NodeError: the file is damaged or cannot be written.
+        NodeError: the file is damaged, open to other users, or cannot be read or written.
     """
+    from poaid.keys import read_private, write_whole
+
     path = data_dir / IDENTITY_FILE
     try:
         if not path.exists():
             write_whole(path, secrets.token_hex(32) + "\n")
-        seed = bytes.fromhex(path.read_text("ascii"))
     except OSError as error:
         raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
+    try:
+        seed = bytes.fromhex(read_private(path).decode("ascii"))
     except ValueError:
         seed = b""
     if len(seed) != 32:
@@ -158,31 +185,36 @@ def load_identity(data_dir: Path) -> bytes:
     return seed
 
 
-def announce(net: Network, node: Node, miner: Address | None) -> None:
-    """Say what is started."""
-    network_id = compute_network_id(net.config).hex()[:8]
-    log.info("Chain opened", network=net.name, network_id=network_id, height=node.chain.head.height)
-    if miner is None:
-        log.info("Mining is off")
-    else:
-        log.info("Subsidies go to", address=format_address(miner))
-
-
 async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool) -> None:
-    """Run everything until SIGINT or SIGTERM, or until the process that holds the other end of the input has ended."""
+    """Run everything until a signal comes, or until the process that holds the other end of the input has ended."""
+    import trio
+
+    with trio.open_signal_receiver(*get_end_signals()) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, get_end_signals())
+        await _run_parts(node, view, http, data_dir, until_input_ends, signals)
+
+
+async def _run_parts(
+    node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool, signals: AsyncIterator[int]
+) -> None:
+    import trio
+
+    from poaid.http import make_app, make_metrics_app
+    from poaid.http_server import serve_http
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
+        nursery.start_soon(_stop_on_signal, signals, nursery.cancel_scope)
         if until_input_ends:
             nursery.start_soon(_stop_at_end_of_input, nursery.cancel_scope)
         await nursery.start(node.run)
         nursery.start_soon(view.run)
         if http.port:
-            app = make_app(view, node.metrics, (http.host,))
+            app = make_app(view, node.metrics, http.names)
             urls = await nursery.start(serve_http, app, http.host, http.port)
             log.info("Page and API", url=urls[0])
         nursery.start_soon(show_sync, node)
         if http.metrics_port is not None:
-            app = make_metrics_app(view, node.metrics, (http.host,))
+            app = make_metrics_app(view, node.metrics, http.names)
             await nursery.start(serve_http, app, http.host, http.metrics_port)
         with _running_file(data_dir, http):
             await trio.sleep_forever()
@@ -190,6 +222,8 @@ async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, unti
 
 async def show_sync(node: Node) -> None:
     """While blocks are missing, show a progress bar on a terminal, and a line from time to time elsewhere."""
+    import trio
+
     columns = (TextColumn("syncing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     said = 0.0
     while True:
@@ -208,15 +242,25 @@ async def show_sync(node: Node) -> None:
                 await trio.sleep(SYNC_LOOK_S)
 
 
-async def _stop_on_signal(scope: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            log.info("Stopping; every block that was logged is stored")
-            scope.cancel()
-            return
+@contextmanager
+def _ending_in_peace() -> Iterator[None]:
+    """End well at a signal before the node runs, as it does afterwards."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.info(STOPPING)
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    async for _ in signals:
+        log.info(STOPPING)
+        scope.cancel()
+        return
 
 
 async def _stop_at_end_of_input(scope: trio.CancelScope) -> None:
+    import trio
+
     async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stream:
         while await stream.receive_some():
             pass

@@ -24,7 +24,7 @@ from poai_spec.parameters import Config, compute_network_id
 from poai_spec.state import Account, State, encode_account
 from poaid.errors import NodeError
 from poaid.header_check import HEADER_BYTES
-from poaid.networks import Network, check_network
+from poaid.networks import Network, check_network, describe_difference
 
 FILE_NAME = "chain.sqlite3"
 SCHEMA_VERSION = 2
@@ -205,11 +205,13 @@ class Store:
             )
 
     def _check_network(self, network: Network) -> None:
-        found, wanted = compute_network_id(self.read_network().config), compute_network_id(network.config)
+        stored = self.read_network()
+        found, wanted = compute_network_id(stored.config), compute_network_id(network.config)
         if found != wanted:
             raise NodeError(
-                f"{self.path.parent} belongs to network {found.hex()[:8]}, this is {wanted.hex()[:8]}: "
-                "give another --data-dir, or the --network, --model, --target and --test-corpus that it was made with"
+                f"{self.path.parent} belongs to network {found.hex()[:8]}, the flags name {wanted.hex()[:8]} "
+                f"({describe_difference(stored.config, network.config)}): leave out --network, --model, --target and "
+                "--test-corpus, or give another --data-dir"
             )
 
     def _initialise(self, network: Network, model: str) -> None:

@@ -18,13 +18,12 @@ from typing import TypeVar
 import structlog
 import trio
 
+from poai_spec.block import check_contents
 from poai_spec.containers import Block, compute_block_hash
-from poai_spec.difficulty import compute_work
 from poai_spec.encoding import encode
 from poai_spec.engine import Evaluation
 from poai_spec.networking import (
     BLOCKS_PROTOCOL,
-    FALSE_WORK,
     HEADERS_PROTOCOL,
     MAX_BLOCKS,
     MAX_BLOCKS_BYTES,
@@ -42,16 +41,15 @@ from poai_spec.networking import (
     check_headers,
     decode_response,
 )
-from poai_spec.notation import Hash32, Invalid, NotYet, SpecError
+from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.parameters import UINT256_MAX
 from poaid.chain import Chain, get_entry_quiz
 from poaid.handlers import PeerError
 from poaid.header_check import encode_header
-from poaid.importer import BusyError, Importer, Sender
+from poaid.importer import BusyError, Importer, Sender, measure
 from poaid.miner import choose_batch_size
 from poaid.peers import PAUSE_S, Peer, Peers
 from poaid.tree import Entry
-from poaid.verifier import run_timed
 from poaid.verify import check_replay
 from poaid.view import SyncView
 
@@ -67,6 +65,8 @@ HEAD_START_S = 1.0
 line the first, which had the line for itself at first, still ends in time at 0.3 Mbit/s with eight at once."""
 MAX_GOALS = 4
 """Branches that are tried, the heaviest first, when the blocks of one cannot be had."""
+HEADERS_A_TURN = 64
+"""Headers that are kept before other tasks have their turn: 3 ms, of `poaid.handlers.TURN_BUDGET_S`."""
 RATE_WINDOW_S = 30.0
 """The time over which the speed of the replay is measured."""
 
@@ -136,9 +136,8 @@ class Sync:
         goal = self.goal
         if goal is None or goal.replayed:
             return None
-        missing = self._list_missing(goal)
-        left, rate = len(missing), self._get_rate()
-        height = goal.height - left
+        height, rate = goal.get_replayed_ancestor().height, self._get_rate()
+        left = goal.height - height
         return {
             "height": height,
             "goal": goal.height,
@@ -225,7 +224,7 @@ class Sync:
         try:
             payload = await self._ask.request(peer, HEADERS_PROTOCOL, encode(request), MAX_HEADERS_BYTES + RESULT_BYTES)
             headers = await trio.to_thread.run_sync(_read_headers, request, payload)
-            new = self._keep_headers(peer, headers)
+            new = await self._keep_headers(peer, headers)
         except (PeerError, NotYet) as error:
             _put_off(peer, error)
             return False
@@ -247,11 +246,13 @@ class Sync:
             peer.fruitless_in_a_row = 0
         return new
 
-    def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
+    async def _keep_headers(self, peer: Peer, headers: Headers) -> bool:
         """Keep headers in order, up to the first that cannot be; return whether any was new."""
         tree, new = self._chain.tree, False
         self._importer.tick()
-        for header in headers.headers:
+        for index, header in enumerate(headers.headers):
+            if index % HEADERS_A_TURN == 0:
+                await trio.lowlevel.checkpoint()
             known = len(tree.entries)
             entry = tree.receive_header(encode_header(header), peer.key)
             if entry is None:
@@ -315,26 +316,39 @@ class Sync:
         return [block for _, block in takewhile(lambda pair: compute_block_hash(pair[1].header) == pair[0].hash, pairs)]
 
     async def _import(self, peer: Peer, wanted: Sequence[Entry], blocks: Sequence[Block]) -> bool:
-        """Replay fetched blocks in one batch and import them in order; return whether any counted."""
+        """Replay fetched blocks in one batch and import them in order; return whether any counted.
+
+        The model runs for those alone whose contents are what their headers commit to, up to the first that is not: a
+        failure that costs nothing to find must not come behind one that costs a pass.
+        """
         pairs = list(zip(wanted, blocks, strict=False))
+        whole = list(takewhile(lambda pair: self._has_its_contents(pair[1]), pairs))
         sender, start, seconds = self._ask.sender(peer), time.monotonic(), 0.0
         try:
-            async with peer.replaying:  # gossip's of the same peer waits, too
-                evaluations, seconds = await self._evaluate([entry for entry, _ in pairs], sender)
-                for entry, block in pairs:
+            async with peer.conduct.replaying:  # gossip's of the same peer waits, too
+                evaluations, seconds = await self._evaluate([entry for entry, _ in whole], sender)
+                for entry, block in pairs[: len(whole) + 1]:  # the one that is not whole is refused without the model
                     await self._import_one(entry, block, sender, evaluations.get(entry.hash))
+                    await trio.lowlevel.checkpoint()
         except BusyError:
             peer.not_before = trio.current_time() + PAUSE_S
             return False
         except SpecError as error:
-            if error.code in FALSE_WORK:
-                sender.charge(seconds)
+            sender.charge(seconds)  # whatever the rule is: the model ran before it was asked
             self._ask.blame(peer.peer_id, error)
             return not isinstance(error, NotYet)  # a fault has changed the tree: look again
         peer.proven = True
         self._batch = min(MAX_BLOCKS, choose_batch_size(len(pairs), time.monotonic() - start, UINT256_MAX))
         self._note_rate(len(pairs))
         self.on_progress()
+        return True
+
+    def _has_its_contents(self, block: Block) -> bool:
+        """Whether body and trace list are what the header commits to; the importer says what is wrong with them."""
+        try:
+            check_contents(block, self._importer.judge.config)
+        except (Invalid, Malformed):
+            return False
         return True
 
     async def _import_one(self, entry: Entry, block: Block, sender: Sender, evaluation: Evaluation | None) -> None:
@@ -350,9 +364,9 @@ class Sync:
     def _is_assumed(self, entry: Entry) -> bool:
         """Whether `--assume-valid` names a block of the heaviest known branch on top of this one."""
         named = self._chain.tree.entries.get(self._assume_valid or b"")
-        if named is None or entry.height > named.height or named.get_ancestor(entry.height) is not entry:
+        if named is None or self.goal is None:
             return False
-        return self.goal is not None and self.goal.get_ancestor(named.height) is named
+        return entry.leads_to(named) and named.leads_to(self.goal)
 
     # Replays.
 
@@ -360,7 +374,8 @@ class Sync:
         """Run the model for headers that were not replayed yet, in one batch; those assumed valid are left out.
 
         Returns:
-            The evaluations by block hash, those of an earlier sample too, and the seconds that the model ran.
+            The evaluations by block hash, those of an earlier sample too, and the seconds that the model ran. None but
+            the earlier ones if a quiz has no loss, which only the profile llama.cpp knows: the time is charged then.
 
         Raises:
             BusyError: the sender has used up its time.
@@ -376,11 +391,11 @@ class Sync:
             return found, 0.0
         quizzes = [get_entry_quiz(entry, self._importer.judge) for entry in rest]
         tokens, scored = [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes]
-        work = partial(run_timed, partial(self._importer.judge.engine.evaluate, tokens, scored))
-        try:
-            evaluations, seconds = await self._importer.verifier.do(sender.turn, work, check)
-        except SpecError:
-            return found, 0.0  # a quiz without a loss, which only the profile llama.cpp has: each is replayed by itself
+        work = partial(measure, partial(self._importer.judge.engine.evaluate, tokens, scored))
+        evaluations, seconds = await self._importer.verifier.do(sender.turn, work, check)
+        if isinstance(evaluations, SpecError):
+            sender.charge(seconds)
+            return found, 0.0  # each is replayed by itself
         return found | {entry.hash: evaluation for entry, evaluation in zip(rest, evaluations, strict=True)}, seconds
 
     async def _replay_sample(self, missing: Sequence[Entry]) -> bool:
@@ -394,7 +409,7 @@ class Sync:
         if missing[-1].hash in self._sampled_ends or self._is_assumed(missing[-1]):
             return True
         self._sampled_ends[missing[-1].hash] = None
-        works = [compute_work(entry.header.core.target) for entry in missing]
+        works = [entry.work - (entry.parent or entry).work for entry in missing]  # without decoding a header
         drawn = {entry.hash: entry for entry in random.choices(missing, works, k=SAMPLE_BLOCKS)}  # noqa: S311
         peer = next((p for p in self._peers.connected.values() if p.key == missing[-1].peer), None)
         if peer is None:  # nobody can be charged; who still has this branch sends its headers again
@@ -403,7 +418,7 @@ class Sync:
         sender = self._ask.sender(peer)
         for entry in drawn.values():
             try:
-                async with peer.replaying:
+                async with peer.conduct.replaying:
                     evaluations, seconds = await self._evaluate([entry], sender)
             except BusyError:
                 self._drop_branch(missing[-1])  # what cannot be checked must not be waited for

@@ -27,6 +27,7 @@ from poai_spec.notation import Height, Target, tagged_hash
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import generate_quiz
 from poaid.asking import LOCAL_HOST, ask, make_url
+from poaid.entry import get_end_signals
 from poaid.errors import NodeError
 from poaid.libp2p_host import get_peer_id
 from poaid.miner import get_time
@@ -278,7 +279,7 @@ class LocalTestnet:
 
     async def run(self) -> None:
         """Start the nodes, watch them until they agree, an error or a signal, and stop them."""
-        with trio.open_signal_receiver(*_get_end_signals()) as signals:
+        with trio.open_signal_receiver(*get_end_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 with trio.CancelScope() as scope:
                     nursery.start_soon(self._watch_signals, signals, scope)
@@ -366,12 +367,6 @@ async def stop(children: Sequence[Child]) -> None:
     for child in children:
         child.send(signal.SIGKILL)
         await child.wait()
-
-
-def _get_end_signals() -> list[signal.Signals]:
-    """Return the signals that end a testnet; `nohup` has one of them ignored."""
-    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else []
-    return [signal.SIGINT, signal.SIGTERM, *hangup]
 
 
 async def observe(node: Observed) -> None:

@@ -1,28 +1,26 @@
 """`poaid testnet`: a network of several nodes on this machine."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import trio
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from poai_engine.exact import count_processors
 from poaid.errors import NodeError, UsageError
-from poaid.models import load_engine, locate_model
-from poaid.networks import Network, parse_target
-from poaid.options import TargetText
-from poaid.testnet import LocalTestnet, Plan, choose_target, get_base_network, make_network, measure_rate
-from poaid.testnet_summary import Summary
-from poaid.testnet_view import Frame, Screen, make_summary_view, save_picture
+from poaid.options import MAX_NODES, TargetText
 
-MAX_NODES = 32
-"""Processes of some 200 MB each; more than a few on a processor only wait for each other."""
+if TYPE_CHECKING:
+    from poaid.networks import Network
+    from poaid.testnet import LocalTestnet
+    from poaid.testnet_summary import Summary
+    from poaid.testnet_view import Frame
 
 
 def start_testnet(
@@ -31,11 +29,11 @@ def start_testnet(
     model: Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = "smollm2",
     target: TargetText = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of each node.  \\[default: processors / nodes]")
+        int | None, typer.Option(min=1, help="CPU threads of each node.  [default: processors / nodes]")
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="New folder for chains and logs, which stays.  \\[default: a temporary one]"),
+        typer.Option(help="New folder for chains and logs, which stays.  [default: a temporary one]"),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the temporary folder, too.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the summary to this file.")] = None,
@@ -45,6 +43,12 @@ def start_testnet(
 
     Without --target the first blocks take some four seconds on this machine, whatever its speed.
     """
+    import trio
+
+    from poai_engine.exact import count_processors
+    from poaid.testnet import LocalTestnet, Plan
+    from poaid.testnet_view import Screen, make_summary_view
+
     for file in (json_file, record):
         if file is not None and not file.absolute().parent.is_dir():
             raise UsageError(f"{file}: there is no folder {file.absolute().parent}: make it, or give another")
@@ -73,6 +77,10 @@ def start_testnet(
 
 def _make_network(model: str, target: str | None, console: Console) -> tuple[str, Network]:
     """Return how the nodes find the model, and their network; what is made at a first start is made once, here."""
+    from poaid.models import load_engine, locate_model
+    from poaid.networks import parse_target
+    from poaid.testnet import choose_target, get_base_network, make_network, measure_rate
+
     base = get_base_network(model, parse_target(target) if target is not None else None)
     source = locate_model(model, base.config)
     with console.status(f"loading the model {escape(source)}"):
@@ -99,12 +107,16 @@ def _make_folder(data_dir: Path) -> Path:
 
 
 def _make_frame(net: LocalTestnet) -> Frame:
+    from poaid.testnet_view import Frame
+
     plan = net.plan
     return Frame(net.nodes, Path(plan.model).name, plan.network_id, plan.blocks, net.seconds, ended=net.has_ended)
 
 
 def _write(net: LocalTestnet, summary: Summary, json_file: Path | None, record: Path | None) -> None:
     """Write the summary and the picture where they were asked for."""
+    from poaid.testnet_view import save_picture
+
     try:
         if json_file is not None:
             json_file.write_text(json.dumps(summary, indent=2) + "\n", "utf-8")

@@ -5,7 +5,7 @@ counts anew is kept at hand: each peer's waiting headers, the heaviest of all, t
 costs little more than its checks, with 65,536 that wait as with none. Headers only: bodies, accounts and the replay are
 others'.
 
-Exports: `Entry`, `Branch`, `Hashes`, `Orphan`, `BlockTree`, `find_fork`.
+Exports: `Entry`, `Branch`, `Hashes`, `Orphan`, `BlockTree`, `find_fork`, `walk`.
 """
 
 from abc import abstractmethod
@@ -45,19 +45,19 @@ class Entry:
         hash: the block hash.
         data: the header's encoding, 216 bytes.
         parent: the block before; None for genesis.
-        children: the kept blocks on top of it.
         height: distance from genesis.
         work: claimed work of the chain that ends here; genesis has 0.
         peer: who sent it; empty for the node itself.
         replayed: whether its work counts; if not, it *waits*.
+        assumed: height of the last block up to this one that `--assume-valid` spared the replay; 0 for none.
     """
 
-    __slots__ = ("_skip", "children", "data", "hash", "height", "parent", "peer", "replayed", "work")
+    __slots__ = ("_children", "_skip", "assumed", "data", "hash", "height", "parent", "peer", "replayed", "work")
 
     def __init__(self, block_hash: Hash32, data: bytes, parent: "Entry | None", work: Work, peer: bytes) -> None:
         self.hash, self.data, self.parent, self.work, self.peer = block_hash, data, parent, work, peer
-        self.children: set[Entry] = set()
-        self.replayed = False
+        self._children: Entry | set[Entry] | None = None
+        self.replayed, self.assumed = False, 0
         self.height: Height = 0 if parent is None else parent.height + 1
         self._skip = self if parent is None else _choose_skip(parent)
 
@@ -65,6 +65,38 @@ class Entry:
     def header(self) -> Header:
         """The header itself."""
         return _decode_header(self.data)
+
+    @property
+    def children(self) -> "Collection[Entry]":
+        """The kept blocks on top of it."""
+        if isinstance(self._children, Entry):
+            return (self._children,)
+        return self._children or ()
+
+    def add_child(self, child: "Entry") -> None:
+        """Note a block on top; most have one, and a set of one would be a quarter of what a header takes."""
+        if self._children is None:
+            self._children = child
+        elif isinstance(self._children, Entry):
+            self._children = {self._children, child}
+        else:
+            self._children.add(child)
+
+    def remove_child(self, child: "Entry") -> None:
+        """Forget a block on top, which was noted."""
+        if isinstance(self._children, set):
+            self._children.remove(child)
+        else:
+            assert self._children is child, "only what is there is removed"
+            self._children = None
+
+    def get_replayed_ancestor(self) -> "Entry":
+        """Return the last block of the chain that ends here whose work counts, in about 3 log2(height) steps."""
+        walk = self
+        while not walk.replayed:  # as what is below a replayed block is, too
+            assert walk.parent is not None, "genesis is replayed"
+            walk = walk.parent if walk._skip.replayed else walk._skip
+        return walk
 
     def get_ancestor(self, height: Height) -> "Entry":
         """Return the block at a height of the chain that ends here; takes at most about 3 log2(height) steps.
@@ -112,6 +144,14 @@ def find_fork(a: Entry, b: Entry) -> Entry:
             assert b.parent is not None, "chains meet at genesis, if not before"
             a, b = a.parent, b.parent
     return a
+
+
+def walk(entry: Entry, end: Entry) -> Iterator[Entry]:
+    """Yield a block and its ancestors, without `end`, which is one of them."""
+    while entry is not end:
+        yield entry
+        assert entry.parent is not None, "`end` is an ancestor"
+        entry = entry.parent
 
 
 class _Ancestors(Sequence[T], Generic[T]):
@@ -312,15 +352,20 @@ class BlockTree:
         if not self.is_full(entry.peer) and not self._is_heavy_enough(entry):
             raise NotYet("fork-choice/lighter", f"no branch through it claims the {self.head.work} work of the head")
 
-    def mark_replayed(self, entry: Entry) -> None:
-        """Count the work of a kept block whose parent is replayed; the head follows. One that counts already stays."""
+    def mark_replayed(self, entry: Entry, *, assumed: bool = False) -> None:
+        """Count the work of a kept block whose parent is replayed; the head follows. One that counts already stays.
+
+        Args:
+            entry: the block.
+            assumed: whether `--assume-valid` spared it the replay.
+        """
         if entry.replayed:
             return
         assert self._entries.get(entry.hash) is entry, "a block that was dropped has no work"
         assert entry.parent is not None, "genesis is replayed"
         assert entry.parent.replayed, "ancestors are replayed first"
         self._remove_waiting([entry])
-        self._count_replayed(entry)
+        self._count_replayed(entry, assumed)
 
     def mark_invalid(self, block_hash: Hash32) -> None:
         """Remember that a hash can never be valid; drop and remember what was built on it."""
@@ -339,11 +384,12 @@ class BlockTree:
             assert not entry.replayed, "replayed blocks are kept"
             self._remove_branch(entry)
 
-    def add_stored(self, data: bytes) -> Entry:
+    def add_stored(self, data: bytes, *, assumed: bool = False) -> Entry:
         """Count a block that this node replayed before; it is not checked again.
 
         Args:
             data: the encoding of its header.
+            assumed: whether `--assume-valid` spared it the replay.
 
         Raises:
             NodeError: it is no header, or its parent was not added before.
@@ -358,7 +404,7 @@ class BlockTree:
         if block_hash in self._entries:
             return self._entries[block_hash]
         entry = self._attach(block_hash, data, parent, header, b"")
-        self._count_replayed(entry)
+        self._count_replayed(entry, assumed)
         return entry
 
     def is_full(self, peer: bytes) -> bool:
@@ -506,8 +552,9 @@ class BlockTree:
             branch += kept.children
         return False
 
-    def _count_replayed(self, entry: Entry) -> None:
-        entry.replayed = True
+    def _count_replayed(self, entry: Entry, assumed: bool) -> None:
+        assert entry.parent is not None, "genesis is replayed"
+        entry.replayed, entry.assumed = True, entry.height if assumed else entry.parent.assumed
         self._replayed_count += 1
         most = self._best_tips[0].work
         if entry.work >= most:
@@ -524,7 +571,7 @@ class BlockTree:
     def _attach(self, block_hash: Hash32, data: bytes, parent: Entry, header: Header, peer: bytes) -> Entry:
         entry = Entry(block_hash, data, parent, parent.work + compute_work(header.core.target), peer)
         self._entries[block_hash] = entry
-        parent.children.add(entry)
+        parent.add_child(entry)
         return entry
 
     def _add_waiting(self, entry: Entry) -> None:
@@ -551,7 +598,7 @@ class BlockTree:
     def _remove_branch(self, root: Entry) -> list[Entry]:
         """Remove a block and its descendants; return them."""
         assert root.parent is not None, "genesis stays"
-        root.parent.children.remove(root)
+        root.parent.remove_child(root)
         branch = [root]
         for entry in branch:  # grows while it is read
             branch += entry.children

@@ -28,8 +28,6 @@ from poaid.store import ChainRow, Store
 BATCH_BLOCKS = 16
 MAX_PENDING = 4_096
 """Blocks that wait while the sample that they are not part of fills a batch: 5 MB."""
-MAX_SAMPLE = 100_000
-"""Draws of a sample: the odds of a forger are 10^-4500 by then, and replaying all blocks once is cheaper."""
 
 
 class BlockError(NodeError):

@@ -4,12 +4,14 @@ What each wants is bounded by a rule of the page `networking` or `fork-choice`; 
 what was found with these tests.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
 import trio
+from libp2p.peer.id import ID
 from structlog.testing import capture_logs
 
 from poai_spec import fork_choice
@@ -23,6 +25,8 @@ from poai_spec.networking import (
     HEADERS_PROTOCOL,
     MAX_BLOCK_BYTES,
     MAX_FRUITLESS,
+    REQUEST_BURST,
+    REQUEST_REFILL_MS,
     SAMPLE_BLOCKS,
     STATUS_PROTOCOL,
     Blocks,
@@ -77,12 +81,13 @@ async def check_health(victim: Made, honest: Sequence[Made] = ()) -> None:
     """Wait until nothing is in flight, and compare what is kept with its limits."""
     node, tree = victim.node, victim.node.chain.tree
     await until(lambda: not node.importer._busy and not node.verifier.count_waiting(), "nothing is in flight")
-    await until(lambda: not any(peer.queued for peer in node.peers.connected.values()), "nothing is queued")
+    await until(lambda: not any(peer.conduct.queued for peer in node.peers.connected.values()), "nothing is queued")
     assert tree.count_waiting() <= fork_choice.MAX_WAITING
     assert len(tree.orphans) <= fork_choice.MAX_ORPHANS
     assert len(tree.invalid) <= fork_choice.MAX_INVALID
     assert len(node.peers.connected) <= MAX_CONNECTIONS
-    for table in (node.peers._records, node.peers._known, node.peers._budgets):
+    tables = (node.peers._records, node.peers._known, node.peers._budgets, node.peers._requests, node.peers._left)
+    for table in tables:
         assert len(table) <= MAX_KNOWN
     for made in honest:
         record = node.peers._records.get(made.node.network.peer_id)
@@ -174,6 +179,24 @@ async def test_slow_and_many_streams_do_not_stop_a_sync(maker: Maker, monkeypatc
         await check_health(new, [old])
 
 
+async def test_who_dials_again_finds_its_rates_as_they_were(maker: Maker) -> None:
+    victim = maker.make(blocks=read_chain()[:30])
+    request = encode(HeadersRequest((victim.node.chain.tree.genesis.hash,), bytes(32), 10))
+    results = Counter[int]()
+    async with running(victim), lying(victim) as liar:
+        start = trio.current_time()
+        for _ in range(3):
+            await liar.connect()
+            await until(lambda: liar.peer_id in victim.node.peers.connected, "connected")
+            for _ in range(REQUEST_BURST):
+                results[(await liar.ask(HEADERS_PROTOCOL, request))[0]] += 1
+            await liar.peer.host.disconnect(ID.from_string(victim.node.network.peer_id))
+            await until(lambda: liar.peer_id not in victim.node.peers.connected, "gone")
+        allowed = REQUEST_BURST + (trio.current_time() - start) * 1000 / REQUEST_REFILL_MS
+    assert REQUEST_BURST <= results[Result.OK] <= allowed
+    assert set(results) == {Result.OK, Result.TOO_MANY_REQUESTS}
+
+
 async def test_goodbyes_take_tokens(maker: Maker) -> None:
     """A flood of goodbyes is a line in the log for each token, not for each message."""
     victim = maker.make()
@@ -181,7 +204,9 @@ async def test_goodbyes_take_tokens(maker: Maker) -> None:
         async with running(victim), liars(victim, 1) as [liar]:
             for _ in range(60):
                 await (await liar.send(GOODBYE_PROTOCOL, encode_frame(encode(Goodbye(1))))).close()
-            await until(lambda: victim.node.peers.connected[liar.peer_id].requests._tokens < 1, "no token is left")
+            await until(
+                lambda: victim.node.peers.connected[liar.peer_id].conduct.requests._tokens < 1, "no token is left"
+            )
             lines = [line for line in logs if line["event"] == "Peer says goodbye"]
             assert len(lines) < 60
 
@@ -257,6 +282,7 @@ async def test_headers_of_one_core_cost_two_passes(maker: Maker, engine: Countin
 async def test_a_prefix_has_one_budget(maker: Maker, engine: CountingEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it is spent nothing is replayed for neighbours; their true block counts when another prefix sends it."""
     monkeypatch.setattr(peers, "BUDGET_S", 1e-9)
+    monkeypatch.setattr(peers, "BUDGET_REFILL_S", 1e9)  # nothing comes back, however slow the machine is
     chain = read_chain()[:4]
     forged = [seal_on(maker, chain[:3], alteration=flip(1), miner=bytes([n]) * 20) for n in (1, 2)]
     victim = maker.make(blocks=chain[:3])
@@ -346,7 +372,7 @@ async def test_sync_and_gossip_of_one_peer_take_turns(maker: Maker, engine: Coun
         peer.answers |= {HEADERS_PROTOCOL: forger.answer_headers, BLOCKS_PROTOCOL: serve}
         peer.claim(forger.head, 5)
         engine.passes = 0
-        lock = victim.node.peers.connected[peer.peer_id].replaying
+        lock = victim.node.peers.connected[peer.peer_id].conduct.replaying
         async with lock:
             await peer.tell_status()
             await until(lambda: lock.statistics().tasks_waiting == 1 or engine.passes > 0, "the blocks have come")
@@ -359,7 +385,7 @@ async def test_what_is_too_large_does_not_wait(maker: Maker) -> None:
     victim = maker.make(blocks=read_chain()[:3])
     with capture_logs() as logs:
         async with running(victim), liars(victim, 1) as [liar]:
-            async with victim.node.peers.connected[liar.peer_id].replaying:
+            async with victim.node.peers.connected[liar.peer_id].conduct.replaying:
                 await liar.gossip(*(bytes([n]) * (MAX_BLOCK_BYTES + 1) for n in range(4)))
                 await until(liar.is_banned, "four are a ban")
             assert get_rules(logs, liar) == ["networking/block-size"] * 4
@@ -376,7 +402,7 @@ async def test_old_blocks_cost_nothing_and_are_no_fault(maker: Maker, engine: Co
     async with running(victim), liars(victim, 1) as [liar]:
         engine.passes = 0
         await liar.gossip(*map(encode, chain), *map(encode, chain))
-        await until(lambda: victim.node.peers.connected[liar.peer_id].gossip._tokens < 5, "all have come")
+        await until(lambda: victim.node.peers.connected[liar.peer_id].conduct.gossip._tokens < 5, "all have come")
         await check_health(victim)
         assert (engine.passes, victim.node.peers.get_points(liar.peer_id, trio.current_time())) == (0, 0)
 
@@ -619,7 +645,7 @@ async def test_stamps_at_the_limit(maker: Maker, clock: Clock) -> None:
         await liar.gossip(encode(early))
         await until(lambda: victim.height == 11, "the block at the limit counts")
         await other.gossip(encode(late))
-        await until(lambda: later.node.peers.connected[other.peer_id].gossip._tokens < 32, "it has come")
+        await until(lambda: later.node.peers.connected[other.peer_id].conduct.gossip._tokens < 32, "it has come")
         await check_health(later)
         assert (later.height, compute_block_hash(late.header) in later.node.chain.tree.entries) == (10, False)
         assert later.node.peers.get_points(other.peer_id, trio.current_time()) == 0
@@ -674,7 +700,7 @@ async def test_floods_of_eight_peers_keep_one_replay_a_peer(
                 nursery.start_soon(liar.gossip, *data, *data)
             nursery.start_soon(run_beside, honest, victim)
             while victim.head != honest.head:
-                queued = max([queued, *(peer.queued for peer in victim.node.peers.connected.values())])
+                queued = max([queued, *(peer.conduct.queued for peer in victim.node.peers.connected.values())])
                 await trio.sleep(0.005)
             nursery.cancel_scope.cancel()
         assert queued <= MAX_QUEUED

@@ -54,7 +54,7 @@ async def test_what_gossip_drops_is_asked_for(maker: Maker) -> None:
     async with running(miner, other):
         await until(lambda: bool(other.node.peers.connected), "they are connected")
         for peer in other.node.peers.connected.values():
-            peer.gossip = Bucket(0, 1e9)  # nothing is heard from now on
+            peer.conduct.gossip = Bucket(0, 1e9)  # nothing is heard from now on
         miner.node.mining._stop_height = 12
         await until(lambda: miner.height == 12, "the miner is done")
         await until(lambda: other.head == miner.head, "the other one has asked")

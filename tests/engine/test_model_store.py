@@ -12,7 +12,8 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from poai_engine import model_store
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import sha256_file
-from poai_engine.model_store import MANIFESTS, fetch_model, get_model_dir, get_model_path, resolve_model
+from poai_engine.model_names import MANIFESTS
+from poai_engine.model_store import fetch_model, get_model_dir, get_model_path, resolve_model
 from poai_spec.parameters import read_manifest
 
 CONTENT = b"the bytes of a model"

@@ -20,7 +20,8 @@ from poai_engine.errors import ModelError
 from poai_engine.exact import ExactEngine
 from poai_engine.gguf_file import read_gguf, sha256_file
 from poai_engine.packed import pack_model
-from poai_engine.weight_cache import CACHE_DIR_VARIABLE, get_cache_dir, open_packed_model
+from poai_engine.tile import PANEL
+from poai_engine.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir, open_packed_model
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Invalid
 
@@ -49,8 +50,9 @@ def open_and_run(path: Path) -> tuple[list[str], Evaluation]:
 
 
 def find_kept(cache: Path) -> Path:
-    """Return the one file that the cache holds."""
-    (kept,) = cache.iterdir()
+    """Return the one model that the cache holds; beside it lies the note that it was checked."""
+    kept, note = sorted(cache.iterdir(), key=lambda file: file.suffix, reverse=True)
+    assert (kept.suffix, note) == (".npz", kept.with_suffix(".checked"))
     return kept
 
 
@@ -137,7 +139,7 @@ def test_a_flipped_bit_changes_no_result(mini_path: Path, kept: Path, expected: 
             assert re.match(f"{re.escape(str(kept))} is damaged \\(.+\\): it is made anew$", said[0]), said
             assert len([line for line in said if "damaged" in line]) == 1
             assert kept.read_bytes() != damaged
-    if region in ("npy header", "weights"):
+    if region == "weights":
         assert rebuilt == len(places)
     assert rebuilt > 0 or region == "name and extra field"
     assert open_and_run(mini_path) == ([], expected)
@@ -201,6 +203,112 @@ def test_damage_is_mended_with_a_line(mini_path: Path, kept: Path, expected: Eva
         assert archive.testzip() is None
     assert len(kept.read_bytes()) == len(whole)
     assert open_and_run(mini_path) == ([], expected)
+
+
+# Weights that are whole and wrong.
+
+
+def change_one(name: str) -> Callable[[dict[str, NDArray[Any]]], None]:
+    """Return a change of one integer in the middle of an array."""
+
+    def change(arrays: dict[str, NDArray[Any]]) -> None:
+        array = arrays[name].copy()
+        array.flat[array.size // 2 - 1] ^= 1
+        arrays[name] = array
+
+    return change
+
+
+def forge_note(kept: Path) -> None:
+    """Note an archive as checked, as somebody may who can write to the folder."""
+    note = kept.with_suffix(".checked")
+    version = note.read_text().split()[0]
+    note.write_text(f"{version} {sha256_file(kept).hex()}\n")
+
+
+PARTS = ["blk.0.attn_q.weight", "multipliers", "gains", "embedding", "angles", "root", "k", "architecture"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_one_changed_integer_is_found_though_all_checksums_are_right(
+    mini_path: Path, kept: Path, expected: Evaluation, part: str
+) -> None:
+    rewrite(kept, change_one(part))
+    with pytest.raises(ModelError, match=r"is damaged .*: remove it, and .*checked beside it"):
+        check_kept_model(mini_path, sha256_file(mini_path), pack_model(read_gguf(mini_path)).root)
+    said, found = open_and_run(mini_path)
+    assert re.match(f"{re.escape(str(kept))} is damaged \\(.+\\): it is made anew$", said[0]), said
+    assert found == expected
+    assert open_and_run(mini_path) == ([], expected)
+
+
+def test_padding_is_examined_too(mini_path: Path, kept: Path) -> None:
+    """The root does not cover it, and compiled code reads it."""
+    packed = pack_model(read_gguf(mini_path))
+    name, matrix = next((n, m) for n, m in packed.matrices.items() if m.outputs % PANEL)
+    rewrite(kept, replace(name, lambda q: q | (np.arange(q.size) == q.size - 1).reshape(q.shape).astype(np.int8)))
+    said: list[str] = []
+    assert np.array_equal(open_packed_model(mini_path, say=said.append).matrices[name].q, matrix.q)
+    assert "padding" in said[0]
+
+
+def test_a_checked_archive_is_not_checked_at_length_again(
+    mini_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(weight_cache, "check_arrays", lambda *_: calls.append(1))
+    open_packed_model(mini_path)
+    assert calls == []
+    kept.with_suffix(".checked").write_text("0.0.1 " + sha256_file(kept).hex() + "\n")  # by another version
+    open_packed_model(mini_path)
+    open_packed_model(mini_path)
+    assert calls == [1]
+
+
+@pytest.mark.parametrize("which", ["archive", "note"])
+def test_what_others_could_have_written_is_checked_each_time(
+    mini_path: Path, kept: Path, expected: Evaluation, which: str
+) -> None:
+    rewrite(kept, change_one("blk.0.attn_q.weight"))
+    forge_note(kept)
+    (kept if which == "archive" else kept.with_suffix(".checked")).chmod(0o666)
+    said, found = open_and_run(mini_path)
+    assert "its weights are not those of its root" in said[0]
+    assert found == expected
+
+
+def test_rows_are_compared_with_the_model_file_at_each_start(mini_path: Path, kept: Path, expected: Evaluation) -> None:
+    """Whatever was noted: a packing that differs in every row is found at the first draw."""
+    rewrite(kept, replace("blk.0.attn_q.weight", lambda q: q[::-1] + np.int8(1)))
+    forge_note(kept)
+    said, found = open_and_run(mini_path)
+    assert re.search("row [0-9]+ of blk.0.attn_q.weight is not the model file's", said[0])
+    assert found == expected
+
+
+def test_another_root_than_the_networks_is_made_anew(mini_path: Path, kept: Path) -> None:
+    said: list[str] = []
+    root = open_packed_model(mini_path, say=said.append, root=b"\1" * 32).root
+    assert root == pack_model(read_gguf(mini_path)).root
+    assert "its root is not the network's" in said[0]
+
+
+def test_a_note_that_cannot_be_written_costs_a_line(mini_path: Path, kept: Path, expected: Evaluation) -> None:
+    note = kept.with_suffix(".checked")
+    note.unlink()
+    note.mkdir()
+    for _ in range(2):
+        said, found = open_and_run(mini_path)
+        assert [f"{note} cannot be written" in line for line in said] == [True]
+        assert found == expected
+
+
+def test_the_examination_that_the_user_asks_for(mini_path: Path, kept: Path) -> None:
+    digest, root = sha256_file(mini_path), pack_model(read_gguf(mini_path)).root
+    assert check_kept_model(mini_path, digest, root) == kept
+    kept.unlink()
+    with pytest.raises(ModelError, match="is not there"):
+        check_kept_model(mini_path, digest, root)
 
 
 # Folders that keep nothing.
@@ -274,8 +382,9 @@ def test_other_versions_of_a_model_are_removed(mini_path: Path, cache: Path) -> 
     for file in (*stale, *others):
         file.write_bytes(b"old")
     open_packed_model(mini_path)
-    (kept,) = set(cache.iterdir()) - others
+    kept, note = sorted(set(cache.iterdir()) - others, reverse=True)
     assert kept.name.startswith(digest)
+    assert note == kept.with_suffix(".checked")
     assert kept not in stale
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from poai_spec.fixed_point import get_transform_size
 from poai_spec.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor
 
-LARGEST_SCALE = {  # log2 of a block scale with which no weight can reach 2^14, the refused magnitude of transformed ones
+LARGEST_SCALE = {  # log2 of a block scale with which no weight can reach the refused magnitude of 2^14
     "Q4_0": 10, "Q4_1": 9, "Q5_0": 9, "Q5_1": 8, "Q8_0": 6, "Q4_K": 3, "Q5_K": 2, "Q6_K": 1,
     "F16": 13, "BF16": 13, "F32": 13,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any
 
 from poai_tools.vectors.check import read_cases
-from poai_tools.vectors.client import MAX_ANSWER, Client
+from poai_tools.vectors.client import MAX_ANSWER, NOT_IMPLEMENTED, START, Client
 from poai_tools.vectors.serve import serve
 from tests.fuzz.driving import ACCEPTED, drive
 from tests.fuzz.mutation import break_json, broken, dump, odd_json
@@ -58,10 +58,13 @@ def test_our_side_answers_every_line() -> None:
     assert "client/bad-request" in drive("request line", break_requests(make_requests()), 80, run)
 
 
+START_ANSWER = json.dumps({"id": START["id"], "code": NOT_IMPLEMENTED})
+
+
 def test_a_foreign_answer_is_an_answer_or_a_fault(tmp_path: Path) -> None:
     """The program writes what was drawn; `ask` returns, in time, and quotes a bounded part."""
     file = tmp_path / "answer"
-    client_command = ["sh", "-c", 'read -r line; exec cat "$0"', str(file)]
+    client_command = ["sh", "-c", 'read -r line; echo "$1"; read -r line; exec cat "$0"', str(file), START_ANSWER]
     whole: list[Any] = [
         {"id": "x", "output": {"a": [1, "0x00"]}}, {"id": "x", "code": "page/rule"}, {"id": "x", "output": None},
         {"id": "y", "output": 1}, {"id": "x", "code": 1}, {"id": "x", "output": 1, "code": "a"}, [], None,

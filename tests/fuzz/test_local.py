@@ -20,7 +20,8 @@ from poaid.asking import read_running
 from poaid.chain import Chain
 from poaid.keys import format_address, parse_address
 from poaid.networks import parse_target
-from poaid.run_cli import IDENTITY_FILE, RUNNING_FILE, load_identity, parse_hash
+from poaid.options import RUNNING_FILE
+from poaid.run_cli import IDENTITY_FILE, load_identity, parse_hash
 from poaid.store import FILE_NAME, Store, StoredPeer
 from poaid.verify import verify_store
 from tests.fuzz.driving import ACCEPTED, drive, judge
@@ -132,6 +133,7 @@ def test_running_files(tmp_path: Path) -> None:
 
 def test_identities(tmp_path: Path) -> None:
     file = tmp_path / IDENTITY_FILE
+    file.touch(0o600)
 
     def read(data: bytes) -> None:
         file.write_bytes(data)

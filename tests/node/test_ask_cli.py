@@ -21,7 +21,7 @@ from poaid.asking import Running, make_url, read_running
 from poaid.http import make_app
 from poaid.keys import compute_address, format_address, make_key, write_plain_key
 from poaid.metrics import Metrics
-from poaid.run_cli import RUNNING_FILE
+from poaid.options import RUNNING_FILE
 from poaid.store import Store, StoredPeer
 from poaid.view import PeerView, StatusView
 from tests.node.conftest import MinedChain

@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import poai_spec.fork_choice as page
-import poai_tools.vectors.suites  # noqa: F401  (fills the table of functions)
 from poai_spec.containers import Block
 from poai_spec.encoding import decode, encode
 from poai_spec.notation import Hash32, Invalid, SpecError
 from poai_spec.state import Account, State, compute_state_root
+from poai_spec.work import get_quiz
 from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON
 from poai_tools.vectors.records import list_accounts
 from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
+from poai_tools.vectors.suites import load_all
 from poaid import chain as chain_module
 from poaid import store as store_module
 from poaid.chain import HeadChange
@@ -31,7 +32,7 @@ from poaid.errors import NodeError
 from poaid.importer import Sender
 from poaid.networks import Network
 from poaid.store import Store, _encode_changes
-from poaid.tree import Hashes
+from poaid.tree import Entry, Hashes, find_fork
 from tests.node.importing import (
     BACKWARDS,
     MINERS,
@@ -46,6 +47,8 @@ from tests.node.importing import (
     running,
 )
 from tests.node.support import run_sql
+
+load_all()
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 
@@ -263,7 +266,9 @@ async def play_all(events: list[Step], seen: Counter[str], folder: str) -> None:
 
 
 def run_steps(events: list[Step], seen: Counter[str]) -> None:
-    with TemporaryDirectory() as folder:
+    """Play events in the page's order of rules: `MAX_WAY` puts `state/root` last for blocks that lie far away."""
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain_module, "MAX_WAY", len(make_forest()))
         trio.run(play_all, events, seen, folder)
 
 
@@ -360,7 +365,7 @@ def test_a_reorganisation_below_the_prune_horizon(tmp_path: Path) -> None:
 
 def test_a_light_block_far_from_the_head_costs_no_way_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Near the head a false state root is found first, as the page says; farther away the block is only put off."""
-    monkeypatch.setattr(chain_module, "MAX_LIGHT_WAY", 3)
+    monkeypatch.setattr(chain_module, "MAX_WAY", 3)
     line = grow_line(make_root(), 6)
     near, far = (grow(line[height - 1], state={MINERS[0]: Account(balance=1)}) for height in (3, 2))
 
@@ -372,11 +377,47 @@ def test_a_light_block_far_from_the_head_costs_no_way_back(tmp_path: Path, monke
             assert await get_code(rig, far.data) == "fork-choice/lighter"
             assert (reads, far.hash in rig.chain.tree.entries) == ([], True)
             monkeypatch.undo()
-            monkeypatch.setattr(chain_module, "MAX_LIGHT_WAY", 3)
+            monkeypatch.setattr(chain_module, "MAX_WAY", 3)
             assert await get_code(rig, near.data) == "state/root"
             assert near.hash in rig.chain.tree.invalid
-            monkeypatch.setattr(chain_module, "MAX_LIGHT_WAY", 4)
+            monkeypatch.setattr(chain_module, "MAX_WAY", 4)
             assert await get_code(rig, far.data) == "state/root"
+
+    trio.run(main)
+
+
+def test_forged_work_moves_the_accounts_a_few_blocks_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Light or heavy: far from the head they are looked for behind a true replay, and then a false state is found."""
+    line = grow_line(make_root(), 12)
+    light = [grow(line[height - 1], alteration=BACKWARDS, miner=MINERS[1]) for height in (3, 9)]
+    forged = grow(line[1], alteration=BACKWARDS)
+    false_state = grow(line[1], state={MINERS[0]: Account(balance=1)})
+
+    async def main() -> None:
+        async with running(tmp_path) as rig:
+            await import_all(rig, line)
+            steps, move_to = list[int](), rig.chain._accounts.move_to
+
+            def count(target: Entry) -> object:
+                at = rig.chain._accounts.at
+                steps.append(at.height + target.height - 2 * find_fork(at, target).height)
+                return move_to(target)
+
+            monkeypatch.setattr(rig.chain._accounts, "move_to", count)
+            for _ in range(3):
+                assert [await get_code(rig, made.data) for made in light] == ["fork-choice/lighter"] * 2
+            assert sum(steps) <= chain_module.MAX_WAY
+            rig.receive_headers([forged, *grow_line(forged, 12)])
+            assert await get_code(rig, forged.data) == "work/trace"
+            assert sum(steps) <= chain_module.MAX_WAY
+            rig.receive_headers([false_state, *grow_line(false_state, 12)])
+            assert await get_code(rig, false_state.data) == "state/root"
+            assert false_state.hash in rig.chain.tree.invalid
+            quiz = get_quiz(
+                false_state.block.header.core, false_state.chain[:-1], rig.judge.config, rig.judge.questions
+            )
+            assert rig.asked[-1] == tuple(quiz.tokens)
+            assert rig.chain.state == line[-1].state
 
     trio.run(main)
 

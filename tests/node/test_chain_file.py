@@ -18,7 +18,7 @@ from poai_spec.lexicon import Lexicon
 from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Hash32, Invalid, Milliseconds, keccak256
 from poai_spec.parameters import make_config
-from poaid import chain_file_cli, chain_import
+from poaid import chain_import, models
 from poaid.chain import Chain
 from poaid.chain_file import MAGIC, ChainReader, export_chain
 from poaid.chain_import import ChainImport
@@ -481,7 +481,7 @@ def test_an_interrupt_keeps_what_was_accepted(
             return super().evaluate(tokens, scored)
 
     (tmp_path / "file").write_bytes(exported)
-    monkeypatch.setattr(chain_file_cli, "load_engine", lambda *_: Interrupted(mined, None))
+    monkeypatch.setattr(models, "load_engine", lambda *_: Interrupted(mined, None))
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file")
     assert (status, out, err) == (130, "", "stopped; 5 new blocks are stored\n")
     assert read_stored(tmp_path / "new") == mined.data[:5]

@@ -2,17 +2,25 @@
 
 import errno
 import json
+import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
+import poai_tools.cli
+import poaid.cli
 from poaid.amounts import format_poai
+from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
 from poaid.store import FILE_NAME, Store
 from tests.node.conftest import MinedChain
 from tests.node.support import Run, change, read_data, run_sql
@@ -34,7 +42,11 @@ def test_mine_verify_and_a_flipped_byte(tmp_path: Path) -> None:
     assert done.stdout == f"mined 3 blocks up to height 3; check: poaid verify --data-dir {folder}\n"
     events = [json.loads(line) for line in done.stderr.splitlines()]
     blocks = [event for event in events if event["event"] == "Block mined!"]
-    assert [(block["height"], block["balance"]) for block in blocks] == [(1, "5 POAI"), (2, "10 POAI"), (3, "15 POAI")]
+    assert [(block["height"], block["balance"]) for block in blocks] == [
+        (height, str(5 * height * 10**18)) for height in (1, 2, 3)
+    ]
+    assert all(re.fullmatch("0x[0-9a-f]{64}", block["hash"]) for block in blocks)
+    assert {type(block["loss_bits"]) for block in blocks} == {float}
     quizzes = [event["event"] for event in events if event["event"].startswith("Generated quiz: ")]
     assert len(quizzes) == 3
     assert all(len(quiz.split(": ")[1].split("-")) == 6 for quiz in quizzes)
@@ -68,6 +80,45 @@ def test_a_flipped_byte_in_the_file_itself(mined: MinedChain, copy_of: Callable[
         assert (status, out) == (1, "")
         assert err.startswith(f"error: block {height} breaks the rule work/trace-digest: ")
         assert err.count("\n") == 1
+
+
+def test_version(run: Run) -> None:
+    assert run("--version") == (0, f"poaid {version('poai')}\n", "")
+
+
+def list_help(command: Any, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    yield words
+    for name, below in getattr(command, "commands", {}).items():
+        yield from list_help(below, (*words, name))
+
+
+@pytest.mark.parametrize("program", ["poai", "poaid"])
+def test_help_fits_80_columns_and_shows_no_mark_up(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    app = poaid.cli.app if program == "poaid" else poai_tools.cli.app
+    for words in list_help(typer.main.get_command(app), ()):
+        for flag in ("-h", "--help"):
+            result = CliRunner().invoke(app, [*words, flag], prog_name=program)
+            assert result.exit_code == 0, words
+            lines = result.output.splitlines()
+            assert [line for line in lines if len(line) > 80 or "\\" in line or "│" in line] == [], words
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize("program", ["poai", "poaid"])
+def test_completion_can_be_installed(program: str, shell: str, tmp_path: Path) -> None:
+    tool, settings = Path(sys.executable).with_name(program), {**os.environ, "HOME": str(tmp_path), "SHELL": shell}
+    done = subprocess.run(
+        [tool, "--install-completion", shell], env=settings, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert any(program in path.read_text("utf-8") for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_command_is_completed() -> None:
+    words = {"_POAID_COMPLETE": "complete_bash", "COMP_WORDS": "poaid gener", "COMP_CWORD": "1"}
+    done = subprocess.run([COMMAND], env={**os.environ, **words}, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["generate-key"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("mine",), ("verify",)])
@@ -151,6 +202,23 @@ def test_another_network_in_the_folder(mined: MinedChain, run: Run) -> None:
     status, _, err = run("mine", *MINIMAL, "--blocks", 1, "--data-dir", mined.folder)
     assert (status, err.count("\n")) == (1, 1)
     assert f"error: {mined.folder} belongs to network " in err
+    assert re.search(r"\(epoch_blocks \d+ there, \d+ here; .*initial_target 0x[0-9a-f]+\.\.\. there, ", err)
+
+
+def test_a_folder_says_its_network_model_and_target(mined: MinedChain, copy_of: Callable[[], Path], run: Run) -> None:
+    """No flag but --data-dir is needed again; and who gets the subsidy has a key there."""
+    folder = copy_of()
+    status, out, err = run("mine", "--blocks", 1, "--data-dir", folder)
+    assert (status, out.partition(";")[0]) == (0, f"mined 1 blocks up to height {len(mined.headers)}"), err
+    with Store.open(folder) as store:
+        assert store.read_network() == mined.network
+        miner = compute_address(read_plain_key(folder / MINER_KEY_NAME))
+        assert store.read_state()[miner].balance == 5 * 10**18
+    flag = f"{mined.network.config.initial_target:#x}"
+    assert run("mine", "--blocks", 1, "--data-dir", folder, "--model", "mini", "--target", flag)[0] == 0
+    status, _, err = run("mine", "--blocks", 1, "--data-dir", folder, "--target", "3")
+    assert (status, err.count("\n")) == (1, 1)
+    assert "(initial_target 0x" in err
 
 
 def test_mining_goes_on_and_pays_the_address(tmp_path: Path, run: Run) -> None:
@@ -191,9 +259,13 @@ def test_an_empty_chain_is_valid(tmp_path: Path, network: object, mined: MinedCh
 
 def test_the_logs_are_json_where_nobody_looks(tmp_path: Path, run: Run) -> None:
     _, _, err = run("mine", *MINIMAL, "--blocks", 1, "--data-dir", tmp_path)
-    events = [json.loads(line) for line in err.splitlines()]
-    assert [event["event"].partition(":")[0] for event in events] == ["Chain opened", "Generated quiz", "Block mined!"]
-    assert events[0]["height"] == 0
+    names = ["Chain opened", "Subsidies go to", "Generated quiz", "Block mined!"]
+    said = [json.loads(line) for line in err.splitlines()]
+    events = [event for event in said if event["event"].partition(":")[0] in names]  # a first start says more
+    assert [event["event"].partition(":")[0] for event in events] == names
+    assert (events[0]["height"], events[0]["version"]) == (0, version("poai"))
+    assert events[2]["event"] == f"Generated quiz: {events[2]['quiz']}"
+    assert type(events[2]["quizzes_per_second"]) is float
     assert all(event["level"] == "info" for event in events)
 
 
@@ -227,10 +299,9 @@ def test_amounts(wei: int, text: str) -> None:
     assert format_poai(wei) == text
 
 
-def test_help_shows_defaults_that_are_words(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """rich takes `[default: ...]` for mark-up unless its bracket is escaped."""
-    monkeypatch.setenv("COLUMNS", "200")
-    status, out, _ = run("run", "--help")
+def test_help_shows_defaults_that_are_words(run: Run) -> None:
+    status, text, _ = run("run", "--help")
     assert status == 0
+    out = " ".join(text.split())
     for default in ("of a key in the data directory", "p2p-port + 4000", "never", "all; profile llama.cpp: 1"):
         assert f"[default: {default}]" in out

@@ -23,8 +23,8 @@ from poaid import doctor
 from poaid.doctor import Doctor, Finding, Level, Subject
 from poaid.http import make_app
 from poaid.metrics import Metrics
-from poaid.networks import write_network
-from poaid.run_cli import RUNNING_FILE
+from poaid.networks import NETWORK_FILE, write_network
+from poaid.options import RUNNING_FILE
 from poaid.store import FILE_NAME, Store
 from tests.node.conftest import MinedChain
 from tests.node.memory_view import MemoryView
@@ -198,7 +198,7 @@ def test_a_damaged_data_directory(run: Run, copy_of: Callable[[], Path], ports: 
 def test_a_data_directory_of_another_network(copy_of: Callable[[], Path], ports: tuple[int, int]) -> None:
     findings = examine(ports, copy_of(), "minimal", "mini")
     assert get_failed(findings) == ["network"]
-    assert findings["network"].text.endswith("--network and --model name b46e4749")
+    assert "the flags name b46e4749 (epoch_blocks " in findings["network"].text
 
 
 @pytest.mark.trio
@@ -217,7 +217,35 @@ async def test_a_node_runs(mined: MinedChain, mini_path: Path, tmp_path: Path, p
     assert findings["peer port"].text == f"{p2p_port} is used by the node that runs here"
     assert findings["http port"].text == f"{port} is used by the node that runs here"
     assert findings["clock"].level is Level.WARNING, "the last block is of another year"
-    assert findings["model"].level is Level.UNKNOWN
+    assert findings["network"].level is Level.UNKNOWN
+    assert findings["network"].text.startswith(f"no network '{tmp_path / NETWORK_FILE}'")
+
+
+@pytest.mark.trio
+async def test_model_and_speed_of_a_node_that_runs(
+    mined: MinedChain, mini_path: Path, tmp_path: Path, ports: tuple[int, int]
+) -> None:
+    view = MemoryView(mined.judge, mined.headers, mined.blocks, read_vocabulary(mini_path), MINER, height=6)
+    write_network(mined.network, tmp_path / NETWORK_FILE)
+    async with serving(make_app(view, Metrics())) as port:
+        (tmp_path / RUNNING_FILE).write_text(json.dumps({"pid": os.getpid(), "host": "127.0.0.1", "http_port": port}))
+        findings = await trio.to_thread.run_sync(partial(examine, (ports[0], port), tmp_path))
+        view.changes["network_id"] = "0x" + "ab" * 32
+        others = await trio.to_thread.run_sync(partial(examine, (ports[0], port), tmp_path))
+    assert [findings[name].level for name in ("network", "model", "engine", "speed")] == [Level.OK] * 4
+    assert findings["network"].text.startswith("quick, id ")
+    assert findings["speed"].text.endswith(", as the node that runs here measures")
+    assert findings["speed"].text.startswith("15.4")
+    assert others["network"].level is Level.UNKNOWN
+    assert "is not the network of the node that runs there" in others["network"].text
+
+
+def test_findings_as_json(run: Run, ports: tuple[int, int]) -> None:
+    status, out, _ = run("doctor", "--model", "mini", "--p2p-port", ports[0], "--http-port", ports[1], "--json")
+    findings = json.loads(out)
+    assert status == 0
+    assert {tuple(finding) for finding in findings} == {("name", "level", "text")}
+    assert [finding["name"] for finding in findings][-2:] == ["engine", "speed"]
 
 
 @pytest.mark.parametrize(("http_port", "text"), [(0, ": stop it before "), (1, ", but no node answers at http://")])

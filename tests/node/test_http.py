@@ -118,6 +118,16 @@ async def test_status_is_the_views(app: Starlette, view: MemoryView) -> None:
 
 
 @pytest.mark.trio
+@pytest.mark.parametrize(("activity", "code"), [("mining", 200), ("idle", 200), ("syncing", 206), ("stalled", 503)])
+async def test_health_is_a_status_code(app: Starlette, view: MemoryView, activity: str, code: int) -> None:
+    """What answers at all is alive; whether it is of use is in the code, so that no supervisor has to read JSON."""
+    view.changes["activity"] = activity
+    answer = await ask(app, "/health")
+    assert answer.status == code
+    assert answer.json == {"activity": activity, "reason": None, "height": 6, "peer_count": 2}
+
+
+@pytest.mark.trio
 @pytest.mark.parametrize(
     ("query", "heights"),
     [
@@ -254,18 +264,57 @@ async def test_its_own_names_are_known(app: Starlette, host: str) -> None:
 )
 async def test_a_foreign_name_is_refused(app: Starlette, host: str) -> None:
     answer = await ask(app, "/status", host=host)
-    assert (answer.status, answer.error) == (
-        400,
-        "this host name is not known here: use localhost or the machine's IP address",
-    )
+    assert (answer.status, answer.error) == (400, http.UNKNOWN_HOST)
+
+
+WAYS = {
+    "image": ("no-cors", "image"),
+    "script": ("no-cors", "script"),
+    "fetch": ("cors", "empty"),
+    "fetch that reads nothing": ("no-cors", "empty"),
+    "event source": ("cors", "empty"),
+    "worker": ("same-origin", "worker"),
+    "websocket": ("websocket", "websocket"),
+    "iframe": ("navigate", "iframe"),
+    "frame": ("navigate", "frame"),
+    "object": ("navigate", "object"),
+    "embed": ("navigate", "embed"),
+    "link or window": ("navigate", "document"),
+}
+"""What a page can bring a browser to send, with the mode and destination that the browser then names."""
 
 
 @pytest.mark.trio
-async def test_another_sites_page_cannot_start_a_pass(app: Starlette) -> None:
-    answer = await ask(app, "/quiz/3", sec_fetch_site="cross-site", sec_fetch_mode="no-cors")
-    assert (answer.status, answer.error) == (403, "a page of another site may not read this node: open its own page")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/", "/quiz/3", "/events", "/status", "/static/page.js"])
+async def test_another_sites_page_cannot_start_a_pass(app: Starlette, path: str, site: str, way: str) -> None:
+    """Neither a pass nor an event stream, nor be a frame around the page: it may only be opened in a tab."""
+    mode, dest = WAYS[way]
+    answer = await ask(app, path, sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=dest)
+    if (path, dest) == ("/", "document"):
+        assert answer.status == 200
+    else:
+        assert (answer.status, answer.error) == (
+            403,
+            "a page of another site may not read this node: open its own page",
+        )
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "", "http://[::1", "http://127.0.0.1:9999", "http://127.0.0.1"]
+)
+async def test_another_origin_is_refused_where_a_browser_says_no_more(app: Starlette, origin: str) -> None:
+    assert (await ask(app, "/events", origin=origin)).status == 403
+
+
+@pytest.mark.trio
+async def test_its_own_page_and_whoever_types_the_address_are_answered(app: Starlette) -> None:
     assert (await ask(app, "/quiz/3", sec_fetch_site="same-origin", sec_fetch_mode="cors")).status == 200
-    assert (await ask(app, "/", sec_fetch_site="cross-site", sec_fetch_mode="navigate")).status == 200
+    own = {"sec_fetch_site": "none", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    assert (await ask(app, "/quiz/3", **own)).status == 200
+    assert (await ask(app, "/quiz/3", origin="http://127.0.0.1:8001")).status == 200
 
 
 @pytest.mark.trio

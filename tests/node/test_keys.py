@@ -42,6 +42,7 @@ from poaid.keys import (
     write_plain_key,
 )
 from poaid.keys_cli import generate_key
+from poaid.run_cli import IDENTITY_FILE, load_identity
 from tests.node.support import Run
 
 PASSWORD = b"testpassword"
@@ -517,6 +518,18 @@ def test_a_miner_key_that_others_may_use(tmp_path: Path, mode: int) -> None:
     load_or_make_miner_key(tmp_path)
 
 
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o604])
+def test_a_peer_identity_that_others_may_use(tmp_path: Path, mode: int) -> None:
+    """Who has it speaks in this node's name, and can have it banned."""
+    seed, path = load_identity(tmp_path), tmp_path / IDENTITY_FILE
+    path.chmod(mode)
+    with pytest.raises(NodeError) as caught:
+        load_identity(tmp_path)
+    assert str(caught.value) == f"{path} is open to other users (mode 0{mode:o}): run `chmod 600 {path}`"
+    path.chmod(0o400)
+    assert load_identity(tmp_path) == seed
+
+
 def test_a_damaged_miner_key_is_kept(tmp_path: Path) -> None:
     load_or_make_miner_key(tmp_path)
     path = tmp_path / MINER_KEY_NAME
@@ -602,6 +615,16 @@ def test_generate_into_a_folder_or_file(generate: Run) -> None:
         "error: keys/b exists, and no key is ever overwritten: give another name\n",
     )
     assert Path("keys/b").read_bytes() == content
+
+
+def test_a_folder_that_is_named_as_one_is_made(generate: Run) -> None:
+    assert generate("--plain", "--out", "new/keys/")[0] == 0
+    (file,) = Path("new/keys").iterdir()
+    assert file.suffix == ".key"
+    assert Path("new/keys").stat().st_mode & 0o777 == 0o700
+    assert generate("--plain", "--out", f"{file}/") == (
+        1, "", f"error: {file}/ cannot be made: File exists; give another --out\n",
+    )  # fmt: skip
 
 
 def test_a_made_miner_key_is_the_data_directorys(generate: Run) -> None:

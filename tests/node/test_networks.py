@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from poai_engine.lexicon_maker import format_lexicon
-from poai_engine.model_store import MANIFESTS, resolve_model
+from poai_engine.model_names import MANIFESTS
+from poai_engine.model_store import resolve_model
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest, read_lexicon
 from poai_spec.notation import Invalid, SpecError

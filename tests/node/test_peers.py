@@ -20,9 +20,11 @@ from poaid.addresses import get_prefix, is_public
 from poaid.networks import Network
 from poaid.peers import (
     DIAL_BACK_OFF_S,
+    LOCAL_SHARE,
     MAX_DIAL_BACK_OFF_S,
     MAX_KNOWN,
     MAX_LACKING,
+    PUBLIC_SHARE,
     Bucket,
     Peer,
     Peers,
@@ -73,12 +75,64 @@ def test_a_charge_may_be_larger_than_what_is_there() -> None:
 def test_a_peers_rates_are_the_pages() -> None:
     peer = make_peer()
     for bucket, burst, refill_ms in (
-        (peer.requests, REQUEST_BURST, REQUEST_REFILL_MS),
-        (peer.gossip, GOSSIP_BURST, GOSSIP_REFILL_MS),
+        (peer.conduct.requests, REQUEST_BURST, REQUEST_REFILL_MS),
+        (peer.conduct.gossip, GOSSIP_BURST, GOSSIP_REFILL_MS),
     ):
         assert sum(bucket.take(0.0) for _ in range(2 * burst)) == burst
         assert not bucket.take(refill_ms / 1000 * 0.99)
         assert bucket.take(refill_ms / 1000)
+
+
+def drain(peers: Peers, peer: Peer, now: float) -> tuple[int, int]:
+    """Take what a peer may ask for; return how many requests and messages that were."""
+    takers = (peers.take_request, peers.take_gossip)
+    requests, gossip = (sum(take(peer, now) for _ in range(100)) for take in takers)
+    return requests, gossip
+
+
+def test_another_connection_of_a_peer_goes_on_with_its_rates() -> None:
+    peers = Peers()
+    peer = peers.connect("Q1", "/ip4/8.8.8.8/tcp/1", outbound=False, now=0.0)
+    assert drain(peers, peer, 0.0) == (REQUEST_BURST, GOSSIP_BURST)
+    peer.conduct.queued, peer.proven = 1, True
+    assert peers.disconnect("Q1", 0.0)
+    again = peers.connect("Q1", "/ip4/8.8.4.4/tcp/2", outbound=False, now=1.0)
+    assert drain(peers, again, 1.0) == (1000 // REQUEST_REFILL_MS, 1000 // GOSSIP_REFILL_MS)
+    assert (again.conduct.queued, again.conduct.replaying, again.proven) == (1, peer.conduct.replaying, False)
+    assert peers.disconnect("Q1", 1.0)
+    assert not peers.disconnect("Q1", 1.0)
+
+
+def test_new_names_bring_a_prefix_no_more_than_its_connections() -> None:
+    """Whoever dials with one peer id after the other; neighbours on a machine or a private network are many."""
+    peers = Peers()
+
+    def count(host: str) -> tuple[int, int]:
+        drained = []
+        for n in range(2 * LOCAL_SHARE):
+            peer = peers.connect(f"{host} {n}", f"/ip4/{host}/tcp/{n + 1}", outbound=False, now=0.0)
+            drained.append(drain(peers, peer, 0.0))
+            peers.disconnect(peer.peer_id, 0.0)
+        return sum(requests for requests, _ in drained), sum(gossip for _, gossip in drained)
+
+    assert count("8.8.8.8") == (PUBLIC_SHARE * REQUEST_BURST, PUBLIC_SHARE * GOSSIP_BURST)
+    assert count("8.8.8.9") == (0, 0)
+    assert count("8.8.4.4") == (PUBLIC_SHARE * REQUEST_BURST, PUBLIC_SHARE * GOSSIP_BURST)
+    assert count("127.0.0.1") == (LOCAL_SHARE * REQUEST_BURST, LOCAL_SHARE * GOSSIP_BURST)
+
+
+def test_of_those_who_left_a_bounded_number_is_remembered() -> None:
+    """The ones that have most to wait for; strangers without number push nobody's spent rates out."""
+    peers = Peers()
+    spent = peers.connect("Q1", "/ip4/8.8.8.8/tcp/1", outbound=False, now=0.0)
+    assert drain(peers, spent, 0.0)
+    peers.disconnect("Q1", 0.0)
+    for n in range(2 * MAX_KNOWN):
+        other = peers.connect(f"R{n}", f"/ip4/9.{n // 256}.{n % 256}.1/tcp/1", outbound=False, now=0.0)
+        assert peers.take_request(other, 0.0)
+        peers.disconnect(other.peer_id, 0.0)
+    assert len(peers._left) == len(peers._requests) == MAX_KNOWN
+    assert drain(peers, peers.connect("Q1", "/ip4/8.8.8.8/tcp/1", outbound=False, now=0.0), 0.0) == (0, 0)
 
 
 # --- Penalties ---
@@ -285,12 +339,16 @@ def test_not_all_nodes_wait_equally_long() -> None:
     assert len(pauses) > 1
 
 
-def test_news_of_an_address_end_its_pause() -> None:
+def test_only_the_users_news_of_an_address_end_its_pause() -> None:
     peers = Peers()
     peers.learn("Q1", "/one", NOW_MS)
     peers.note_dial("Q1", 0.0, NOW_MS, success=False)
-    peers.learn("Q1", "/new", NOW_MS)
-    assert peers.choose_dial(0.0, NOW_MS, wanted=False) == ("Q1", "/new")
+    for _ in range(3):  # as mDNS would
+        peers.learn("Q1", "/new", NOW_MS)
+        assert peers.choose_dial(0.0, NOW_MS, wanted=False) is None
+    assert peers.choose_dial(10 * DIAL_BACK_OFF_S, NOW_MS, wanted=False) == ("Q1", "/new")
+    peers.learn("Q1", "/named", NOW_MS, wanted=True)
+    assert peers.choose_dial(0.0, NOW_MS, wanted=True) == ("Q1", "/named")
     peers.note_dial("Q9", 0.0, NOW_MS, success=True)  # nobody knows it
 
 

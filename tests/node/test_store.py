@@ -87,7 +87,9 @@ def test_a_block_that_breaks_a_rule_is_not_stored(mined: MinedChain, copy_of: Ca
 
 def test_another_network_is_refused(mined: MinedChain) -> None:
     other = replace(mined.network, config=replace(mined.network.config, genesis_timestamp=1))
-    with pytest.raises(NodeError, match=r"belongs to network [0-9a-f]{8}, this is [0-9a-f]{8}: give another"):
+    with pytest.raises(
+        NodeError, match=r"network [0-9a-f]{8}, the flags name [0-9a-f]{8} \(genesis_timestamp \d+ there, 1 here\)"
+    ):
         Store.create_or_open(mined.folder, other, "mini")
     Store.create_or_open(mined.folder, mined.network, "mini").close()  # nothing was locked or lost
 

@@ -1,23 +1,40 @@
 """The sync, step by step: what gossip may change while it waits."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from poai_spec.networking import Status
-from poai_spec.notation import Hash32
+from poai_spec.encoding import decode
+from poai_spec.engine import Evaluation
+from poai_spec.networking import Blocks, BlocksRequest, Result, Status, encode_response
+from poai_spec.notation import Hash32, SpecError
+from poai_spec.state import Account
 from poai_spec.work import get_quiz
 from poaid.handlers import PeerError
 from poaid.importer import Sender
 from poaid.peers import Peer, Peers
 from poaid.store import Store
 from poaid.sync import Ask, Sync, race
-from tests.node.importing import MINERS, grow, grow_line, make_easy_judge, make_easy_network, make_rig, make_root
+from tests.node.importing import (
+    BACKWARDS,
+    MINERS,
+    SHORT,
+    SWAPPED,
+    Made,
+    StubEngine,
+    grow,
+    grow_line,
+    make_easy_judge,
+    make_easy_network,
+    make_rig,
+    make_root,
+)
 
 pytestmark = pytest.mark.trio
 
@@ -51,6 +68,110 @@ async def test_a_goal_that_gossip_brings_meanwhile_is_left(tmp_path: Path) -> No
             nursery.cancel_scope.cancel()
         assert rig.chain.head.hash == light.hash
         assert sync.goal is None
+
+
+class BatchEngine(StubEngine):
+    """Counts the quizzes that are run in batches, which is how sync asks."""
+
+    passes = 0
+
+    def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
+        self.passes += len(tokens)
+        return super().evaluate(tokens, scored)
+
+
+class Fetching:
+    """A sync whose one peer has sent headers, and answers for their blocks.
+
+    Attributes:
+        charged: seconds that the peer was charged.
+        blamed: the rules that it broke.
+    """
+
+    def __init__(self, folder: Path, served: Sequence[Made], assume_valid: Hash32 | None = None) -> None:
+        network = make_easy_network()
+        self.engine = BatchEngine(network.config)
+        self.charged, self.blamed, self.served = list[float](), list[str](), {made.hash: made for made in served}
+        self._store = Store.create_or_open(folder, network, "mini")
+        judge = replace(make_easy_judge(), engine=self.engine)
+        self.rig = make_rig(self._store, judge, network.config.genesis_timestamp + 10**9)
+        peers = Peers()
+        peers.connected["peer"] = Peer("peer", "", outbound=False, connected_at=0.0)
+        self.sync = Sync(
+            self.rig.importer, peers, Ask(self._answer, self._blame, self._make_sender, fail), assume_valid
+        )
+        self.sync._batch = 8
+
+    async def _answer(self, _: Peer, __: str, payload: bytes, ___: int) -> bytes:
+        wanted = decode(BlocksRequest, payload).hashes
+        blocks = tuple(self.served[h].block for h in wanted if h in self.served)
+        return encode_response(Result.OK, Blocks(blocks, tuple(h for h in wanted if h not in self.served)))
+
+    def _blame(self, _: str, error: SpecError) -> None:
+        self.blamed.append(error.code)
+
+    def _make_sender(self, peer: Peer) -> Sender:
+        return Sender(peer.key, charge=self.charged.append)
+
+    async def step(self) -> bool:
+        """Let the sync do one thing, with a running verifier."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.rig.importer.verifier.run)
+            moved = await self.sync._step(nursery)
+            nursery.cancel_scope.cancel()
+        return moved
+
+    def close(self) -> None:
+        self._store.close()
+
+
+@pytest.mark.parametrize(
+    ("false", "code", "passes"),
+    [
+        ({"alteration": SWAPPED}, "work/trace-digest", 0),
+        ({"alteration": SHORT}, "work/trace-length", 0),
+        ({"alteration": BACKWARDS}, "work/trace", 2),
+        ({"state": {MINERS[0]: Account(balance=1)}}, "state/root", 2),
+    ],
+    ids=["trace-digest", "trace-length", "trace", "state"],
+)
+@pytest.mark.parametrize("first", [False, True])
+async def test_contents_come_before_the_model_and_every_failure_behind_it_is_charged(
+    tmp_path: Path, false: dict[str, Any], code: str, passes: int, first: bool
+) -> None:
+    """A false block behind two true ones, or as the first: what costs nothing to find is found before a pass.
+
+    Args:
+        false: what is false in it.
+        code: the rule that it breaks.
+        passes: how many, for it and the one after it, before that is found.
+        first: whether it is the first.
+    """
+    before = grow_line(make_root(), 0 if first else 2)
+    bad = grow(before[-1] if before else make_root(), **false)
+    line = [*before, bad, *grow_line(bad, 1)]
+    fetching = Fetching(tmp_path, line)
+    fetching.rig.receive_headers(line)
+    assert await fetching.step()
+    assert fetching.blamed == [code]
+    expected = len(before) + passes
+    assert fetching.engine.passes == expected
+    assert fetching.rig.chain.head.height == len(before)
+    assert len(fetching.charged) == 1
+    assert (fetching.charged[0] > 0) == (expected > 0)
+    fetching.close()
+
+
+async def test_a_branch_shorter_than_the_named_block_is_not_assumed(tmp_path: Path) -> None:
+    """It has the named block's beginning and ends below its height: nothing of it may be looked up there."""
+    trunk = grow_line(make_root(), 3)
+    long, short = grow_line(trunk[-1], 3), grow(trunk[-1], miner=MINERS[1])
+    fetching = Fetching(tmp_path, [], assume_valid=long[-1].hash)
+    fetching.rig.receive_headers([*trunk, *long, short])
+    assert not await fetching.step()
+    assert fetching.blamed == []
+    assert fetching.engine.passes > 0, "the short branch is sampled"
+    fetching.close()
 
 
 def make_claimant(name: str, work: int, network_id: Hash32) -> Peer:

@@ -136,10 +136,10 @@ def make_run_arguments(data_dir: Path, network_file: Path) -> list[object]:
 
 
 def read_blocks(text: str) -> dict[int, str]:
-    """Return the blocks that a log acknowledges, height to the beginning of the hash; a torn last line is none."""
+    """Return the blocks that a log acknowledges, height to hash; a torn last line is none."""
     blocks = dict[int, str]()
     for line in text.split("\n")[:-1]:
         event: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
         if event.get("event") in ("Block mined!", "New head"):
-            blocks[event["height"]] = event["hash"]
+            blocks[event["height"]] = event["hash"].removeprefix("0x")
     return blocks

@@ -28,7 +28,8 @@ from poai_engine.model_store import MODEL_DIR_VARIABLE
 from poai_spec.block import Judge
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import keccak256
-from poaid import run_cli
+from poaid import models
+from poaid.keys import write_whole
 from poaid.libp2p_host import SILENCE_S, get_peer_id
 from poaid.miner import get_time
 from poaid.models import load_engine
@@ -102,7 +103,7 @@ class SlowEngine:
 def prepare(node: int, port: Connection, ahead_ms: int) -> None:
     """Make a process that is to be a node one of its own network, clock and speed."""
     enter(node, port, ahead_ms)
-    pytest.MonkeyPatch().setattr(run_cli, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
+    pytest.MonkeyPatch().setattr(models, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
 
 
 @dataclass
@@ -163,7 +164,7 @@ def network_of(folder: Path, count: int) -> Iterator[list[Member]]:
         for node, seed in enumerate(seeds):
             data_dir = folder / f"node-{node}"
             data_dir.mkdir()
-            (data_dir / IDENTITY_FILE).write_text(seed.hex() + "\n", "ascii")
+            write_whole(data_dir / IDENTITY_FILE, seed.hex() + "\n")
             dialled = [(node + step) % count for step in (1, 2)]
             arguments = [
                 "run", "--data-dir", data_dir, "--network", folder / "divided.toml", "--model", "mini", "--threads", 1,

@@ -1,8 +1,10 @@
 """Difficulty: work, the retarget schedule, its clamps, the median, and the rule that a period goes forward."""
 
+import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,6 +25,8 @@ from poai_spec.notation import Invalid
 from poai_spec.parameters import PRESET_CHANGES, UINT256_MAX, Config, make_config
 from tests.spec.support import get_config
 
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [*ROOT.glob("specs/*.md"), *ROOT.glob("docs/*.md")]
 E = 4_000  # the tests' network: 4 blocks of 1 s
 CONFIG = get_config()
 
@@ -257,3 +261,41 @@ def test_the_target_cannot_grow_faster_than_claimed_time(spans: list[int]) -> No
         target = compute_next_target(target, span, replace(CONFIG, max_target=UINT256_MAX))
     exponent = sum(spans) / E - len(spans)
     assert exponent > 38 or target <= first * 2.718281828459046**exponent * (1 + 1e-9)
+
+
+@given(st.lists(st.integers(1, 20 * E), min_size=1, max_size=40), st.integers(0, E // 10))
+def test_a_chain_never_leads_its_schedule_by_more_than_max_future(claims: list[int], max_future: int) -> None:
+    """The bound that the page proves, of a constant hash rate: n periods take n E - `max_future` at least."""
+    config = replace(CONFIG, max_target=UINT256_MAX)
+    first = target = 2**200
+    elapsed, stamp = Fraction(0), 0
+    for n, claim in enumerate(claims, 1):
+        elapsed += Fraction(E * first, target)
+        assert elapsed >= n * E - max_future
+        latest = max(stamp + 1, int(elapsed) + max_future)
+        stamp, before = min(stamp + claim, latest), stamp
+        target = compute_next_target(target, stamp - before, config)
+
+
+def test_the_table_of_gains_follows_from_the_presets() -> None:
+    """The page's factors n E / (n E - max_future), and what the other documents quote of them."""
+    text = (ROOT / "specs" / "difficulty.md").read_text("utf-8")
+    periods = [int(n) for n in re.findall(r"\| periods n \|(.*)\|", text)[0].split("|")]
+    rows = dict(re.findall(r"^\| `max_future` = E / (\d+): .*?(\|.*)\|$", text, re.MULTILINE))
+    shares = {}
+    for name in ("mainnet", "testnet", "minimal"):
+        config = make_config(name, CONFIG.model)
+        shares[config.retarget_blocks * config.spacing // config.max_future] = name
+    assert {int(share) for share in rows} == shares.keys()
+    for share, row in rows.items():
+        gains = [n / (n - 1 / int(share)) for n in periods]
+        assert [f"{gain:.4f}" for gain in gains] == row.strip("| ").split(" | ")
+    for document in ("specs/parameters.md", "docs/threat-model.md"):
+        assert "1.111x the blocks over one period, 1.002x over fifty" in (ROOT / document).read_text("utf-8")
+
+
+@pytest.mark.parametrize("path", sorted(str(p.relative_to(ROOT)) for p in DOCUMENTS))
+def test_no_document_gives_the_gain_without_its_horizon(path: str) -> None:
+    lines = (ROOT / path).read_text("utf-8").splitlines()
+    bare = [line for line in lines if "1.002x" in line and "fifty" not in line]
+    assert not bare, f"{path}: 1.002x holds over fifty periods; say so: {bare[0]:.100}"

@@ -100,24 +100,22 @@ def test_div_round_is_nearest_and_monotone() -> None:
 
 
 def test_values_of_a_row_stay_within_127() -> None:
-    """`choose_scale` gives s = f << e2 with 4 |z| <= 127 s; then so does `div_round(4 * z, s)`, for weights the same."""
+    """`choose_scale` gives s = f << e2 with 4 |z| <= 127 s; then no `div_round(4 * z, s)` leaves -127 .. 127."""
     z, s, q = z3.Ints("z s q")
-    prove(
-        z3.And(-127 <= q, q <= 127),
-        s > 0, 2 * s * q <= 8 * z + s, 8 * z + s < 2 * s * (q + 1), -127 * s <= 4 * z, 4 * z <= 127 * s,
-    )  # fmt: skip
+    quotient = z3.And(s > 0, 2 * s * q <= 8 * z + s, 8 * z + s < 2 * s * (q + 1))
+    prove(z3.And(q >= -127, q <= 127), quotient, 4 * z >= -127 * s, 4 * z <= 127 * s)
     for largest in (*range(3000), *(n + by for n in (1 << 14, 1 << 17, 1 << 20) for by in (-1, 0))):
         e2, f = choose_scale(largest)
         assert 4 * largest <= 127 * f << e2
         smaller = [(127 * g << e) for e in range(14) for g in SCALE_STEPS if g << e < f << e2]
-        assert all(4 * largest > limit for limit in smaller), "the smallest that fits"
+        assert all(4 * largest > limit for limit in smaller), "not the smallest that fits"
 
 
 def test_one_round_of_the_transform() -> None:
     """Sums and differences never make the largest value smaller, and double the sum of products; so do all rounds."""
     a, b, c, d = z3.Ints("a b c d")
-    for of in (a, b, -a, -b):
-        prove(z3.Or(a + b >= of, -a - b >= of, a - b >= of, b - a >= of))
+    for value in (a, b, -a, -b):
+        prove(z3.Or(a + b >= value, -a - b >= value, a - b >= value, b - a >= value))
     prove((a + b) * (c + d) + (a - b) * (c - d) == 2 * (a * c + b * d))
 
 
@@ -125,7 +123,7 @@ def test_one_round_of_the_transform() -> None:
 def test_long_shifts_of_a_product_give_zero(n: int) -> None:
     """What an engine's float64 form rests on: 2^52 is the bound of `acc * M_o * f`."""
     p = z3.Int("p")
-    prove(round_shift(Term(p), n).term == 0, -(2**52) < p, p < 2**52)  # type: ignore[arg-type, attr-defined]
+    prove(round_shift(Term(p), n).term == 0, p > -(2**52), p < 2**52)  # type: ignore[arg-type, attr-defined]
 
 
 @pytest.fixture(scope="module")

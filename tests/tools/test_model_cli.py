@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from poai_engine import lexicon_maker
 from poai_engine.gguf_file import read_gguf, read_vocabulary
 from poai_spec.lexicon import check_lexicon, read_lexicon
 from poai_spec.notation import Invalid
 from poai_spec.parameters import get_model_manifest, get_preset, read_manifest
-from poai_tools import cli, manifest, model_cli
+from poai_tools import cli, manifest
 
 Run = Callable[..., tuple[int, str, str]]
 MINI_DIGEST = read_manifest("mini")["gguf_sha256"]
@@ -102,7 +103,7 @@ def test_llama_cpp_never_sees_a_file_that_did_not_pass(
     def see(path: Path) -> Any:
         raise AssertionError(f"llama.cpp was given {path}")
 
-    monkeypatch.setattr(model_cli, "make_lexicon", see)
+    monkeypatch.setattr(lexicon_maker, "make_lexicon", see)
     path = tmp_path / "repeated.gguf"
     path.write_bytes(mini_path.read_bytes().replace(b"<0x01>", b"<0x00>"))
     for command in (["lexicon", path], ["manifest", "x", path]):

@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -17,12 +18,15 @@ import pytest
 
 from poai_spec.drbg import Drbg
 from poai_tools import cli
-from poai_tools.vectors import check, files, pack, skeleton
+from poai_tools.vectors import check, disk, pack
 from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, Answer
 from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.languages import LANGUAGES
 from poai_tools.vectors.registry import FUNCTIONS
 from poai_tools.vectors.serve import MAX_REQUEST, answer_line, serve
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.suites import SUITES, load_all
+
+load_all()
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "test_vectors"
@@ -56,12 +60,12 @@ def program(tmp_path: Path) -> Callable[[str], str]:
             "import json, sys\n"
             "from poai_tools.vectors.registry import FUNCTIONS\n"
             "from poai_tools.vectors.serve import answer\n"
-            "import poai_tools.vectors.suites\n"
+            "from poai_tools.vectors.suites import load_all; load_all()\n"
             f"def change(request, answer):\n    {change}\n    return answer\n"
             "for line in sys.stdin:\n"
             "    r = json.loads(line)\n"
             "    a = {'id': r['id']} | answer(r['suite'], r['function'], r['input'])\n"
-            "    print(json.dumps(change(r, a)), flush=True)\n"
+            "    print(json.dumps(a if r['id'] == 'start' else change(r, a)), flush=True)\n"
         )
         return f"{shlex.quote(sys.executable)} {shlex.quote(str(path))}"
 
@@ -90,7 +94,7 @@ def test_our_specification_passes_as_a_client(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_wrong_value_is_shown_with_its_place(run: Run, program: Callable[[str], str], tmp_path: Path) -> None:
-    client = program("if r['id'] == 'n-ten': answer['output']['values'][2] = '77'")
+    client = program("if r['id'] == 'drbg/below/n-ten': answer['output']['values'][2] = '77'")
     report = tmp_path / "report.json"
     status, out, _ = run("check", "--suite", "drbg", "--client", client, "--json", report)
     assert status == 1
@@ -108,18 +112,61 @@ def test_a_client_may_lack_functions(run: Run, program: Callable[[str], str]) ->
     assert read_table(out)["drbg"][2] == len(check.read_file(VECTORS / "drbg" / "below.json"))
 
 
-def test_a_dead_client_fails_every_case(run: Run) -> None:
-    status, out, _ = run("check", "--suite", "drbg", "--client", "false")
-    assert status == 1
-    count = len(check.read_cases(VECTORS, ["drbg"]))
-    assert read_table(out)["drbg"] == [0, count, 0, 0]
-    assert "the client ended (exit status 1) without an answer" in out
+def test_a_client_that_does_not_start_is_said_once_with_its_own_words(run: Run, tmp_path: Path) -> None:
+    client = f"{shlex.quote(sys.executable)} -c 'import no_such_module_of_poai'"
+    status, out, err = run("check", "--client", client, "--json", tmp_path / "report.json")
+    assert (status, out) == (2, "")
+    assert err.startswith(
+        "error: the client does not start: the client ended (exit status 1) without an answer; its st"
+    )
+    assert err.endswith("  ModuleNotFoundError: No module named 'no_such_module_of_poai'\n")
+    assert not (tmp_path / "report.json").exists()
 
 
-def test_a_silent_client_runs_into_the_time_out(run: Run) -> None:
-    status, out, _ = run("check", "--case", "below/n-ten", "--client", "sleep 60", "--timeout", 0.2)
+def test_a_client_that_says_nothing_at_its_start(run: Run) -> None:
+    status, _, err = run("check", "--case", "below/n-ten", "--client", "sleep 60", "--start-timeout", 0.2)
+    assert (status, err) == (2, "error: the client does not start: no answer within 0.2 s\n")
+
+
+def test_a_silent_client_runs_into_the_time_out(run: Run, program: Callable[[str], str]) -> None:
+    client = program("import time; time.sleep(60)")
+    status, out, _ = run("check", "--case", "below/n-ten", "--client", client, "--timeout", 0.2)
     assert status == 1
     assert "FAILED drbg/below/n-ten: no answer within 0.2 s" in out
+
+
+TWICE = "if r['id'] == 'drbg/below/n-ten': import time; print(json.dumps(answer), flush=True); time.sleep(0.2)"
+
+
+@pytest.mark.parametrize("cases", [["below/n-ten"], ["below/n-ten", "below/n-prime"]])
+def test_a_second_answer_fails_its_own_case(run: Run, program: Callable[[str], str], cases: list[str]) -> None:
+    """The second line comes late, so that the case had passed by then."""
+    arguments = [word for case in cases for word in ("--case", case)]
+    status, out, _ = run("check", *arguments, "--client", program(TWICE))
+    assert status == 1
+    assert "FAILED drbg/below/n-ten: the client wrote another line after its answer" in out
+    assert read_table(out)["all"] == [len(cases) - 1, 1, 0, 0]
+
+
+def test_what_to_build_next_is_said(run: Run, program: Callable[[str], str]) -> None:
+    client = program(f"if r['function'] != 'next_uint64': return {{'id': r['id'], 'code': '{NOT_IMPLEMENTED}'}}")
+    status, out, _ = run("check", "--suite", "drbg", "--suite", "epoch", "--client", client)
+    assert status == 0
+    assert out.endswith("next to build: drbg/below (page drbg: Drbg)\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_the_table_and_the_report(
+    run: Run, program: Callable[[str], str], tmp_path: Path, number: signal.Signals
+) -> None:
+    client = program(
+        f"if r['id'] == 'drbg/below/n-ten': import os, time; os.kill(os.getppid(), {int(number)}); time.sleep(60)"
+    )
+    status, out, err = run("check", "--suite", "drbg", "--client", client, "--json", tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert (status, report["complete"]) == (130, False)
+    assert len(report["cases"]) == read_table(out)["all"][0] > 0
+    assert re.fullmatch(r"error: stopped: \d+ of \d+ cases were run\n", err)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +204,8 @@ def test_one_case_by_its_name(run: Run, name: str) -> None:
     assert read_table(out)["all"] == [1, 0, 0, 0]
 
 
-def test_fail_fast_stops_at_the_first_failure(run: Run) -> None:
-    status, out, _ = run("check", "--suite", "drbg", "--client", "false", "--fail-fast")
+def test_fail_fast_stops_at_the_first_failure(run: Run, program: Callable[[str], str]) -> None:
+    status, out, _ = run("check", "--suite", "drbg", "--client", program("sys.exit()"), "--fail-fast")
     assert status == 1
     assert read_table(out)["all"] == [0, 1, 0, 0]
 
@@ -270,7 +317,7 @@ def test_half_of_a_surrogate_pair_is_no_text() -> None:
     assert answer_line(line.replace(rb"\ud800", rb"\ud83d\ude00"))["code"] == "lexicon/not-json"
 
 
-def test_serve_goes_on_after_bad_lines() -> None:
+def test_serve_goes_on_after_bad_lines(capsys: pytest.CaptureFixture[str]) -> None:
     seed = "0x" + "00" * 32
     good = json.dumps({"id": "a", "suite": "drbg", "function": "next_uint64", "input": {"seed": seed, "count": 1}})
     lines = [b"{", b"x" * (MAX_REQUEST + 10), good.encode(), b"", good.encode()]
@@ -280,6 +327,11 @@ def test_serve_goes_on_after_bad_lines() -> None:
     bad = {"id": None, "code": BAD_REQUEST}
     right = {"id": "a", "output": {"values": [str(Drbg(bytes(32)).next_uint64())]}}
     assert found == [bad, bad, right, bad, right]
+    assert capsys.readouterr().err.splitlines() == [
+        "client/bad-request: the line is no JSON",
+        f"client/bad-request: the line has more than {MAX_REQUEST:,} bytes",
+        "client/bad-request: the line is no JSON",
+    ]
 
 
 def test_serve_ends_when_nobody_reads() -> None:
@@ -324,17 +376,49 @@ def test_fuzz_of_equal_clients_finds_nothing(run: Run) -> None:
     assert (status, out) == (0, "drbg/below: 20 equal\n")
 
 
-def test_fuzz_leaves_what_a_client_lacks(run: Run, program: Callable[[str], str]) -> None:
-    client = program(f"return {{'id': r['id'], 'code': '{NOT_IMPLEMENTED}'}}")
-    status, out, _ = run("fuzz", "--client", client, "--function", "below", "--count", 50)
-    assert (status, out) == (0, "drbg/below: 0 equal, 5 without an answer to compare\n")
+def test_fuzz_asks_once_for_what_a_client_lacks_and_fails_without_any_comparison(
+    run: Run, program: Callable[[str], str], tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    client = program(f"open({str(asked)!r}, 'a').write('x'); return {{'id': r['id'], 'code': '{NOT_IMPLEMENTED}'}}")
+    status, out, err = run("fuzz", "--client", client, "--suite", "quiz", "--count", 50)
+    assert status == 1
+    assert set(re.findall(r": (.*)\n", out)) == {"not implemented by the client"}
+    assert err.startswith("error: nothing was compared: ")
+    assert len(asked.read_text()) == len(out.splitlines())
+
+
+SLOW_ONE = (
+    "import time, sys; sys.argv = ['poai', 'serve']; time.sleep(0.6); from poai_tools.vectors_cli import app; app()"
+)
+
+
+def test_the_start_of_a_reference_does_not_count_against_it(run: Run) -> None:
+    client = f"{shlex.quote(sys.executable)} -c {shlex.quote(SLOW_ONE)}"
+    status, out, _ = run(
+        "fuzz", "--client", client, "--client", client, "--function", "below", "--count", 5, "--timeout", 0.5
+    )
+    assert (status, out) == (0, "drbg/below: 5 equal\n")
+
+
+def test_fuzz_fails_where_the_reference_is_too_slow(run: Run, program: Callable[[str], str]) -> None:
+    slow = program("import time; time.sleep(60)")
+    status, out, err = run("fuzz", "--client", SERVE, "--client", slow, "--function", "below", "--timeout", 0.1)
+    assert (status, out) == (1, "drbg/below: 0 equal, 5 without an answer to compare\n")
+    assert err == "error: no input of drbg/below had two answers: give more time by --timeout\n"
+
+
+def test_an_interrupted_fuzz_says_so(run: Run, program: Callable[[str], str]) -> None:
+    client = program("import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)")
+    status, _, err = run("fuzz", "--client", client, "--suite", "drbg")
+    assert (status, err) == (130, "error: stopped: 0 of 2 functions were compared\n")
 
 
 def test_fuzz_reports_a_client_that_dies(run: Run, program: Callable[[str], str]) -> None:
     client = program("if int(r['input']['n']) == 2**64: sys.exit('too large')")
     status, out, _ = run("fuzz", "--client", client, "--function", "below", "--count", 60)
     assert status == 1
-    assert 'client:   the client ended (exit status 1) without an answer; standard error ends with "too large"' in out
+    assert 'client:   the client ended (exit status 1) without an answer; standard error says "too large"' in out
 
 
 def test_fuzz_refuses_wrong_usage(run: Run) -> None:
@@ -347,9 +431,9 @@ def test_fuzz_refuses_wrong_usage(run: Run) -> None:
 # init-client
 
 
-@pytest.mark.parametrize("language", skeleton.LANGUAGES)
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_skeleton_runs(run: Run, tmp_path: Path, language: str) -> None:
-    name, command = skeleton.LANGUAGES[language]
+    name, command = LANGUAGES[language]
     if shutil.which(command) is None:
         pytest.skip(f"{command} is not installed")
     folder = tmp_path / "my client"
@@ -395,14 +479,14 @@ def test_packing_twice_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
 
 
 def make_tree(root: Path) -> None:
-    files.write(root / "specs" / "a.md", "page")
+    disk.write(root / "specs" / "a.md", "page")
     manifest = {"name": "m", "gguf_sha256": "00", "integer_model_root": "11", "lexicon_digest": "22", "more": 1}
-    files.write(root / "specs" / "manifests" / "m.json", json.dumps(manifest))
-    files.write(root / "specs" / "manifests" / "m.lexicon.json", "{}")
+    disk.write(root / "specs" / "manifests" / "m.json", json.dumps(manifest))
+    disk.write(root / "specs" / "manifests" / "m.lexicon.json", "{}")
     for name in pack.SINGLE:
-        files.write(root / name, name)
-    files.write(root / "test_vectors" / "codes.json", "{}")
-    files.write(root / "test_vectors" / "node_modules" / "x.js", "")
+        disk.write(root / name, name)
+    disk.write(root / "test_vectors" / "codes.json", "{}")
+    disk.write(root / "test_vectors" / "node_modules" / "x.js", "")
 
 
 def test_the_archive_does_not_depend_on_modes_times_or_order(tmp_path: Path) -> None:
@@ -410,10 +494,10 @@ def test_the_archive_does_not_depend_on_modes_times_or_order(tmp_path: Path) -> 
     data = pack.make_archive(tmp_path)
     page = tmp_path / "specs" / "a.md"
     page.unlink()
-    files.write(page, "page")
+    disk.write(page, "page")
     page.chmod(0o600)
     assert pack.make_archive(tmp_path) == data
-    files.write(page, "other")
+    disk.write(page, "other")
     assert pack.make_archive(tmp_path) != data
 
 

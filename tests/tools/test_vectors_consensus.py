@@ -23,7 +23,9 @@ from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.network import get_manifest, make_network, require_config
 from poai_tools.vectors.records import CONTAINERS, get_kind
 from poai_tools.vectors.registry import FUNCTIONS, call
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.suites import SUITES, load_all
+
+load_all()
 
 ROOT = Path(__file__).parents[2]
 PAGES = {  # suite -> the pages whose codes its cases show

@@ -14,7 +14,7 @@ from poai_engine.gguf_file import sha256_file
 from poai_spec.notation import Invalid
 from poai_spec.parameters import read_manifest
 from poai_tools.pages import find_code_rows
-from poai_tools.vectors import files
+from poai_tools.vectors import disk, files
 from poai_tools.vectors.cases import SLOW, Case, CaseFile
 from poai_tools.vectors.check import find_case_files
 from poai_tools.vectors.defects import repair
@@ -23,7 +23,9 @@ from poai_tools.vectors.kinds import UINT32, UINT64, Array, Integer, Record
 from poai_tools.vectors.models import find_missing
 from poai_tools.vectors.registry import DEFINITIONS, FUNCTIONS, Function, get_definitions
 from poai_tools.vectors.schemas import make_file_schema
-from poai_tools.vectors.suites import SUITES, SuiteEntry
+from poai_tools.vectors.suites import SUITES, SuiteEntry, load_all
+
+load_all()
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "test_vectors"
@@ -152,7 +154,7 @@ def test_only_slow_cases_and_absent_models_are_pending() -> None:
 
 
 def test_files_are_small() -> None:
-    sizes = {path: path.stat().st_size for path in files.list_files(VECTORS)}
+    sizes = {path: path.stat().st_size for path in disk.list_files(VECTORS)}
     assert {str(path): size for path, size in sizes.items() if size > files.FILE_LIMIT} == {}
     assert sum(sizes.values()) <= files.TOTAL_LIMIT
 
@@ -187,7 +189,7 @@ def make(root: Path, *, slow: bool = False, missing: str | None = None) -> dict[
 
 def write_all(root: Path, made: dict[str, str]) -> None:
     for name, text in made.items():
-        files.write(root / name, text)
+        disk.write(root / name, text)
 
 
 def test_a_suite_makes_cases_and_a_schema(half: Path) -> None:
@@ -265,7 +267,7 @@ def test_slow_cases_are_computed_on_demand_only(half: Path, monkeypatch: pytest.
 def test_what_fuzz_found_becomes_a_case(half: Path) -> None:
     case = {"id": "fuzz-1", "comment": "found", "flags": [], "input": {"n": 9}, "base": "even", "defect": ["/n"]}
     document = {"format": 1, "suite": "half", "function": "half", "cases": [case]}
-    files.write(half / "found" / "a.json", files.format_json(document))
+    disk.write(half / "found" / "a.json", disk.format_json(document))
     cases = json.loads(make(half)["half/half.json"])["cases"]
     assert cases[-1] == case | {"result": "invalid", "code": "half/odd"}
 
@@ -276,7 +278,7 @@ def test_what_fuzz_found_becomes_a_case(half: Path) -> None:
      '{"suite":"half","function":"half","cases":[{"id":"a","comment":"b","input":{"n":-1}}]}'],
 )  # fmt: skip
 def test_a_damaged_found_file_is_one_line(half: Path, content: str) -> None:
-    files.write(half / "found" / "a.json", content)
+    disk.write(half / "found" / "a.json", content)
     with pytest.raises(VectorsError, match=re.escape("a.json")) as caught:
         make(half)
     assert "\n" not in str(caught.value)
@@ -295,7 +297,7 @@ def test_large_files_are_refused(half: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_many_files_are_refused_with_those_that_stay(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = make(half)
     write_all(half, made)
-    files.write(half / "models" / "big.bin", "x" * 100)
+    disk.write(half / "models" / "big.bin", "x" * 100)
     total = 100 + sum(map(len, made.values()))
     monkeypatch.setattr(files, "TOTAL_LIMIT", total)
     files.check_sizes(half, made)
@@ -306,20 +308,20 @@ def test_many_files_are_refused_with_those_that_stay(half: Path, monkeypatch: py
 
 def test_hidden_files_and_packages_do_not_count(tmp_path: Path) -> None:
     for name in ("a/b.json", ".git/x", "node_modules/y", "a/__pycache__/z", "a/.part-1"):
-        files.write(tmp_path / name, "")
-    assert files.list_files(tmp_path) == [tmp_path / "a" / "b.json"]
+        disk.write(tmp_path / name, "")
+    assert disk.list_files(tmp_path) == [tmp_path / "a" / "b.json"]
 
 
 def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
-    files.write(path, "old")
+    disk.write(path, "old")
 
     def fail(self: Path, target: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(VectorsError, match="No space left"):
-        files.write(path, "new")
+        disk.write(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
     assert path.read_text() == "old"
 

@@ -23,7 +23,9 @@ from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS, call
 from poai_tools.vectors.steps import STEPS, Step, compute_step_digest, get_values, run_spec_steps
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.suites import SUITES, load_all
+
+load_all()
 
 ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "test_vectors"

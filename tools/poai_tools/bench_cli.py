@@ -1,45 +1,32 @@
 """`poai bench`: measurements that the design rests on, and of speed."""
 
+from __future__ import annotations
+
 import os
 import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from poai_engine.errors import ModelError
-from poai_engine.model_store import resolve_model
-from poai_spec.parameters import make_config
-from poai_tools import (
-    block_tree,
-    determinism,
-    engine_bench,
-    equality,
-    fidelity,
-    forgery_bench,
-    header_bench,
-    llama_bits,
-    network_bench,
-    prefix_saving,
-    prescreen,
-    replay_bench,
-    retarget_simulation,
-    selfish_bench,
-    selfish_simulation,
-    spec_bench,
-    start_bench,
+from poai_tools.flags import (
+    BENCH_PERIOD,
+    FIDELITY_QUIZZES,
+    LLAMA_BITS_QUIZZES,
+    MAX_BENCH_BLOCKS,
+    MAX_LLAMA_BATCH,
+    PRESCREEN_QUIZZES,
+    UBATCH,
 )
-from poai_tools.measure import warn_if_busy
-from poai_tools.plots import registry as plots
-from poai_tools.plots.style import check_matplotlib
-from poai_tools.results import DAMAGED, read_result, write_result
-from poaid.importer import MAX_REMEMBERED
-from poaid.models import get_known_model
-from poaid.testnet_cli import MAX_NODES
+from poaid.options import MAX_NODES
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 app = typer.Typer(help="Measure what the design rests on.", no_args_is_help=True)
 Model = Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")]
@@ -70,33 +57,42 @@ def say(message: str) -> None:
 
 def keep(result: dict[str, Any], file: Path | None) -> None:
     """Write a result where `--json` says."""
+    from poai_tools.results import write_result
+
     if file is not None:
         write_result(result, file)
 
 
 def check_plots(folder: Path | None) -> None:
     """Say that plots cannot be drawn before minutes are spent."""
+    from poai_tools.plots.style import check_matplotlib
+
     if folder is not None:
         check_matplotlib()
 
 
 def draw(result: dict[str, Any], folder: Path | None) -> None:
     """Draw a result's pictures where `--plots` says."""
-    for plot in plots.draw(result, folder) if folder is not None else ():
+    if folder is None:
+        return
+    from poai_tools.plots import registry
+
+    for plot in registry.draw(result, folder):
         say(f"drawn: {plot}")
 
 
 @app.command("fidelity")
 def fidelity_command(
     model: Model = "smollm2",
-    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on, besides a text.")] = fidelity.QUIZZES,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads of the exact engine.  \\[default: all]")
-    ] = None,
+    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on, besides a text.")] = FIDELITY_QUIZZES,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the exact engine.  [default: all]")] = None,
     folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
     """Compare the losses of the exact engine and of llama.cpp with a float64 pass of the same file."""
+    from poai_engine.model_store import resolve_model
+    from poai_tools import fidelity
+
     check_plots(folder)
     result = fidelity.run(model, resolve_model(model), threads, quizzes, say)
     fidelity.print_report(result)
@@ -107,7 +103,7 @@ def fidelity_command(
 @app.command("determinism")
 def determinism_command(
     model: Model = "mini",
-    threads: Annotated[int | None, typer.Option(min=1, help="1 to this number of threads.  \\[default: all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="1 to this number of threads.  [default: all]")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A few rows and short sequences.")] = False,
     aarch64_root: Annotated[
         Path | None,
@@ -119,6 +115,9 @@ def determinism_command(
     file: Json = None,
 ) -> None:
     """Run a model over instruction sets, threads, batch sizes and engines; exit 1 unless all bits are equal."""
+    from poai_engine.model_store import resolve_model
+    from poai_tools import determinism
+
     check_plots(folder)
     count = threads or os.cpu_count() or 1
     result = determinism.run(resolve_model(model), count, quick=quick, aarch64_root=aarch64_root, say=say)
@@ -130,16 +129,31 @@ def determinism_command(
         raise typer.Exit(1)
 
 
-app.command("equality")(equality.command)
+@app.command("equality")
+def equality_command(
+    cases: Annotated[int, typer.Option(min=1, help="Layer inputs to compare, at least.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first case; the next ones follow.")] = 0,
+) -> None:
+    """Compare the exact engine with the page `inference` on random layer inputs; exit 1 at the first difference."""
+    from poai_tools import equality
+
+    start = perf_counter()
+    done = equality.run(cases, seed, say)
+    if not done:
+        raise typer.Exit(1)
+    print(f"{done} layer inputs: all bits equal, {perf_counter() - start:.0f} s")
 
 
 @app.command("prescreen")
 def prescreen_command(
     model: Model = "smollm2",
-    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on.")] = prescreen.QUIZZES,
+    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to measure on.")] = PRESCREEN_QUIZZES,
     file: Json = None,
 ) -> None:
     """Count how many entries of the trace's last rows cheaper passes predict."""
+    from poai_engine.model_store import resolve_model
+    from poai_tools import prescreen
+
     result = prescreen.run(model, resolve_model(model), quizzes, say)
     prescreen.print_report(result)
     keep(result, file)
@@ -152,6 +166,12 @@ def prefix_command(
     file: Json = None,
 ) -> None:
     """Measure the share of work that a miner saves who sorts testnet quizzes by their beginnings."""
+    from rich.table import Table
+
+    from poai_spec.parameters import make_config
+    from poai_tools import prefix_saving
+    from poaid.models import get_known_model
+
     known = get_known_model(model)
     config, table = make_config("testnet", known.manifest), Table("salt tokens", "share of the work saved")
     result: dict[str, Any] = {"model": known.lexicon_name, "quizzes": count, "saving": {}}
@@ -173,6 +193,8 @@ def retarget_command(
     file: Json = None,
 ) -> None:
     """Search for false time stamps that gain blocks, under our rule and two others."""
+    from poai_tools import retarget_simulation
+
     check_plots(folder)
     with Console(stderr=True).status("searching; this takes minutes"):
         result = retarget_simulation.run(periods=periods, climbs=climbs)
@@ -184,7 +206,7 @@ def retarget_command(
 @app.command("llama-bits")
 def llama_bits_command(
     model: Model = "smollm2",
-    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to run.")] = llama_bits.QUIZZES,
+    quizzes: Annotated[int, typer.Option(min=1, help="Quizzes to run.")] = LLAMA_BITS_QUIZZES,
     compare: Annotated[
         Path | None, typer.Option(help="Also compare with a result of --json of another machine or build.")
     ] = None,
@@ -192,6 +214,10 @@ def llama_bits_command(
     file: Json = None,
 ) -> None:
     """Count the quizzes whose bits change when llama.cpp runs with other settings than the profile's."""
+    from poai_engine.model_store import resolve_model
+    from poai_tools import llama_bits
+    from poai_tools.results import read_result
+
     check_plots(folder)
     other = read_result(compare, ["llama-bits"]) if compare is not None else None
     result = llama_bits.run(model, resolve_model(model), quizzes, say)
@@ -206,30 +232,36 @@ def llama_bits_command(
 
 Models = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model", help="Name or path; repeat for more.  \\[default: SmolLM2 or mini, and what else is there]"
-    ),
+    typer.Option("--model", help="Name or path; repeat for more.  [default: SmolLM2 or mini, and what else is there]"),
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less of everything: a look, not a figure to quote.")]
 NoLlama = Annotated[bool, typer.Option("--no-llama", help="Leave llama.cpp out.")]
 SPEED_BENCHES = {
-    "engine": engine_bench.make_tables,
-    "start": start_bench.make_tables,
-    "headers": header_bench.make_tables,
-    "replay": replay_bench.make_tables,
-    "spec": spec_bench.make_tables,
-    "network": network_bench.make_tables,
-    "forgery": forgery_bench.make_tables,
-    "selfish": selfish_bench.make_tables,
-    "tree": block_tree.make_tables,
+    "engine": "engine_bench",
+    "start": "start_bench",
+    "headers": "header_bench",
+    "replay": "replay_bench",
+    "spec": "spec_bench",
+    "network": "network_bench",
+    "forgery": "forgery_bench",
+    "selfish": "selfish_bench",
+    "tree": "block_tree",
 }
+"""The module of each bench that prints tables."""
+
+
+def make_tables(result: dict[str, Any]) -> list[Table]:
+    """Return the tables of a bench's result."""
+    module = import_module(f"poai_tools.{SPEED_BENCHES[result['bench']]}")
+    tables: list[Table] = module.make_tables(result)
+    return tables
 
 
 def publish(result: dict[str, Any], file: Path | None, folder: Path | None = None) -> None:
     """Print the tables of a bench of speed, keep its result, and draw it where plots are wanted."""
     keep(result, file)
-    for table in SPEED_BENCHES[result["bench"]](result):
+    for table in make_tables(result):
         Console().print(table)
     draw(result, folder)
 
@@ -239,24 +271,23 @@ def engine_command(
     models: Models = None,
     threads: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="CPU threads; repeat for more.  \\[default: 1 and 2, if there are 2]"),
+        typer.Option(min=1, help="CPU threads; repeat for more.  [default: 1 and 2, if there are 2]"),
     ] = None,
     batch: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1, max=engine_bench.MAX_BATCH, help="Quizzes a batch; repeat for more.  \\[default: 1 4 16 64]"
-        ),
+        typer.Option(min=1, max=MAX_LLAMA_BATCH, help="Quizzes a batch; repeat for more.  [default: 1 4 16 64]"),
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Measurements of each.  \\[default: 5]")] = None,
-    ubatch: Annotated[
-        int, typer.Option(min=1, help="Tokens that llama.cpp computes at once, its n_ubatch.")
-    ] = engine_bench.UBATCH,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Measurements of each.  [default: 5]")] = None,
+    ubatch: Annotated[int, typer.Option(min=1, help="Tokens that llama.cpp computes at once, its n_ubatch.")] = UBATCH,
     no_llama: NoLlama = False,
     quick: Quick = False,
     folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
     """Run quizzes with the exact engine and with llama.cpp in turn: tokens a second, memory, share of sgemm's peak."""
+    from poai_tools import engine_bench
+    from poai_tools.measure import warn_if_busy
+
     check_plots(folder)
     plan = engine_bench.Plan(
         threads=tuple(threads or range(1, min(2, os.cpu_count() or 1) + 1)),
@@ -275,12 +306,15 @@ def engine_command(
 def start_command(
     models: Models = None,
     threads: Threads = 1,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Starts of each kind.  \\[default: 5]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Starts of each kind.  [default: 5]")] = None,
     no_llama: NoLlama = False,
     quick: Quick = False,
     file: Json = None,
 ) -> None:
     """Start the exact engine without and with its caches, and llama.cpp, each in processes of its own."""
+    from poai_tools import engine_bench, start_bench
+    from poai_tools.measure import warn_if_busy
+
     rounds = rounds or (start_bench.QUICK_ROUNDS if quick else start_bench.ROUNDS)
     chosen = models or (engine_bench.choose_models()[:1] if quick else [])
     warn_if_busy(say)
@@ -290,6 +324,9 @@ def start_command(
 @app.command("headers")
 def headers_command(quick: Quick = False, file: Json = None) -> None:
     """Check headers as a node does before any model runs: how many a second on one core."""
+    from poai_tools import header_bench
+    from poai_tools.measure import warn_if_busy
+
     warn_if_busy(say)
     result = header_bench.run(header_bench.QUICK_HEADERS, header_bench.QUICK_ROUNDS) if quick else header_bench.run()
     publish(result, file)
@@ -299,11 +336,14 @@ def headers_command(quick: Quick = False, file: Json = None) -> None:
 def replay_command(
     models: Models = None,
     threads: Threads = 1,
-    blocks: Annotated[int | None, typer.Option(min=1, max=replay_bench.PERIOD, help="\\[default: 32]")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, max=BENCH_PERIOD, help="[default: 32]")] = None,
     quick: Quick = False,
     file: Json = None,
 ) -> None:
     """Mine a chain and verify it, block by block and in batches: blocks a second."""
+    from poai_tools import replay_bench
+    from poai_tools.measure import warn_if_busy
+
     blocks = blocks or (replay_bench.QUICK_BLOCKS if quick else replay_bench.BLOCKS)
     rounds = replay_bench.QUICK_ROUNDS if quick else replay_bench.ROUNDS
     warn_if_busy(say)
@@ -313,6 +353,9 @@ def replay_command(
 @app.command("spec")
 def spec_command(quick: Quick = False, file: Json = None) -> None:
     """Call the specification's own functions: how often a second on one core."""
+    from poai_tools import spec_bench
+    from poai_tools.measure import warn_if_busy
+
     seconds, rounds = spec_bench.SECONDS, spec_bench.ROUNDS
     if quick:
         seconds, rounds = spec_bench.QUICK_SECONDS, spec_bench.QUICK_ROUNDS
@@ -324,20 +367,23 @@ def spec_command(quick: Quick = False, file: Json = None) -> None:
 def network_command(
     models: Models = None,
     nodes: Annotated[
-        int | None, typer.Option(min=2, max=MAX_NODES, help="Of each testnet.  \\[default: 8 with mini, else 3]")
+        int | None, typer.Option(min=2, max=MAX_NODES, help="Of each testnet.  [default: 8 with mini, else 3]")
     ] = None,
     blocks: Annotated[
-        int | None, typer.Option(min=1, max=MAX_REMEMBERED, help="Height at which they stop.  \\[default: 30]")
+        int | None, typer.Option(min=1, max=MAX_BENCH_BLOCKS, help="Height at which they stop.  [default: 30]")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Testnets of each model.  \\[default: 3]")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Testnets of each model.  [default: 3]")] = None,
     growth_blocks: Annotated[
         int | None,
-        typer.Option(min=0, help="Blocks of mini over which memory is watched; 0: none.  \\[default: 1000]"),
+        typer.Option(min=0, help="Blocks of mini over which memory is watched; 0: none.  [default: 1000]"),
     ] = None,
     quick: Quick = False,
     file: Json = None,
 ) -> None:
     """Run testnets on this machine: how fast blocks spread, what imports cost, how long they wait, what memory."""
+    from poai_tools import network_bench
+    from poai_tools.measure import warn_if_busy
+
     if quick:
         models, nodes, growth_blocks = models or ["mini"], nodes or network_bench.OTHER_NODES, growth_blocks or 0
     blocks = blocks or (network_bench.QUICK_BLOCKS if quick else network_bench.BLOCKS)
@@ -350,6 +396,9 @@ def network_command(
 @app.command("forgery")
 def forgery_command(quick: Quick = False, file: Json = None) -> None:
     """Forge headers and replay: what a false block costs its forger, and the verifier, for each preset at hand."""
+    from poai_tools import forgery_bench
+    from poai_tools.measure import warn_if_busy
+
     tries, quizzes = forgery_bench.TRIES, forgery_bench.QUIZZES
     if quick:
         tries, quizzes = forgery_bench.QUICK_TRIES, forgery_bench.QUICK_QUIZZES
@@ -360,6 +409,8 @@ def forgery_command(quick: Quick = False, file: Json = None) -> None:
 @app.command("selfish")
 def selfish_command(quick: Quick = False, file: Json = None) -> None:
     """Withhold blocks: what it gains by hash share, under our rule for ties and under "first seen"; takes minutes."""
+    from poai_tools import selfish_bench, selfish_simulation
+
     shares, blocks = selfish_bench.SHARES, selfish_simulation.BLOCKS
     if quick:
         shares, blocks = selfish_bench.QUICK_SHARES, selfish_bench.QUICK_BLOCKS
@@ -375,6 +426,8 @@ def tree_command(
     file: Json = None,
 ) -> None:
     """Read the blocks of all branches from the stores of a testnet's nodes: who mined them, and where it forked."""
+    from poai_tools import block_tree
+
     check_plots(folder)
     publish(block_tree.run(data_dirs), file, folder)
 
@@ -385,10 +438,12 @@ def plots_command(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a picture would change.")] = False,
 ) -> None:
     """Draw the pictures of the documents again, from the pages and from kept results."""
+    from poai_tools.plots import registry
+
     if not check:
-        for plot in plots.draw_all(folder):
+        for plot in registry.draw_all(folder):
             say(f"drawn: {plot}")
-    elif stale := plots.find_stale(folder):
+    elif stale := registry.find_stale(folder):
         raise ModelError(f"{', '.join(stale)}: not what would be drawn now: run `poai bench plots {folder}`")
 
 
@@ -399,11 +454,16 @@ def show_command(
     folder: PlotFolder = None,
 ) -> None:
     """Print the tables of a kept result again, and draw its plots."""
+    from rich import box
+
+    from poai_tools.plots.registry import MEASURED
+    from poai_tools.results import DAMAGED, read_result
+
     kept = read_result(result, SPEED_BENCHES)
-    if folder is not None and kept["bench"] not in plots.MEASURED:
+    if folder is not None and kept["bench"] not in MEASURED:
         raise typer.BadParameter(f"a result of `poai bench {kept['bench']}` has no plots: leave --plots out")
     try:
-        tables = SPEED_BENCHES[kept["bench"]](kept)
+        tables = make_tables(kept)
     except DAMAGED as error:
         raise ModelError(f"{result} is damaged or of another version ({error!r}): measure again") from error
     console = Console(width=240) if markdown else Console()

@@ -2,18 +2,10 @@
 
 import sys
 
-import typer
-
-from poai_engine.errors import ModelError, make_line
-from poai_spec.notation import SpecError
 from poai_tools import bench_cli, explain_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
-from poaid.errors import NodeError, get_exit_status
+from poaid.commands import make_program, run_app
 
-app = typer.Typer(
-    help="Tools of Proof of AI: the specification, its vectors, and models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = make_program("poai", "Tools of Proof of AI: the specification, its vectors, and models.")
 app.add_typer(bench_cli.app, name="bench")
 app.add_typer(model_cli.app, name="model")
 app.add_typer(network_cli.app, name="network")
@@ -25,8 +17,4 @@ app.command("quiz")(quiz_cli.show_quiz)
 
 def main() -> None:
     """Run `poai`."""
-    try:
-        app(prog_name="poai")
-    except (SpecError, ModelError, NodeError, OSError) as error:
-        print(f"error: {make_line(str(error))}", file=sys.stderr)
-        sys.exit(get_exit_status(error))
+    run_app(app, sys.argv[1:], "poai")

@@ -14,13 +14,14 @@ from typing import Any
 from rich.table import Table
 
 from poai_engine.gguf_file import read_gguf, read_vocabulary
+from poai_engine.model_names import SYNTHETIC_MODELS
 from poai_engine.model_store import fetch_model, get_model_path, resolve_model
-from poai_engine.synthesize import SYNTHETIC_MODELS
 from poai_spec.integer_model import Architecture, read_architecture
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import Quiz, generate_quiz
 from poai_tools.engine_worker import load_llama_library
+from poai_tools.flags import UBATCH
 from poai_tools.measure import Say, Spread, Worker, describe_machine
 from poaid.models import get_known_model
 
@@ -28,10 +29,6 @@ BATCHES, QUICK_BATCHES = (1, 4, 16, 64), (1, 4)
 ROUNDS, QUICK_ROUNDS = 5, 3
 QUICK_SECONDS = 2.0
 """Of one combination: once they are over, no further round begins."""
-MAX_BATCH = 256
-"""Sequences of a llama.cpp context at most."""
-UBATCH = 512
-"""llama.cpp's own default, and as fast as any other that was tried."""
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,12 @@ embedding table is the input: token n stands for input row n, any int32 values. 
 the last norm, the head and the scoring; the engine has to give the same integers alone and in a batch.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from time import perf_counter
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
 from poai_engine.exact import ExactEngine
@@ -86,7 +83,7 @@ def draw_matrix(rng: np.random.Generator, name: str, outputs: int, inputs: int) 
 
 
 def draw_architecture(rng: np.random.Generator, vocabulary: int) -> Architecture:
-    """Draw a shape; heads are narrower and wider than a tile of the engine, widths short runs of a transform and long."""
+    """Draw a shape; heads are narrower and wider than a tile of the engine, widths have short runs and whole ones."""
     width, ffn = (int(n) for n in rng.choice([*range(1, 14), 16, 48, 64, 64, 128], 2))
     kv_heads, group, head_dim = (
         int(rng.integers(1, 3)),
@@ -172,15 +169,3 @@ def run(count: int, seed: int, say: Callable[[str], None]) -> int:
             say(f"{done} layer inputs compared")
             next_line += count // 10
     return done
-
-
-def command(
-    cases: Annotated[int, typer.Option(min=1, help="Layer inputs to compare, at least.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the first case; the next ones follow.")] = 0,
-) -> None:
-    """Compare the exact engine with the page `inference` on random layer inputs; exit 1 at the first difference."""
-    start = perf_counter()
-    done = run(cases, seed, lambda line: print(line, file=sys.stderr))
-    if not done:
-        raise typer.Exit(1)
-    typer.echo(f"{done} layer inputs: all bits equal, {perf_counter() - start:.0f} s")

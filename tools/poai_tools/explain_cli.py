@@ -1,38 +1,25 @@
 """`poai explain`: one block, for somebody who sees one for the first time or whose program makes other ones."""
 
+from __future__ import annotations
+
 import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from poai_engine.errors import ModelError
-from poai_engine.gguf_file import Vocabulary, read_vocabulary
-from poai_engine.model_store import resolve_model
-from poai_spec.notation import Milliseconds
-from poai_tools.explain.checks import Place, Subject
-from poai_tools.explain.explanation import explain, find_quiz
-from poai_tools.explain.report import print_dump, print_explanation
-from poai_tools.explain.source import (
-    Found,
-    KnownChain,
-    decode_found,
-    is_reference,
-    open_chain_file,
-    open_data_dir,
-    open_networks,
-    read_case,
-    read_file,
-)
-from poai_tools.vectors.errors import VectorsError
-from poai_tools.vectors.kinds import KindError
 from poaid.errors import NodeError, UsageError
-from poaid.miner import get_time
-from poaid.models import load_engine, locate_model
+
+if TYPE_CHECKING:
+    from poai_engine.gguf_file import Vocabulary
+    from poai_spec.notation import Milliseconds
+    from poai_tools.explain.checks import Place, Subject
+    from poai_tools.explain.source import Found, KnownChain
 
 
 class Source(NamedTuple):
@@ -56,7 +43,7 @@ def explain_block(
         str | None,
         typer.Argument(
             help="Height, hash or its beginning, genesis, or the file of a block or header, SSZ or hexadecimal.  "
-            "\\[default: the last one]"
+            "[default: the last one]"
         ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data directory that the block is in, or stands on.")] = None,
@@ -69,9 +56,14 @@ def explain_block(
     as_hex: Annotated[bool, typer.Option("--hex", help="Only the bytes, annotated.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Everything as JSON.")] = False,
     replay: Annotated[bool, typer.Option("--replay/--no-replay", help="Run the model, if it is at hand.")] = True,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the model.  \\[default: all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the model.  [default: all]")] = None,
 ) -> None:
     """Explain a block: every field, how it was made, and each rule; exit 1 if one is broken."""
+    from poai_tools.explain.checks import Subject
+    from poai_tools.explain.explanation import explain
+    from poai_tools.explain.report import print_dump, print_explanation
+    from poai_tools.explain.source import decode_found
+
     if as_hex and as_json:
         raise UsageError("give --hex or --json, not both")
     source = _find_source(block, data_dir, chain_file, vector, network, model)
@@ -97,6 +89,8 @@ def _find_source(
     block: str | None, data_dir: Path | None, chain_file: Path | None, vector: str | None, network: str | None,
     model: str | None,
 ) -> Source:  # fmt: skip
+    from poai_tools.explain.source import open_chain_file, open_data_dir, open_networks
+
     flags = {"--data-dir": data_dir, "--chain-file": chain_file, "--vector": vector, "--network": network}
     given = [flag for flag, value in flags.items() if value is not None]
     if len(given) > 1:
@@ -111,6 +105,10 @@ def _find_source(
 
 
 def _find_case(vector: str, block: str | None) -> Source:
+    from poai_tools.explain.source import read_case
+    from poai_tools.vectors.errors import VectorsError
+    from poai_tools.vectors.kinds import KindError
+
     try:
         case = read_case(vector, block)
     except VectorsError as error:
@@ -122,6 +120,9 @@ def _find_case(vector: str, block: str | None) -> Source:
 
 def _find_in(known: list[KnownChain], block: str | None) -> Source:
     """Return a block of the first chain, or one of a file that stands on any of them."""
+    from poai_tools.explain.source import decode_found, is_reference, read_file
+    from poaid.miner import get_time
+
     chain = known[0]
     reference = block if block is not None else str(len(chain.main) - 1)
     found = chain.find(reference) if is_reference(reference) else read_file(Path(reference))
@@ -140,6 +141,11 @@ def _run_model(
     Raises:
         ModelError: the file that the user named cannot be used.
     """
+    from poai_engine.gguf_file import read_vocabulary
+    from poai_engine.model_store import resolve_model
+    from poai_tools.explain.explanation import find_quiz
+    from poaid.models import load_engine, locate_model
+
     quiz = find_quiz(subject)
     if subject.place is None or quiz is None:
         return subject, None

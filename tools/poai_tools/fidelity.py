@@ -19,10 +19,10 @@ from poai_engine.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
+from poai_tools.flags import FIDELITY_QUIZZES
 from poai_tools.float_pass import FloatScores, compute_float_scores, score
 from poaid.models import get_known_model
 
-QUIZZES = 7
 CHUNK_TOKENS = 256
 NATS = np.log(2) / 2**16  # of one unit of a loss, which is in bits, Q16
 NEED_LLAMA = "this compares with llama.cpp, which is not installed: pip install 'poai[llama]'"
@@ -105,7 +105,7 @@ def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> Comparison:
 
 
 def run(
-    model: str, path: Path, threads: int | None = None, quizzes: int = QUIZZES, say: Say = lambda _: None
+    model: str, path: Path, threads: int | None = None, quizzes: int = FIDELITY_QUIZZES, say: Say = lambda _: None
 ) -> dict[str, Any]:
     """Measure one model.
 

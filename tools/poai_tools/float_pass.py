@@ -67,7 +67,7 @@ class FloatModel:
         self.head = "output.weight" if "output.weight" in gguf.tensors else "token_embd.weight"
 
     def decode(self, name: str) -> Floats:
-        """Return a tensor as floats; a vector has one row. With `integers` a matrix is its transform, over its factor."""
+        """Return a tensor as floats; a vector has one row. With `integers`: a matrix transformed, over the factor."""
         if self.integers and name in self.integers.matrices:
             matrix = self.integers.matrices[name]
             scales = np.ldexp(matrix.multipliers / get_transform_size(matrix.q.shape[1]), -matrix.k - 24)
@@ -122,7 +122,7 @@ def compute_final_rows(
     model: FloatModel,
     sequences: Sequence[Sequence[int]],
     skipped: int | None = None,
-    see: Callable[[int, list[Floats]], None] = lambda n, rows: None,
+    see: Callable[[list[Floats]], None] = lambda _: None,
 ) -> list[Floats]:
     """Return the head's input at every position, shape (T, D) a sequence.
 
@@ -130,13 +130,13 @@ def compute_final_rows(
         model: the pass.
         sequences: token ids.
         skipped: a block, from 0, that is left out.
-        see: is told each block's number and the residuals after it.
+        see: is told the residuals after each block.
     """
     rows = model.embed(sequences)
     for n, block in enumerate(model.blocks()):
         if n != skipped:
             rows = [block.run(x) for x in rows]
-        see(n, rows)
+        see(rows)
     return [model.finish(x) for x in rows]
 
 

@@ -19,9 +19,9 @@ from poai_spec.engine import Evaluation
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import Quiz, generate_quiz
+from poai_tools.flags import LLAMA_BITS_QUIZZES
 from poaid.models import get_known_model
 
-QUIZZES = 20
 BITS = 1 << 16  # losses are Q16
 
 Say = Callable[[str], None]
@@ -104,7 +104,7 @@ def describe_difference(name: str, ours: Sequence[Evaluation], others: Sequence[
     return Difference(name, len(losses), other_bits, sum(d > 0 for d in losses), max(losses) / BITS, None)
 
 
-def run(model: str, path: Path, count: int = QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
+def run(model: str, path: Path, count: int = LLAMA_BITS_QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
     """Run the quizzes with the profile's settings and with each variant.
 
     Args:

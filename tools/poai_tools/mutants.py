@@ -217,15 +217,14 @@ def run_vectors(page: str) -> int:
     Runs in the child process, so the imports of the package stand inside.
     """
     from poai_tools.vectors import check, models  # noqa: PLC0415
-    from poai_tools.vectors.registry import FUNCTIONS  # noqa: PLC0415
-    from poai_tools.vectors.suites import SUITES  # noqa: PLC0415
+    from poai_tools.vectors.suites import SUITES, get_function  # noqa: PLC0415
 
     first = Path(os.environ["PYTHONPATH"].split(os.pathsep)[0])
     assert Path(poai_spec.__file__).is_relative_to(first), "another poai_spec than the mutant is imported"
     root = find_checkout(Path.cwd())
     assert root is not None
     cases = check.read_cases(root / "test_vectors", list(SUITES))
-    cases.sort(key=lambda case: FUNCTIONS[case.suite, case.function].page != page)
+    cases.sort(key=lambda case: get_function(case.suite, case.function).page != page)
     answerer = check.SpecAnswerer()
     for result in check.run_cases(cases, answerer, slow=False, find_missing=models.find_missing):
         if result.status == check.FAILED:

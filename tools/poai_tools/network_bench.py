@@ -21,8 +21,9 @@ from rich.table import Table
 
 from poai_engine.exact import count_processors
 from poai_tools.engine_bench import find_model
+from poai_tools.flags import BENCH_PERIOD
 from poai_tools.measure import Say, Spread, describe_machine, read_memory
-from poai_tools.replay_bench import PERIOD, choose_models
+from poai_tools.replay_bench import choose_models
 from poaid.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
@@ -244,7 +245,7 @@ def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, s
         block_seconds: what a block takes; None for what `poaid testnet` gives it.
     """
     base = get_base_network(model)
-    base = replace(base, config=replace(base.config, retarget_blocks=PERIOD))
+    base = replace(base, config=replace(base.config, retarget_blocks=BENCH_PERIOD))
     source = locate_model(model, base.config)
     rate = get_rate(base, source)
     if block_seconds is None:

@@ -1,24 +1,19 @@
 """`poai network`: make and show network files."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poai_spec.parameters import MAX_FUTURE_SHARE, MAX_QUIZ_TOKENS, Config, compute_network_id
+from poai_tools.flags import MAX_QUIZ_TOKENS
 from poaid.errors import NodeError
-from poaid.networks import (
-    SIDE_FILES,
-    check_multiaddr,
-    check_network,
-    format_network,
-    get_network,
-    parse_target,
-    with_corpus,
-    write_network,
-)
+
+if TYPE_CHECKING:
+    from poai_spec.parameters import Config
 
 app = typer.Typer(help="Make and show networks.", no_args_is_help=True)
 
@@ -71,6 +66,17 @@ def new(
 
     Without --max-future the clock limit shrinks with the period, to the tenth that the time-warp bound allows.
     """
+    from poai_spec.parameters import compute_network_id
+    from poaid.networks import (
+        SIDE_FILES,
+        check_multiaddr,
+        check_network,
+        get_network,
+        parse_target,
+        with_corpus,
+        write_network,
+    )
+
     written = [output, *(output.with_name(output.stem + suffix) for suffix in SIDE_FILES)]
     if not force and (there := next(filter(Path.exists, written), None)):
         raise NodeError(f"{there} exists: give another name, or --force to overwrite it")
@@ -98,12 +104,17 @@ def new(
 
 
 def _largest_max_future(config: Config) -> int:
+    from poai_spec.parameters import MAX_FUTURE_SHARE
+
     return config.retarget_blocks * config.spacing // MAX_FUTURE_SHARE
 
 
 @app.command()
 def show(network: Annotated[str, typer.Argument(help="Preset or network file.")]) -> None:
     """Print a network as TOML, and its id."""
+    from poai_spec.parameters import compute_network_id
+    from poaid.networks import format_network, get_network
+
     found = get_network(network)
     print(format_network(found), end="")
     print(f"# network id {compute_network_id(found.config).hex()}")

@@ -44,10 +44,10 @@ from poai_spec.inference import ACTIVATION_LIMIT, ACTIVATION_Q, RESIDUAL_Q, rms_
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
+from poai_tools.flags import PRESCREEN_QUIZZES
 from poai_tools.float_pass import FloatModel, Floats, compute_final_rows
 from poaid.models import get_known_model
 
-QUIZZES = 20
 ROUNDED = "all roundings of the rows, float32"
 SCALE = 3
 """Entries of a row before its values: e1, e2 and f."""
@@ -177,7 +177,16 @@ def find_least_block(model: FloatModel, tokens: tuple[int, ...], exact: Entries)
     return max(range(len(variants)), key=lambda n: judge("", [variants[n]], [exact], 0, cheaper=True).m)
 
 
-def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
+def compute_rows(
+    model: FloatModel, sequences: Sequence[Sequence[int]], skipped: int | None
+) -> tuple[list[Floats], list[Entries]]:
+    """Return a pass's head inputs, and what it would hash after each block, (L, D) a sequence."""
+    lasts: list[list[Floats]] = []
+    finals = compute_final_rows(model, sequences, skipped, lambda rows: lasts.append([x[-1] for x in rows]))
+    return finals, [to_units(np.asarray(of_one), RESIDUAL_Q) for of_one in zip(*lasts, strict=True)]
+
+
+def run(model: str, path: Path, quizzes: int = PRESCREEN_QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
     """Measure one model.
 
     Args:
@@ -209,12 +218,8 @@ def run(model: str, path: Path, quizzes: int = QUIZZES, say: Say = lambda _: Non
         (ROUNDED, rounded, None),
     ):
         say(name)
-        lasts: list[list[Floats]] = []
-        finals = compute_final_rows(
-            cheap_model, sequences, skipped, lambda _, rows: lasts.append([x[-1] for x in rows])
-        )
+        finals, residuals = compute_rows(cheap_model, sequences, skipped)
         verdict = judge(name, predict_entries(finals), list(exact), first, cheaper=name != ROUNDED)
-        residuals = [to_units(np.asarray(of_one), RESIDUAL_Q) for of_one in zip(*lasts, strict=True)]
         passes.append(asdict(verdict) | {"layers": asdict(judge_layers(residuals, list(exact_layers)))})
     return {
         "model": path.name,

@@ -1,9 +1,11 @@
 """`poai quiz`: show a quiz, and what the model makes of it."""
 
+from __future__ import annotations
+
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,16 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from poai_engine.corpus_maker import get_text
-from poai_engine.gguf_file import Vocabulary, read_vocabulary
-from poai_engine.model_store import resolve_model
-from poai_spec.engine import Evaluation
-from poai_spec.loss import compute_l_hat, compute_trace_digest
-from poai_spec.notation import Hash32
-from poai_spec.quiz import Quiz, generate_quiz, get_quiz_name
 from poaid.errors import UsageError
-from poaid.models import load_engine, locate_model
-from poaid.networks import Network, get_network
+
+if TYPE_CHECKING:
+    from poai_engine.gguf_file import Vocabulary
+    from poai_spec.engine import Evaluation
+    from poai_spec.notation import Hash32
+    from poai_spec.quiz import Quiz
+    from poaid.networks import Network
 
 BITS = 1 << 16  # losses are Q16
 
@@ -42,9 +42,9 @@ def parse_seed(text: str | None) -> Hash32:
 def show_quiz(
     network: Annotated[str, typer.Option(help="Preset or network file: the shape of the quiz.")] = "local",
     model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
-    seed: Annotated[str | None, typer.Option(help="Quiz seed, hexadecimal.  \\[default: random]")] = None,
+    seed: Annotated[str | None, typer.Option(help="Quiz seed, hexadecimal.  [default: random]")] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="CPU threads.  \\[default: all; profile llama.cpp: 1]")
+        int | None, typer.Option(min=1, help="CPU threads.  [default: all; profile llama.cpp: 1]")
     ] = None,
     gpu_layers: Annotated[
         int, typer.Option(min=0, help="Not 0: run on a GPU; in the profile llama.cpp so many blocks.")
@@ -54,6 +54,12 @@ def show_quiz(
     ] = None,
 ) -> None:
     """Show a quiz: questions, answers, tokens, the model's loss on each scored token, loss, digest and l_hat."""
+    from poai_engine.gguf_file import read_vocabulary
+    from poai_engine.model_store import resolve_model
+    from poai_spec.quiz import generate_quiz, get_quiz_name
+    from poaid.models import load_engine, locate_model
+    from poaid.networks import get_network
+
     net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
     quiz = generate_quiz(quiz_seed, net.config, net.questions)
     source = locate_model(model, net.config)
@@ -69,6 +75,8 @@ def show_quiz(
 
 
 def _describe_questions(quiz: Quiz, vocabulary: Vocabulary) -> Text:
+    from poai_engine.corpus_maker import get_text
+
     lines = [("".join(question.prompt), "".join(question.answer)) for question in quiz.questions]
     lines += [(get_text(vocabulary, item.prompt), get_text(vocabulary, item.answer)) for item in quiz.items]
     out = Text()
@@ -88,6 +96,8 @@ def _describe_tokens(quiz: Quiz, evaluation: Evaluation, texts: list[str]) -> Ta
 
 
 def _describe_result(quiz: Quiz, evaluation: Evaluation, net: Network) -> Text:
+    from poai_spec.loss import compute_l_hat, compute_trace_digest
+
     digest = compute_trace_digest(evaluation.trace)
     l_hat, target = compute_l_hat(quiz.seed, evaluation.loss, digest), net.config.initial_target
     verdict = "wins" if l_hat < target else "does not win"

@@ -21,6 +21,7 @@ from poai_spec.encoding import decode
 from poai_spec.parameters import UINT256_MAX
 from poai_spec.state import State
 from poai_tools.engine_bench import find_model
+from poai_tools.flags import BENCH_PERIOD
 from poai_tools.measure import Say, Spread, describe_machine
 from poaid.chain import Chain
 from poaid.miner import get_time, mine_block
@@ -31,8 +32,6 @@ from poaid.verify import verify_store
 
 BLOCKS, QUICK_BLOCKS = 32, 8
 ROUNDS, QUICK_ROUNDS = 5, 2
-PERIOD = 10_000
-"""Blocks a difficulty period: the chain ends before the target follows its pace."""
 
 
 def choose_models() -> list[str]:
@@ -43,7 +42,7 @@ def choose_models() -> list[str]:
 def make_network(model: str) -> Network:
     """Return the testnet with a model and a target that every quiz meets."""
     network = get_network("testnet", model, UINT256_MAX)
-    return check_network(replace(network, config=replace(network.config, retarget_blocks=PERIOD)))
+    return check_network(replace(network, config=replace(network.config, retarget_blocks=BENCH_PERIOD)))
 
 
 def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say) -> dict[str, Any]:

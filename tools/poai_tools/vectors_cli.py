@@ -1,32 +1,39 @@
 """`poai vectors`: make the conformance vectors, and check specifications and foreign clients with them."""
 
+from __future__ import annotations
+
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from poai_tools.places import NO_CHECKOUT, find_checkout, find_vectors
+from poai_tools.places import NO_CHECKOUT, VECTORS, find_checkout, find_vectors
 from poai_tools.spec_cli import fail
-from poai_tools.vectors import check as checks
-from poai_tools.vectors import engines, files, fuzz, models, skeleton
-from poai_tools.vectors.bisect import locate
-from poai_tools.vectors.client import Client
-from poai_tools.vectors.compare import shorten
+from poai_tools.vectors.client import START_TIME
 from poai_tools.vectors.errors import VectorsError
-from poai_tools.vectors.pack import write_archive
-from poai_tools.vectors.registry import FUNCTIONS, Function
-from poai_tools.vectors.serve import serve
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.languages import LANGUAGES
+
+if TYPE_CHECKING:
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors import files, fuzz
+    from poai_tools.vectors.client import Client
+    from poai_tools.vectors.registry import Function
 
 OUR_CLIENT = [sys.executable, "-m", "poai_tools.vectors_cli", "serve"]
 FUNCTION_LIST = "functions.json"
+STOPPED = 130
+"""Exit status after a signal to stop, as shells have it for SIGINT."""
+REFERENCE_TIME = 10.0
+"""Seconds that our specification has at least for an answer: `--timeout` is about the client."""
 FUZZ_RESTARTS = 1000
 """How often fuzz starts a client again; drawn inputs end in time-outs more often than committed ones."""
 
@@ -46,6 +53,9 @@ Folder = Annotated[
 ]
 Slow = Annotated[bool, typer.Option("--slow", help="Run the slow cases too (minutes, large models).")]
 Suites = Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.")]
+StartTimeout = Annotated[
+    float, typer.Option(help="Seconds for the start, in which `cargo run` or `go run` compile.", min=0.01)
+]
 Timeout = Annotated[float, typer.Option(help="Seconds for one answer.", min=0.01)]
 
 
@@ -59,10 +69,17 @@ def one_line() -> Iterator[None]:
 
 
 @contextmanager
-def open_clients(commands: list[list[str]], timeout: float, restarts: int) -> Iterator[list[Client]]:
-    """Open several clients."""
+def open_clients(commands: list[list[str]], timeout: float, start_timeout: float) -> Iterator[list[Client]]:
+    """Open several clients; our own has `REFERENCE_TIME` at least."""
+    from poai_tools.vectors.client import Client
+
     with ExitStack() as stack:
-        yield [stack.enter_context(Client(command, timeout, restarts)) for command in commands]
+        limits = [max(timeout, REFERENCE_TIME) if command is OUR_CLIENT else timeout for command in commands]
+        clients = [
+            Client(command, limit, FUZZ_RESTARTS, start_timeout)
+            for command, limit in zip(commands, limits, strict=True)
+        ]
+        yield [stack.enter_context(client) for client in clients]
 
 
 def find_folder(folder: Path | None) -> Path:
@@ -97,9 +114,14 @@ def generate(
 
     Results that are not computed here (slow cases, models that are not at hand) stay as they are committed.
     """
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors import files, models
+    from poai_tools.vectors.disk import write
+    from poai_tools.vectors.suites import SUITES
+
     with one_line():
         checks.require_suites(suites or ())
-        root = require_checkout() / files.FOLDER
+        root = require_checkout() / VECTORS
         if model:
             models.use_file(model)
         chosen = [name for name in SUITES if not suites or name in suites]
@@ -114,7 +136,7 @@ def generate(
         found = files.compare(root, made, chosen)
         if not check:
             for name in (*found.missing, *found.stale):
-                files.write(root / name, made[name])
+                write(root / name, made[name])
         show_comparison(found, check=check)
 
 
@@ -122,9 +144,9 @@ def show_comparison(found: files.Comparison, *, check: bool) -> None:
     """Print each file that differed; exit 1 if that is a failed check."""
     for word, names in (("missing", found.missing), ("stale", found.stale)):
         for name in names:
-            print(f"{word if check else 'written'}: {files.FOLDER}/{name}")
+            print(f"{word if check else 'written'}: {VECTORS}/{name}")
     for name in found.extra:
-        print(f"extra: {files.FOLDER}/{name}: no suite makes it; remove it")
+        print(f"extra: {VECTORS}/{name}: no suite makes it; remove it")
     print(f"{found.same} files are up to date")
     if check and (found.missing or found.stale or found.extra):
         fail("the committed vectors are not those of the specification: run `poai vectors generate` and commit", 1)
@@ -140,6 +162,7 @@ def check(
         str | None, typer.Option(help="Check this program instead of our specification.", metavar="CMD")
     ] = None,
     timeout: Timeout = 60.0,
+    start_timeout: StartTimeout = START_TIME,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Name the first layer and step in which a failed forward pass differs.")
     ] = False,
@@ -154,7 +177,14 @@ def check(
     folder: Folder = None,
 ) -> None:
     """Run the committed vectors; exit 1 on any failure."""
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors.bisect import locate
+    from poai_tools.vectors.disk import format_json, write
+    from poai_tools.vectors.suites import SUITES
+
     if engine:
+        from poai_tools.vectors import engines, models
+
         engines.choose_engine(engine.value)
         models.choose_engine(engine.value)
     with one_line():
@@ -163,7 +193,11 @@ def check(
         committed = checks.read_file(file) if file else checks.read_cases(find_folder(folder), suites or list(SUITES))
         chosen = checks.select(committed, cases or ())
         results = []
-        with open_answerer(client, timeout) as answerer, Console(stderr=True).status("") as status:
+        with (
+            stoppable() as stop,
+            open_answerer(client, timeout, start_timeout) as answerer,
+            Console(stderr=True).status("") as status,
+        ):
             missing = find_nothing_missing if client else find_missing
             for found in checks.run_cases(chosen, answerer, slow=slow, find_missing=missing):
                 result = locate(found, answerer, committed) if bisect else found
@@ -173,13 +207,39 @@ def check(
                     break
         checks.report(Console(), results)
         if json_file:
-            files.write(json_file, files.format_json(checks.make_report(results)))
+            complete = len(results) == len(chosen)
+            write(json_file, format_json(checks.make_report(results, complete=complete)))
+        if client and not file and (function := checks.find_next(results, find_folder(folder))):
+            print(f"next to build: {function}")
+    if stop.is_set():
+        fail(f"stopped: {len(results)} of {len(chosen)} cases were run", STOPPED)
     if any(result.status == checks.FAILED for result in results):
         raise typer.Exit(1)
 
 
+@contextmanager
+def stoppable() -> Iterator[Event]:
+    """Let SIGINT and SIGTERM end the block, so that what was found by then is reported; the event is set by them."""
+    stop = Event()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield stop
+    except KeyboardInterrupt:
+        stop.set()
+    finally:
+        signal.signal(signal.SIGTERM, old)
+
+
 def find_missing(data: Mapping[str, Any]) -> str | None:
     """Return why our specification cannot run a case on this input here, or None."""
+    if "model" not in data and "fingerprint" not in data:  # the models bring the engines with them
+        return None
+    from poai_tools.vectors import engines, models
+
     if data.get("model") in models.LARGE and engines.get_chosen_engine() == "reference":
         return f"the reference engine would take hours on {data['model']}: leave --engine out"
     return models.find_missing(data)
@@ -191,12 +251,15 @@ def find_nothing_missing(_data: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def open_answerer(client: str | None, timeout: float) -> Iterator[checks.Answerer]:
+def open_answerer(client: str | None, timeout: float, start_timeout: float) -> Iterator[checks.Answerer]:
     """Open our specification, or a client's command line."""
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors.client import Client
+
     if client is None:
         yield checks.SpecAnswerer()
         return
-    with Client(split_command(client), timeout) as program:
+    with Client(split_command(client), timeout, start_time=start_timeout) as program:
         yield program
 
 
@@ -225,9 +288,14 @@ def fuzz_command(
     count: Annotated[int, typer.Option(help="Inputs a function.", min=1)] = 100,
     out: Annotated[Path | None, typer.Option(help="Write each difference as a case file into this folder.")] = None,
     timeout: Timeout = 10.0,
+    start_timeout: StartTimeout = START_TIME,
     folder: Folder = None,
 ) -> None:
     """Compare a client with our specification on inputs drawn from a seed; exit 1 if they differ."""
+    from poai_tools.vectors import check as checks
+    from poai_tools.vectors import fuzz
+    from poai_tools.vectors.disk import format_json, read_json, write
+
     with one_line():
         root = find_folder(folder)
         checks.require_suites(suites or ())
@@ -235,13 +303,14 @@ def fuzz_command(
         commands = [*map(split_command, clients), OUR_CLIENT][:2]
         if len(clients) > 2:
             raise VectorsError("fuzz compares two clients: give --client once or twice", status=2)
-        results = {row["code"]: row["result"] for row in files.read_json(root / "codes.json")["codes"]}
-        different = 0
-        with open_clients(commands, timeout, FUZZ_RESTARTS) as (first, second):
+        results = {row["code"]: row["result"] for row in read_json(root / "codes.json")["codes"]}
+        different, tallies = 0, {}
+        with stoppable() as stop, open_clients(commands, timeout, start_timeout) as (first, second):
             for function in chosen:
                 path = root / function.suite / f"{function.name}.json"
                 cases = checks.read_file(path) if path.is_file() else []
                 tally = fuzz.fuzz_function(fuzz.Pair(first, second), function, cases, seed, count)
+                tallies[f"{function.suite}/{function.name}"] = tally
                 show_tally(function, tally)
                 if tally.difference:
                     different += 1
@@ -249,14 +318,31 @@ def fuzz_command(
                     if out:
                         fragment = fuzz.make_fragment(tally.difference, cases, seed, results)
                         name = f"{function.suite}-{function.name}-{fragment['cases'][0]['id']}.json"
-                        files.write(out / name, files.format_json(fragment))
+                        write(out / name, format_json(fragment))
                         print(f"  written: {out / name}")
+    if stop.is_set():
+        fail(f"stopped: {len(tallies)} of {len(chosen)} functions were compared", STOPPED)
+    require_compared(tallies)
     if different:
         fail(f"the clients differ in {different} of {len(chosen)} functions", 1)
 
 
+def require_compared(tallies: Mapping[str, fuzz.Tally]) -> None:
+    """Fail if nothing was compared, or nothing of a function that both clients have: that shows nothing."""
+    silent = [name for name, tally in tallies.items() if tally.unanswered and not tally.compared]
+    if silent:
+        fail(f"no input of {', '.join(silent)} had two answers: give more time by --timeout", 1)
+    if not any(tally.compared for tally in tallies.values()):
+        fail("nothing was compared: no function here is implemented by both, or no input lay in a domain", 1)
+
+
 def choose_functions(root: Path, suites: list[str] | None, names: list[str] | None) -> list[Function]:
     """Return the registered functions of some suites and names, in build order."""
+    from poai_tools.vectors.registry import FUNCTIONS
+    from poai_tools.vectors.suites import SUITES, load_all
+
+    load_all()
+
     for name in names or ():
         if name not in {function.name for function in FUNCTIONS.values()}:
             raise VectorsError(f"no function is called {name!r}: {root / FUNCTION_LIST} lists them", status=2)
@@ -273,12 +359,21 @@ def choose_functions(root: Path, suites: list[str] | None, names: list[str] | No
 
 def show_tally(function: Function, tally: fuzz.Tally) -> None:
     """Print a line about a function's inputs."""
-    unanswered = f", {tally.unanswered} without an answer to compare" if tally.unanswered else ""
-    print(f"{function.suite}/{function.name}: {tally.equal} equal{unanswered}")
+    parts = [f"{tally.equal} equal"]
+    if tally.missing:
+        parts = [f"not implemented by {tally.missing}"]
+    if tally.outside:
+        parts.append(f"{tally.outside} outside the domain")
+    if tally.unanswered:
+        parts.append(f"{tally.unanswered} without an answer to compare")
+    print(f"{function.suite}/{function.name}: {', '.join(parts)}", flush=True)
 
 
 def show_difference(found: fuzz.Difference) -> None:
     """Print a difference."""
+    from poai_tools.vectors import fuzz
+    from poai_tools.vectors.compare import shorten
+
     print(f"DIFFERENT {found.function.suite}/{found.function.name} on {shorten(found.input)}")
     print(f"  client:   {fuzz.describe(found.a)}")
     print(f"  expected: {fuzz.describe(found.b)}")
@@ -287,11 +382,13 @@ def show_difference(found: fuzz.Difference) -> None:
 @app.command("init-client")
 def init_client(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.", metavar="DIR")],
-    language: Annotated[str, typer.Option(help=f"Of the example: {', '.join(skeleton.LANGUAGES)}.")] = "python",
+    language: Annotated[str, typer.Option(help=f"Of the example: {', '.join(LANGUAGES)}.")] = "python",
 ) -> None:
     """Write a skeleton for a client: the protocol, the signatures of all functions, and an example that runs."""
+    from poai_tools.vectors.skeleton import write_skeleton
+
     with one_line():
-        for path in skeleton.write_skeleton(folder, language):
+        for path in write_skeleton(folder, language):
             print(f"written: {path}")
 
 
@@ -300,6 +397,8 @@ def pack(
     out: Annotated[Path, typer.Argument(help="The zip file to write.", metavar="OUT")],
 ) -> None:
     """Pack pages, vectors and schemas into an archive: the same bytes from the same files, and its SHA-256."""
+    from poai_tools.vectors.pack import write_archive
+
     with one_line():
         if out.suffix != ".zip":
             raise VectorsError(f"the archive is a zip file: name it {out.with_suffix('.zip')}", status=2)
@@ -309,6 +408,10 @@ def pack(
 @app.command("serve")
 def serve_command() -> None:
     """Answer requests on standard input with our specification: a client like any other."""
+    from poai_tools.vectors.serve import serve
+
+    if sys.stdin.isatty():
+        print("reading requests, one JSON object a line; end with Ctrl-D", file=sys.stderr)
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer)
     except KeyboardInterrupt:

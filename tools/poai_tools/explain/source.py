@@ -11,7 +11,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poai_engine.model_store import MANIFESTS
+from poai_engine.model_names import MANIFESTS
 from poai_spec.block import make_genesis
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import decode, encode
@@ -24,7 +24,7 @@ from poai_tools.explain.checks import Place
 from poai_tools.places import find_vectors
 from poai_tools.vectors.check import read_file as read_case_file
 from poai_tools.vectors.records import read_state
-from poai_tools.vectors.registry import FUNCTIONS
+from poai_tools.vectors.suites import get_function
 from poaid.chain_file import MAGIC, ChainReader
 from poaid.errors import NodeError, UsageError
 from poaid.header_check import HEADER_BYTES, decode_header
@@ -258,7 +258,7 @@ def read_case(path: str, reference: str | None) -> Case:
     cases = {case.id: case for case in read_case_file(find_vectors() / suite / f"{name}.json")}
     if case_id not in cases:
         raise UsageError(f"--vector {path!r}: there is no such case; those of this function are {', '.join(cases)}")
-    values = FUNCTIONS[suite, name].input.from_json(cases[case_id].input, path)
+    values = get_function(suite, name).input.from_json(cases[case_id].input, path)
     if "blocks" in values:
         return _read_chain_case(path, values, reference)
     if reference is not None:

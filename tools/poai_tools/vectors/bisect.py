@@ -25,7 +25,7 @@ def locate(result: CaseResult, client: Answerer, committed: Sequence[CommittedCa
     case = result.case
     if result.status != FAILED or case.suite != SUITE or case.function not in PASSES:
         return result
-    found = client.ask(SUITE, STEPS, f"bisect-{case.id}", case.input)
+    found = client.ask(SUITE, STEPS, f"{case.path}/steps", case.input)
     try:
         expected = get_expected(case, committed)
     except ModelError as error:

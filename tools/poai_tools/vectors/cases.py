@@ -6,7 +6,7 @@ from typing import Any
 
 from poai_spec.drbg import Drbg
 from poai_spec.notation import Hash32, tagged_hash
-from poai_tools.vectors.registry import FUNCTIONS, Function, call
+from poai_tools.vectors.registry import Function, call
 
 SLOW = "slow"
 """The flag of a case that takes minutes: `check` and `generate` leave it out unless `--slow` is given."""
@@ -93,8 +93,3 @@ def _make_case(function: Function, case: Case, keep: Keep | None) -> dict[str, A
         return entry | {"result": "valid", "output": outcome.output}
     negative = {"code": outcome.code, "base": case.base, "defect": list(case.defect)}
     return entry | {"result": outcome.result} | negative
-
-
-def find_function(suite: str, name: str) -> Function | None:
-    """Return a registered function, or None."""
-    return FUNCTIONS.get((suite, name))

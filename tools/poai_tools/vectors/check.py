@@ -4,7 +4,7 @@ import difflib
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poai_tools.vectors import files
 from poai_tools.vectors.cases import SLOW
 from poai_tools.vectors.client import NOT_IMPLEMENTED, Answer
 from poai_tools.vectors.compare import find_difference, look_up, shorten
+from poai_tools.vectors.disk import FindMissing, read_json
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.kinds import KindError
-from poai_tools.vectors.registry import FUNCTIONS, call
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.registry import call
+from poai_tools.vectors.suites import SUITES, find_function
 
 PASSED, FAILED, NOT_IMPLEMENTED_STATUS, SKIPPED = "passed", "failed", "not implemented", "skipped"
 STATUSES = (PASSED, FAILED, NOT_IMPLEMENTED_STATUS, SKIPPED)
@@ -88,6 +88,14 @@ class Answerer(Protocol):
         """Return what a function gives on an input."""
         ...
 
+    def take_stray(self) -> str | None:
+        """Return what was wrong after the answer before the last one or, once closed, after the last; else None."""
+        ...
+
+    def close(self) -> None:
+        """End whoever answers."""
+        ...
+
 
 class SpecAnswerer:
     """Our specification, in this process."""
@@ -95,7 +103,7 @@ class SpecAnswerer:
     def ask(self, suite: str, function: str, case_id: str, data: Any) -> Answer:
         """Return what our specification gives; `case_id` does not matter."""
         del case_id
-        known = FUNCTIONS.get((suite, function))
+        known = find_function(suite, function)
         if known is None:
             return Answer(code=NOT_IMPLEMENTED)
         try:
@@ -104,6 +112,13 @@ class SpecAnswerer:
             return Answer(fault=f"the input is not of the function's form ({error}): run `poai vectors generate`")
         return Answer(output=outcome.output) if outcome.code is None else Answer(code=outcome.code)
 
+    def take_stray(self) -> str | None:
+        """Return None: what is computed here answers once."""
+        return None
+
+    def close(self) -> None:
+        """Do nothing."""
+
 
 def read_file(path: Path) -> list[CommittedCase]:
     """Return the cases of a case file.
@@ -111,7 +126,7 @@ def read_file(path: Path) -> list[CommittedCase]:
     Raises:
         VectorsError: the file is none.
     """
-    document = files.read_json(path)
+    document = read_json(path)
     try:
         cases = [
             CommittedCase(
@@ -176,7 +191,7 @@ def select(cases: Sequence[CommittedCase], wanted: Sequence[str]) -> list[Commit
     return chosen
 
 
-def find_reason_to_skip(case: CommittedCase, *, slow: bool, find_missing: files.FindMissing) -> str | None:
+def find_reason_to_skip(case: CommittedCase, *, slow: bool, find_missing: FindMissing) -> str | None:
     """Return why a case is not run, or None."""
     if case.result == "pending":
         return "pending: the result was never computed; `poai vectors generate --slow` pins it where the model is"
@@ -205,19 +220,34 @@ def judge(case: CommittedCase, answer: Answer) -> CaseResult:
 
 
 def run_cases(
-    cases: Iterable[CommittedCase], answerer: Answerer, *, slow: bool, find_missing: files.FindMissing
+    cases: Iterable[CommittedCase], answerer: Answerer, *, slow: bool, find_missing: FindMissing
 ) -> Iterator[CaseResult]:
-    """Run cases one after another and yield what became of each."""
+    """Run cases one after another, close the answerer, and yield what became of each.
+
+    A result is held back until the next answer, since a client may write a second line that spoils it.
+    """
+    held: list[CaseResult] = []
     for case in cases:
         reason = find_reason_to_skip(case, slow=slow, find_missing=find_missing)
         if reason is not None:
-            yield CaseResult(case, SKIPPED, reason)
+            held.append(CaseResult(case, SKIPPED, reason))
             continue
         start = time.monotonic()
-        answer = answerer.ask(case.suite, case.function, case.id, case.input)
-        result = judge(case, answer)
-        seconds = round(time.monotonic() - start, 3)
-        yield CaseResult(result.case, result.status, result.detail, seconds, result.pointer)
+        answer = answerer.ask(case.suite, case.function, case.path, case.input)
+        result = replace(judge(case, answer), seconds=round(time.monotonic() - start, 3))
+        yield from _spoil(held, answerer.take_stray())
+        held = [result]
+        if result.status == FAILED:
+            yield held.pop()
+    answerer.close()
+    yield from _spoil(held, answerer.take_stray())
+
+
+def _spoil(held: list[CaseResult], stray: str | None) -> list[CaseResult]:
+    """Return results, the first of them failed if its answer went on; those after it were skipped."""
+    if stray is None or not held or held[0].status == SKIPPED:
+        return held
+    return [replace(held[0], status=FAILED, detail=stray), *held[1:]]
 
 
 def make_table(results: Sequence[CaseResult]) -> Table:
@@ -235,6 +265,21 @@ def make_table(results: Sequence[CaseResult]) -> Table:
     return table
 
 
+def find_next(results: Sequence[CaseResult], root: Path) -> str | None:
+    """Return which function to build next: the first that is not implemented; None if all are.
+
+    Raises:
+        VectorsError: the table of functions is missing or damaged.
+    """
+    missing = next((r.case for r in results if r.status == NOT_IMPLEMENTED_STATUS), None)
+    if missing is None:
+        return None
+    for row in read_json(root / "functions.json")["functions"]:
+        if (row["suite"], row["function"]) == (missing.suite, missing.function):
+            return f"{missing.suite}/{missing.function} (page {row['page']}: {', '.join(row['definitions'])})"
+    return f"{missing.suite}/{missing.function}"
+
+
 def report(console: Console, results: Sequence[CaseResult]) -> None:
     """Print failures, the table, and why cases were skipped."""
     failures = [result for result in results if result.status == FAILED]
@@ -248,10 +293,11 @@ def report(console: Console, results: Sequence[CaseResult]) -> None:
         console.print(Text(f"skipped {count}: {reason}"), soft_wrap=True)
 
 
-def make_report(results: Sequence[CaseResult]) -> dict[str, Any]:
-    """Return the JSON report: counts, and each case that ran or was skipped."""
+def make_report(results: Sequence[CaseResult], *, complete: bool) -> dict[str, Any]:
+    """Return the JSON report: whether every case is in it, counts, and each case that ran or was skipped."""
     count = Counter(result.status for result in results)
     return {
+        "complete": complete,
         "counts": {status: count[status] for status in STATUSES},
         "cases": [
             {

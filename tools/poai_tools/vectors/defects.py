@@ -6,6 +6,21 @@ from typing import Any
 from poai_tools.vectors.cases import Case
 from poai_tools.vectors.registry import Function
 
+NOT_FINITE = {
+    "infinite": 0x7F800000,
+    "minus-infinite": 0xFF800000,
+    "quiet-nan": 0x7FC00000,
+    "signalling-nan": 0x7F800001,
+    "minus-nan": 0xFFFFFFFF,
+}
+"""Bits of F32 values that stand for no number."""
+NOT_FINITE_FLAG = {
+    "not-finite": (
+        "a float32 is an infinity or no number",
+        "a client that reads its exponent like any other computes with 2^128",
+    )
+}
+
 
 def find_pointers(base: Any, data: Any, where: str = "") -> list[str]:
     """Return the JSON pointers of the smallest values in which two JSON values differ.
@@ -51,3 +66,12 @@ def make_negative(
     pointers = find_pointers(function.input.to_json(base.input), function.input.to_json(values))
     assert pointers, f"{case_id} equals its base"
     return Case(case_id, comment, values, flags, base.id, tuple(pointers))
+
+
+def refuse_not_finite(function: Function, base: Case, field: str) -> list[Case]:
+    """Return one negative case for each kind of float32 that is no number, in the place of an input field."""
+    comment, flags = "a float32 that is not finite", tuple(NOT_FINITE_FLAG)
+    return [
+        make_negative(function, base, f"{field}-{name}", comment, {field: bits}, flags)
+        for name, bits in NOT_FINITE.items()
+    ]

@@ -8,11 +8,8 @@
 Everything but `found/`, the READMEs, models/poai-mini.gguf and the clients is generated.
 """
 
-import json
-import os
-import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,21 +18,19 @@ from poai_tools.pages import find_code_rows
 from poai_tools.places import VECTORS
 from poai_tools.vectors import schemas
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, Keep, make_document
+from poai_tools.vectors.disk import FindMissing, format_json, list_files, read_json
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS, get_definitions
-from poai_tools.vectors.suites import SUITES
+from poai_tools.vectors.suites import SUITES, get_function, load_all
 
-FOLDER = VECTORS
 FILE_LIMIT = 2**20
 """Bytes of one generated file."""
 TOTAL_LIMIT = 20 * 2**20
 """Bytes of everything under `test_vectors/`."""
 RESULT_FIELDS = ("result", "output", "code", "base", "defect")
 RESULT_OF_CLASS = {"Invalid": "invalid", "Malformed": "invalid", "NotYet": "not-yet"}
-FindMissing = Callable[[Mapping[str, Any]], str | None]
-"""From a case's input to the reason why it cannot be run here, such as a model that is not at hand."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +50,6 @@ class Comparison:
     same: int
 
 
-def format_json(value: Any) -> str:
-    """Return the text of a JSON file: indent 1, ASCII, fields in the order in which they were made."""
-    return json.dumps(value, indent=1, allow_nan=False) + "\n"
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        VectorsError: it cannot be read or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise VectorsError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise VectorsError(f"{path} is no JSON ({error}): restore it, or run `poai vectors generate`") from error
-
-
 def make_codes(specs: Path) -> dict[str, Any]:
     """Return the document `codes.json`, from the tables of all pages."""
     rows = [
@@ -86,6 +62,7 @@ def make_codes(specs: Path) -> dict[str, Any]:
 
 def make_signatures() -> dict[str, Any]:
     """Return the document `functions.json`, suites in build order."""
+    load_all()
     order = list(SUITES)
     functions = sorted(FUNCTIONS.values(), key=lambda f: order.index(f.suite) if f.suite in order else len(order))
     rows = [
@@ -129,7 +106,7 @@ def read_found(root: Path) -> dict[tuple[str, str], list[Case]]:
         try:
             key = document["suite"], document["function"]
             for case in document["cases"]:
-                values = FUNCTIONS[key].input.from_json(case["input"], "input")
+                values = get_function(*key).input.from_json(case["input"], "input")
                 base, defect = case.get("base"), tuple(case.get("defect", ()))
                 found[key].append(Case(case["id"], case["comment"], values, (), base, defect))
         except (KeyError, TypeError, AttributeError, KindError) as error:
@@ -192,39 +169,4 @@ def check_sizes(root: Path, files: Mapping[str, str]) -> None:
     rest = sum(path.stat().st_size for path in list_files(root) if path.relative_to(root).as_posix() not in files)
     total = rest + sum(map(len, files.values()))
     if total > TOTAL_LIMIT:
-        raise VectorsError(f"{FOLDER}/ would have {total:,} bytes, above {TOTAL_LIMIT:,}: make the suites smaller")
-
-
-def list_files(root: Path) -> list[Path]:
-    """Return the files below a folder in order; hidden ones and what package managers and Python leave are left out."""
-    skipped = {"node_modules", "__pycache__"}
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.is_file() and not any(part in skipped or part.startswith(".") for part in path.relative_to(root).parts)
-    )
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file so that it is there whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Raises:
-        VectorsError: the place cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=".part-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(part).chmod(0o644)
-            Path(part).replace(path)
-        finally:
-            Path(part).unlink(missing_ok=True)
-    except OSError as error:
-        raise VectorsError(f"{path} cannot be written: {error.strerror}") from error
+        raise VectorsError(f"{VECTORS}/ would have {total:,} bytes, above {TOTAL_LIMIT:,}: make the suites smaller")

@@ -12,6 +12,7 @@ from typing import Any
 
 from poai_spec.drbg import Drbg
 from poai_spec.notation import keccak256, tagged_hash
+from poai_tools.vectors.cases import SLOW
 from poai_tools.vectors.check import CommittedCase
 from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, Answer, Client
 from poai_tools.vectors.compare import find_difference, shorten
@@ -35,13 +36,22 @@ class Tally:
 
     Attributes:
         equal: both clients gave the same.
-        unanswered: outside the domain, not implemented, or client B gave nothing in time.
+        outside: outside the domain.
+        unanswered: not implemented, or client B gave nothing in time.
+        missing: the client that does not have the function, `the client` or `the reference`; nothing was asked then.
         difference: the difference, shrunk, if there is one.
     """
 
     equal: int = 0
+    outside: int = 0
     unanswered: int = 0
+    missing: str | None = None
     difference: "Difference | None" = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether any input had two answers."""
+        return self.equal > 0 or self.difference is not None
 
 
 @dataclass(frozen=True)
@@ -70,26 +80,44 @@ class Pair:
         b: the reference.
         late: time-outs so far.
         row: inputs in a row without an answer, those outside the domain left out.
+        outside: inputs outside the domain so far.
+        number: of requests so far.
     """
 
     a: Client
     b: Client
     late: int = field(default=0, init=False)
     row: int = field(default=0, init=False)
+    outside: int = field(default=0, init=False)
+    number: int = field(default=0, init=False)
+
+    def find_missing(self, function: Function, data: Any) -> str | None:
+        """Return who does not have a function, from an input that lies in its domain; None if both have it."""
+        for name, client in (("the client", self.a), ("the reference", self.b)):
+            if self._ask(client, function, data).code == NOT_IMPLEMENTED:
+                return name
+        return None
+
+    def _ask(self, client: Client, function: Function, data: Any) -> Answer:
+        self.number += 1
+        return client.ask(function.suite, function.name, f"fuzz-{self.number}", data)
 
     def ask(self, function: Function, data: Any) -> tuple[Answer, Answer] | None:
         """Return both answers, or None where there is nothing to compare."""
-        b = self.b.ask(function.suite, function.name, "fuzz", data)
+        b = self._ask(self.b, function, data)
         if b.code == BAD_REQUEST:
+            self.outside += 1
             return None
         self.late += self.b.timed_out
         self.row += 1
         if self.b.timed_out or b.code == NOT_IMPLEMENTED:
             return None
-        a = self.a.ask(function.suite, function.name, "fuzz", data)
+        a = self._ask(self.a, function, data)
         self.late += self.a.timed_out
         if a.code == NOT_IMPLEMENTED:
             return None
+        if stray := self.a.take_stray():
+            a = Answer(fault=f"to the input before this one {stray}")
         self.row = 0
         return a, b
 
@@ -133,8 +161,11 @@ def make_input(function: Function, cases: Sequence[CommittedCase], seed: int, nu
 
 def fuzz_function(pair: Pair, function: Function, cases: Sequence[CommittedCase], seed: int, count: int) -> Tally:
     """Compare the clients on `count` inputs, up to the first difference."""
-    tally, pair.row = Tally(), 0
-    for number in range(count):
+    tally, pair.row, pair.outside = Tally(), 0, 0
+    known = [case.input for case in cases if SLOW not in case.flags]
+    if known:
+        tally.missing = pair.find_missing(function, min(known, key=lambda data: len(json.dumps(data))))
+    for number in range(0 if tally.missing else count):
         data = make_input(function, cases, seed, number)
         if data is None:
             continue
@@ -144,10 +175,14 @@ def fuzz_function(pair: Pair, function: Function, cases: Sequence[CommittedCase]
             if pair.row >= PATIENCE:
                 break
         elif differ(*answers):
+            outside = pair.outside
             tally.difference = shrink(pair, Difference(function, data, *answers), cases)
+            pair.outside = outside
             break
         else:
             tally.equal += 1
+    tally.outside = pair.outside
+    tally.unanswered -= tally.outside
     return tally
 
 

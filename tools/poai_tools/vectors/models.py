@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import read_gguf, sha256_file
-from poai_engine.model_store import MANIFESTS, fetch_model, get_model_path, resolve_model
+from poai_engine.model_names import MANIFESTS
+from poai_engine.model_store import fetch_model, get_model_path, resolve_model
 from poai_engine.reference import ReferenceEngine
 from poai_spec.parameters import read_manifest
 from poai_spec.weights import GgufFile

@@ -12,10 +12,11 @@ from typing import Any
 
 import poai_spec
 from poai_engine.exact import ExactEngine
-from poai_tools.vectors import files
+from poai_tools.places import VECTORS
+from poai_tools.vectors.disk import format_json, list_files, read_json, write_bytes
 from poai_tools.vectors.errors import VectorsError
 
-FOLDERS = ("specs", files.FOLDER)
+FOLDERS = ("specs", VECTORS)
 SINGLE = ("LICENSE", "docs/implementing.md", "docs/vectors-versioning.md")
 TIME = (1980, 1, 1, 0, 0, 0)
 MODEL_FIELDS = ("gguf_sha256", "integer_model_root", "lexicon_digest")
@@ -29,15 +30,15 @@ def collect(root: Path) -> dict[str, bytes]:
     """
     paths = [root / name for name in SINGLE]
     for folder in FOLDERS:
-        paths += files.list_files(root / folder)
+        paths += list_files(root / folder)
     content = {}
     for path in paths:
         try:
             content[path.relative_to(root).as_posix()] = path.read_bytes()
         except OSError as error:
             raise VectorsError(f"{path} cannot be read ({error.strerror}): restore it") from error
-    if f"{files.FOLDER}/codes.json" not in content:
-        raise VectorsError(f"{root / files.FOLDER} holds no vectors: run `poai vectors generate`")
+    if f"{VECTORS}/codes.json" not in content:
+        raise VectorsError(f"{root / VECTORS} holds no vectors: run `poai vectors generate`")
     return dict(sorted(content.items()))
 
 
@@ -46,7 +47,7 @@ def make_manifest(root: Path, content: dict[str, bytes]) -> dict[str, Any]:
     models = {}
     for path in sorted((root / "specs" / "manifests").glob("*.json")):
         if not path.name.endswith(".lexicon.json"):
-            manifest = files.read_json(path)
+            manifest = read_json(path)
             models[manifest["name"]] = {field: manifest[field] for field in MODEL_FIELDS}
     return {
         "format": 1,
@@ -64,7 +65,7 @@ def make_archive(root: Path) -> bytes:
         VectorsError: a file is missing.
     """
     content = collect(root)
-    manifest = files.format_json(make_manifest(root, content)).encode()
+    manifest = format_json(make_manifest(root, content)).encode()
     folder = f"poai-vectors-{poai_spec.__version__}"
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -79,5 +80,5 @@ def make_archive(root: Path) -> bytes:
 def write_archive(root: Path, path: Path) -> str:
     """Write the archive; return its SHA-256."""
     data = make_archive(root)
-    files.write_bytes(path, data)
+    write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()

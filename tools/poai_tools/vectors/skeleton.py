@@ -4,18 +4,18 @@ import shlex
 from pathlib import Path
 
 import poai_spec
-from poai_tools.vectors import files
+from poai_tools.vectors.disk import write
 from poai_tools.vectors.errors import VectorsError
+from poai_tools.vectors.files import make_signatures
+from poai_tools.vectors.languages import LANGUAGES
 
 TEMPLATES = Path(__file__).parent / "templates"
-LANGUAGES = {"python": ("client.py", "python3"), "javascript": ("client.js", "node")}
-"""Language -> file of the example and the command that runs it."""
 
 
 def format_signatures() -> str:
     """Return the signature of every function as markdown."""
     lines, suite = [], ""
-    for row in files.make_signatures()["functions"]:
+    for row in make_signatures()["functions"]:
         if row["suite"] != suite:
             suite = row["suite"]
             lines += [f"### {suite}", ""]
@@ -53,6 +53,6 @@ def write_skeleton(folder: Path, language: str) -> list[Path]:
     values = {"VERSION": poai_spec.__version__, "FILE": name, "COMMAND": f"{program} {shlex.quote(str(folder / name))}"}
     for key, value in (values | {"FUNCTIONS": format_signatures()}).items():
         text = text.replace(f"@{key}@", value)
-    files.write(folder / name, (TEMPLATES / name).read_text("utf-8"))
-    files.write(folder / "README.md", text)
+    write(folder / name, (TEMPLATES / name).read_text("utf-8"))
+    write(folder / "README.md", text)
     return [folder / "README.md", folder / name]

@@ -1,34 +1,15 @@
-"""The suites. Importing this package registers every function; `SUITES` gives each suite's case files.
+"""The suites, imported one by one when they are needed: some bring the engines with them.
 
-A suite module defines `SUITE = Suite(...)`; add it to the tuple below.
+A suite is a module here of its name, with `make_files()`; importing it registers its functions.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 
 from poai_tools.vectors.cases import CaseFile
-from poai_tools.vectors.suites import (
-    block,
-    chain,
-    corpus,
-    difficulty,
-    drbg,
-    economics,
-    epoch,
-    fixed_point,
-    fork_choice,
-    header,
-    inference,
-    lexicon,
-    llama_profile,
-    loss,
-    networking,
-    parameters,
-    quiz,
-    ssz,
-    state,
-    weights,
-)
+from poai_tools.vectors.registry import FUNCTIONS, Function
 
 
 @dataclass(frozen=True)
@@ -39,29 +20,59 @@ class SuiteEntry:
     make_files: Callable[[], list[CaseFile]]
 
 
-SUITES: dict[str, SuiteEntry] = {
-    entry.name: entry
-    for entry in (
-        SuiteEntry("drbg", drbg.make_files),
-        SuiteEntry("epoch", epoch.make_files),
-        SuiteEntry("lexicon", lexicon.make_files),
-        SuiteEntry("quiz", quiz.make_files),
-        SuiteEntry("fixed_point", fixed_point.make_files),
-        SuiteEntry("weights", weights.make_files),
-        SuiteEntry("inference", inference.make_files),
-        SuiteEntry("loss", loss.make_files),
-        SuiteEntry("llama_profile", llama_profile.make_files),
-        SuiteEntry("difficulty", difficulty.make_files),
-        SuiteEntry("economics", economics.make_files),
-        SuiteEntry("ssz", ssz.make_files),
-        SuiteEntry("state", state.make_files),
-        SuiteEntry("parameters", parameters.make_files),
-        SuiteEntry("corpus", corpus.make_files),
-        SuiteEntry("header", header.make_files),
-        SuiteEntry("block", block.make_files),
-        SuiteEntry("fork_choice", fork_choice.make_files),
-        SuiteEntry("chain", chain.make_files),
-        SuiteEntry("networking", networking.make_files),
-    )
-}
+NAMES = (
+    "drbg",
+    "epoch",
+    "lexicon",
+    "quiz",
+    "fixed_point",
+    "weights",
+    "inference",
+    "loss",
+    "llama_profile",
+    "difficulty",
+    "economics",
+    "ssz",
+    "state",
+    "parameters",
+    "corpus",
+    "header",
+    "block",
+    "fork_choice",
+    "chain",
+    "networking",
+)
 """In the order in which a client is best built."""
+
+
+def _make_files(name: str) -> list[CaseFile]:
+    files: list[CaseFile] = import_module(f"{__name__}.{name}").make_files()
+    return files
+
+
+SUITES: dict[str, SuiteEntry] = {name: SuiteEntry(name, partial(_make_files, name)) for name in NAMES}
+
+
+def find_function(suite: str, name: str) -> Function | None:
+    """Return a function, its suite being imported at the first question; None if there is no such function."""
+    if suite in NAMES:
+        import_module(f"{__name__}.{suite}")
+    return FUNCTIONS.get((suite, name))
+
+
+def get_function(suite: str, name: str) -> Function:
+    """Return a function.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    found = find_function(suite, name)
+    if found is None:
+        raise KeyError(f"{suite}/{name}")
+    return found
+
+
+def load_all() -> None:
+    """Import every suite, so that `FUNCTIONS` has all functions."""
+    for name in NAMES:
+        import_module(f"{__name__}.{name}")

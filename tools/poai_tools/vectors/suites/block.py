@@ -195,6 +195,11 @@ PAIRS = (
 )
 
 
+def _lie(draft: Draft) -> None:
+    MORE["trace-output"][1](draft)
+    DEFECTS["loss"][1](draft)
+
+
 def _send(draft: Draft, body: Body) -> None:
     draft.core.update(body_root=compute_body_root(body))
     if draft.body is EMPTY_BODY:
@@ -354,6 +359,10 @@ def _block() -> CaseFile:
         comment = f"{DEFECTS[first][0]}; and {DEFECTS[second][0]}"
         case_id = f"{first}-and-{second}"
         cases.append(make_negative(CHECK_BLOCK, base, case_id, comment, _build(draft), ("two-rules",)))
+    draft = Draft()
+    _lie(draft)
+    comment = "a false output entry, and one more than the true loss"
+    cases.append(make_negative(CHECK_BLOCK, base, "trace-output-and-loss", comment, _build(draft), ("two-rules",)))
     swapped = {"accounts": list_accounts(_get_branch().fork(7).state)}
     cases.append(make_negative(CHECK_BLOCK, base, "accounts", "another state before the block", swapped))
     return CaseFile(CHECK_BLOCK, MINED, tuple(cases), TWO)

@@ -149,6 +149,7 @@ RULES = {
         "a client that measures from genesis, or R - 1 intervals, differs here",
     ),
     "negative": ("stamps run backwards", "a client that keeps the difference unsigned takes it for centuries"),
+    "wrap": ("an intermediate value passes 64 bits", "a client that computes it in 64 bits, signed or not, differs"),
     "even": ("an even number of stamps", "a client that takes the lower middle, or a mean, differs"),
     "boundary": ("equal values, or their neighbours", "a client with < for <=, or the reverse, differs"),
 }
@@ -229,6 +230,15 @@ def _compute_next_target() -> CaseFile:
     for name, (blocks, spacing, actual) in odd.items():
         values = _next(2**246 + 12345, actual, blocks, spacing, EASIEST)
         cases.append(Case(name, f"{actual} ms of {blocks} * {spacing}", values, ("rounding",)))
+    most = 2**32 - 1
+    wide = {
+        "above-64-bits": ("the claimed time has 65 bits", 1000, 2**64),
+        "period-of-64-bits": ("the largest stamp, the period a little less", 2**250, 2**64 - 1),
+        "fourfold-of-66-bits": ("a quarter of the period less 1", 1000, most * most // 4 - 1),
+    }
+    for name, (comment, target, actual) in wide.items():
+        values = _next(target, actual, most, most, EASIEST)
+        cases.append(Case(name, f"{comment}; R = spacing = 2^32 - 1", values, ("wrap",)))
     for n in range(6):
         drbg = derive("difficulty", f"next-drawn-{n}")
         target, actual = drbg.below(2**64) << drbg.below(192), drbg.below(8 * expected)
@@ -237,7 +247,7 @@ def _compute_next_target() -> CaseFile:
     how = (
         "By hand; `next-drawn-N`: from the id's DRBG a 64-bit integer, shifted left by a number below 192, and a time."
     )
-    return CaseFile(COMPUTE_NEXT_TARGET, how, tuple(cases), _pick("clamp", "bound", "rounding", "negative"))
+    return CaseFile(COMPUTE_NEXT_TARGET, how, tuple(cases), _pick("clamp", "bound", "rounding", "negative", "wrap"))
 
 
 def _next(target: int, actual: int, blocks: int, spacing: int, most: int) -> dict[str, int]:
@@ -275,8 +285,14 @@ def _compute_target() -> CaseFile:
     )
     slow = [0, 1000, 2000, 3000, 4000, 10**9]
     cases.append(Case("slow", "a period of 11 days", _chain_values(slow, [2**250] * 6, 2**251), ("clamp", "bound")))
+    for name, stamps, comment in (
+        ("stamps-of-64-bits", [5, 0, 2**64 - 1], "a period from 0 to 2^64 - 1"),
+        ("stamps-of-64-bits-back", [5, 2**64 - 1, 0], "a period from 2^64 - 1 to 0"),
+    ):
+        values = {"chain": _rows(stamps, [1000] * 3), "retarget_blocks": 1, "spacing": 4, "max_target": EASIEST}
+        cases.append(Case(name, comment, values, ("clamp", "wrap")))
     how = "Stamps and targets by hand; height-N has the first N headers of one chain."
-    return CaseFile(COMPUTE_TARGET, how, tuple(cases), _pick("anchor", "clamp", "bound", "negative"))
+    return CaseFile(COMPUTE_TARGET, how, tuple(cases), _pick("anchor", "clamp", "bound", "negative", "wrap"))
 
 
 def _check_target_file() -> CaseFile:
@@ -349,6 +365,9 @@ def _check_period_forward_file() -> CaseFile:
             "height-one-every-block",
             "block 1, periods of one block",
             {"timestamps": [50], "timestamp": 50, "retarget_blocks": 1},
+        ),
+        Case(
+            "first-end-largest", "the largest stamp is above every other", period(stamps[:5], 2**64 - 1), ("boundary",)
         ),
     ]
     for base, name, timestamp in (

@@ -68,6 +68,7 @@ def _get_epoch() -> CaseFile:
         "far": (2**64 - 1, 2016),
         "above-double": (2**53 + 1, 2),
         "longest-epoch": (2**63, 2**32 - 1),
+        "highest-of-one": (2**64 - 1, 1),
     }
     cases = [
         Case(name, f"height {h}, {n} blocks an epoch", {"height": h, "epoch_blocks": n}, _flags(h))

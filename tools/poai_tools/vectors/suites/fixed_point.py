@@ -22,6 +22,7 @@ from poai_spec.fixed_point import (
 )
 from poai_spec.weights import Float32
 from poai_tools.vectors.cases import Case, CaseFile, derive
+from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
 from poai_tools.vectors.kinds import HASH32, INT32, INT64, UINT32, Array, Integer, KindError, Record
 from poai_tools.vectors.registry import Function, register
 
@@ -44,6 +45,7 @@ FLAGS = {
         "an end of a range: the largest, the smallest, or the first where another rule begins",
         "a client with a wrong comparison or too narrow an integer differs here",
     ),
+    **NOT_FINITE_FLAG,
     "internal": (
         "an intermediate value of the page's own algorithm",
         "a client that makes its tables in another way may leave the function out",
@@ -120,7 +122,7 @@ EXP2_TABLE = _register(
     lambda _: {"digest": compute_table_digest(make_exp2_table()), "values": make_exp2_table()},
 )  # fmt: skip
 ROTARY_TABLE = _register(
-    "rotary_table", "digest of cos and sin, in turn, for each position below `positions` and each pair; the last four",
+    "rotary_table", "digest of cos and sin, in turn, for each position below `positions` and each pair; the last eight",
     {"positions": Integer(1, 64), "head_dim": HEAD_DIM, "base": UINT32},
     {"digest": HASH32, "last": Array(INT32)},
     lambda i: _rotary_table(**i),
@@ -298,7 +300,8 @@ def _frequency() -> CaseFile:
         values = {"pair": 3, "head_dim": 8, "base": base}
         cases.append(Case(f"base-{name}", f"a base of {name}", values, ("internal",)))
     first = {"pair": 0, "head_dim": 64, "base": BASES["10000"]}
-    return _file(FREQUENCY, [Case("pair-0", "the first pair: exactly 1", first, ("internal",)), *cases])
+    start = Case("pair-0", "the first pair: exactly 1", first, ("internal",))
+    return _file(FREQUENCY, [start, *cases, *refuse_not_finite(FREQUENCY, start, "base")])
 
 
 def _cos_sin_file() -> CaseFile:
@@ -321,7 +324,11 @@ def _cos_sin_file() -> CaseFile:
         values = {"position": position, "pair": 5, "head_dim": 16, "base": base}
         cases.append(Case(case_id, f"a base of {name}", values))
     smallest = {"position": 7, "pair": 0, "head_dim": 2, "base": BASES["10000"]}
-    return _file(COS_SIN, [*cases, Case("head-dim-2", "one pair only", smallest, ("boundary",))])
+    cases += [
+        Case("head-dim-2", "one pair only", smallest, ("boundary",)),
+        *refuse_not_finite(COS_SIN, cases[1], "base"),
+    ]
+    return _file(COS_SIN, cases)
 
 
 def _exp2_table() -> CaseFile:
@@ -332,10 +339,12 @@ def _rotary_table_file() -> CaseFile:
     pinned = {"positions": 64, "head_dim": 64, "base": BASES["10000"]}
     nano = {"positions": 32, "head_dim": 4, "base": BASES["10000"]}
     smollm2 = {"positions": 64, "head_dim": 64, "base": BASES["100000"]}
+    first = Case("pinned", "the page pins the digest", pinned)
     return _file(ROTARY_TABLE, [
-        Case("pinned", "the page pins the digest", pinned),
+        first,
         Case("nano", "for poai-nano", nano),
         Case("smollm2", "for SmolLM2-135M, whose base is 100000", smollm2),
+        *refuse_not_finite(ROTARY_TABLE, first, "base"),
     ])  # fmt: skip
 
 

@@ -473,6 +473,9 @@ def _run_events_file() -> CaseFile:
     rows.append(("tie-of-two-then-three", "the winner may change with a third", two, ("tie",)))
     ends = Scenario().block(*main[1:4], *_siblings()).block(main[4], main[5])
     rows.append(("tie-ends", "a block on one of the tips", ends, ("tie",)))
+    other = Block(replace(main[2].header, core=replace(main[2].header.core, version=2)), EMPTY_BODY, main[2].trace)
+    twice = Scenario().block(main[1]).header(other, other).block(other)
+    rows.append(("version-twice", "what a header breaks alone comes before what is remembered of it", twice, ()))
     rows.append(("orphan-of-false", "adopted, then refused with its parent", _adopt_false(), ("orphan",)))
     cases = [Case(name, comment, scenario.as_events(), flags) for name, comment, scenario, flags in rows]
     return CaseFile(RUN_EVENTS, MADE, tuple(cases), _pick(cases))
@@ -480,10 +483,7 @@ def _run_events_file() -> CaseFile:
 
 def _adopt_false() -> Scenario:
     """Return an orphan that turns out to break a rule for headers: its stamp is not above the median."""
-    main, branch = _main(), Branch.start(make_network())
-    for block in main[1:5]:
-        branch.append(block)
-    late = seal_block(branch.make_core(1000), branch.chain, branch.judge)
+    main, (late, _) = _main(), _make_late()
     return Scenario().header(late).block(*main[1:5]).header(late).block(late)
 
 
@@ -607,6 +607,50 @@ def _make_stranger(number: int) -> Block:
     return Block(Header(core, number, bytes(32)), EMPTY_BODY, ())
 
 
+def _list_orphans() -> list[tuple[str, str, Scenario, tuple[str, ...]]]:
+    """Return the cases of `count_kept` about what becomes of an orphan: owner and place, limits, verdicts."""
+    main, limit = _main(), ("limit",)
+    lone = Scenario().header(main[2], peer="lone")
+    for number in range(1, 257):
+        lone.header(_make_stranger(number), peer=str(number // 4))
+    lone.header(main[1], peer="late")
+    shared = Scenario().header(main[2], peer="a").header(main[2], *map(_make_stranger, range(1, 5)), peer="b")
+    shared.header(main[1], peer="b")
+    again = Scenario().header(main[2], *map(_make_stranger, range(1, 4))).header(main[2], _make_stranger(4))
+    again.header(main[1])
+    late, child = _make_late()
+    early = Scenario(now=1000).header(main[3], main[2]).header(main[1])
+    return [
+        ("lone-orphan", "the 257th takes the place of a heavier user's, not of the oldest", lone, limit),
+        ("orphan-of-two-peers", "the first sender stays the owner: the second has four more places", shared, limit),
+        ("orphan-again", "sent again it keeps its place, so the fifth drops it", again, limit),
+        ("child-of-invalid-header", "an orphan whose parent turns out to be invalid keeps its place",
+         Scenario().block(*main[1:5]).header(child, late), ()),
+        ("child-of-invalid-orphan", "and so it does when the parent was an orphan",
+         Scenario().header(child, late).header(*main[1:5]), ()),
+        ("child-of-invalid-again", "sent again it is invalid, and its place stays taken",
+         Scenario().block(*main[1:5]).header(child, late, child), ()),
+        ("orphan-of-false-block", "adopted when its header came, it falls with the false block",
+         Scenario().block(*main[1:3]).header(_false()[1]).block(_false()[0]), ()),
+        ("future-orphan", "an orphan that is too early when its parent comes is gone; what stood on it stays an orphan",
+         early, ("clock",)),
+        ("future-header", "a header that is too early is not kept, and makes no orphan",
+         Scenario(now=500).header(main[1]), ("clock",)),
+        ("orphan-then-block", "a block without a parent is kept as its header is",
+         Scenario().block(main[2]).block(main[1], main[2]), ()),
+    ]  # fmt: skip
+
+
+def _make_late() -> tuple[Block, Block]:
+    """Return a block 5 whose stamp is not above the median, and one on top of it."""
+    branch = Branch.start(make_network())
+    for block in _main()[1:5]:
+        branch.append(block)
+    late = seal_block(branch.make_core(1000), branch.chain, branch.judge)
+    branch.append(late)
+    return late, seal_block(branch.make_core(6000), branch.chain, branch.judge)
+
+
 def _count_kept_file() -> CaseFile:
     main, rival, false = _main(), _rival(), _false()
     six = Scenario().header(*main[2:7]).header(main[1]).header(main[2])
@@ -635,6 +679,7 @@ def _count_kept_file() -> CaseFile:
             ("orphan", "limit"),
         ),
     ]
+    rows += [(name, comment, scenario, ("orphan", *flags)) for name, comment, scenario, flags in _list_orphans()]
     cases = [Case(name, comment, scenario.as_events(), flags) for name, comment, scenario, flags in rows]
     how = f"{MADE} Parents of strangers are Keccak(Keccak('PoAI/vectors/1') || 'fork_choice/stranger/' || N)."
     return CaseFile(COUNT_KEPT, how, tuple(cases), _pick(cases))

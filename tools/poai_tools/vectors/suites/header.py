@@ -101,6 +101,7 @@ FLAGS = {
         "the quiz seed depends on the epoch key of this branch",
         "a client that takes the key of another epoch, or counts from the parent, hashes another seed",
     ),
+    "wrap": ("an intermediate value passes 64 bits", "a client that computes it in 64 bits, signed or not, differs"),
     "window": ("the median is of the last 11 ancestors, or of fewer", "a client with another window differs"),
 }
 MADE = (
@@ -211,7 +212,7 @@ def _in_chain() -> CaseFile:
     )
     past = _make_case("past", "the clock long after the stamp", quick[:5], 3000, -(10**10))
     first = _make_case("first", "block 1, one above genesis", quick[:1], 1, flags=("boundary", "window"))
-    cases = [first, second, third, edge, past, sixth, eighth, ninth, fourteenth]
+    cases = [first, second, third, edge, past, sixth, eighth, ninth, fourteenth, *_make_widest(quick[:5])]
 
     def bad(base: Case, name: str, comment: str, flags: tuple[str, ...] = (), **changes: Any) -> None:
         cases.append(make_negative(CHECK_HEADER_IN_CHAIN, base, name, comment, _change(base, **changes), flags))
@@ -250,6 +251,20 @@ def _in_chain() -> CaseFile:
     bad(ninth, "work-and-future", "the work counts", two, win=False, now=0)
     bad(ninth, "parent-and-future", "the parent counts", two, parent_hash=bytes(32), now=0)
     return CaseFile(CHECK_HEADER_IN_CHAIN, MADE, tuple(cases), _pick(cases))
+
+
+def _make_widest(chain: Sequence[Header]) -> list[Case]:
+    """Return blocks for which now + max_future, or 2 + R and R * spacing, pass 64 bits."""
+    latest = _make_case("now-largest", "now plus max_future passes 64 bits", chain, 3000, flags=("wrap",))
+    cases = [replace(latest, input={**latest.input, "now": 2**64 - 1})]
+    for name, changes in (("longest-period", {}), ("longest-epoch", {"epoch_blocks": 2**64 - 1})):
+        config = replace(make_network(), retarget_blocks=2**64 - 1, **changes)
+        chain = make_header_chain(config, [1000], name)
+        core = make_core(chain, {}, config, config.genesis_timestamp + 2000, b"\x11" * 20)
+        header = seal_header(Header(core, 2, bytes(32)), chain, config)
+        values = {"config": config, "chain": chain, "header": header, "now": core.timestamp}
+        cases.append(Case(name, f"block 2 where {name.replace('-', ' ')}: 2^64 - 1 blocks", values, ("wrap",)))
+    return cases
 
 
 def _wrong_epoch(base: Case) -> Case:

@@ -26,6 +26,7 @@ from poai_spec.quiz import generate_quiz
 from poai_spec.weights import Float32, GgufFile
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
+from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
 from poai_tools.vectors.kinds import (
     HASH32,
     INT8,
@@ -52,6 +53,7 @@ DERIVATION = (
     "A quiz is that of the page `quiz` with this seed and the numbers of the preset testnet."
 )
 FLAGS = {
+    **NOT_FINITE_FLAG,
     "extreme": (
         "values at the ends of int32, or as large as earlier steps allow",
         "a client whose integers or doubles are too narrow differs here",
@@ -285,9 +287,11 @@ def _quantise_row() -> CaseFile:
         Case("zero", "a zero row has the scale (0, 0, 4)", {"x": (0, 0, 0)}, ("zero",)),
         Case("small", "127 with f = 4 stays as it is", {"x": (127, -127, 1, -1, 0)}),
         Case("next-step", "128 needs f = 5: div_round(4 * x, 5)", {"x": (128, -127, 3, -3, 1, -1, 0)}),
-        Case("fourteen-bits", "2^14 needs 15 bits, so e1 = 1", {"x": (1 << 14, -(1 << 14), 3, -3, 1, -1, 5)}, ("halves",)),
+        Case("fourteen-bits", "2^14 needs 15 bits, so e1 = 1", {"x": (1 << 14, -(1 << 14), 3, -3, 1, -1, 5)},
+             ("halves",)),
         Case("below", "2^14 - 1 has e1 = 0", {"x": ((1 << 14) - 1, 3, -3, 1, -1)}),
-        Case("rounds-up", "2^15 - 1 has e1 = 1 and rounds to 2^14", {"x": ((1 << 15) - 1, 0, -((1 << 15) - 1))}, ("halves",)),
+        Case("rounds-up", "2^15 - 1 has e1 = 1 and rounds to 2^14", {"x": ((1 << 15) - 1, 0, 1 - (1 << 15))},
+             ("halves",)),
         Case("ends", "both ends of int32: -2^31 alone has 32 bits", {"x": (LOW, HIGH, 0, 1 << 20, -(1 << 20))},
              ("extreme", "halves")),
         Case("high-end", "without -2^31", {"x": (HIGH, -HIGH, 1 << 19, -(1 << 19), 7)}, ("extreme", "halves")),
@@ -379,6 +383,12 @@ def _rms_norm_file() -> CaseFile:
         case_id = f"random-{bits}-bits"
         values = {"x": _row(case_id, 12, bits), "gains": _row(case_id, 12, 18, "/gains"), "epsilon": EPSILON}
         cases.append(Case(case_id, "the row is scaled to 24 bits", values))
+    peak = {"x": (1,) + (0,) * 255, "gains": (65_536,) * 256, "epsilon": 0x29000000}
+    cases += [
+        Case("epsilon-half-up", "one among 256, an epsilon of 2^-45: half a unit of the mean, rounded up", peak,
+             ("extreme",)),
+        *refuse_not_finite(RMS_NORM, cases[2], "epsilon"),
+    ]  # fmt: skip
     return _file(RMS_NORM, cases)
 
 
@@ -393,7 +403,7 @@ def _rotate_file() -> CaseFile:
         case_id = f"random-{n}"
         values = {"x": _row(case_id, 2 * dim, 19), "position": position, "head_dim": dim, "base": BASE}
         cases.append(Case(case_id, f"two heads of {dim}", values))
-    return _file(ROTATE, cases)
+    return _file(ROTATE, [*cases, *refuse_not_finite(ROTATE, cases[0], "base")])
 
 
 def _scores() -> CaseFile:

@@ -104,6 +104,9 @@ def _parse_lexicon() -> CaseFile:
         Case("escaped-key", "a key written with an escape is the same key", _replace(plain, '" yes"', '"\\u0020yes"')),
         Case("surrogate-pair", "a name with an escaped surrogate pair", _replace(plain, '"x"', '"\\ud83d\\ude00"')),
         Case("brackets-in-text", "brackets in a string do not nest", _replace(plain, '"x"', '"[[[[[[[[[\\"[[[[[[[[["')),
+        Case("delete-in-text", "U+007F is no control character of JSON's", _replace(plain, '"x"', '"\x7f\u2028"')),
+        Case("escapes", "every short escape, and one of a NUL", _replace(plain, '"x"', r'"\"\\\/\b\f\n\r\t\u0000"')),
+        Case("escape-capitals", "hexadecimal digits in capitals", _replace(plain, '"\\n"', r'"\u000A"')),
         Case("shared-beginning", "one piece's ids begin another's", _write(table | {last: [0, 1]})),
     ]
     cases += [_make_bad(plain, *row) for row in _list_bad(table)]
@@ -130,6 +133,58 @@ def _make_bad(base: Case, case_id: str, comment: str, values: Mapping[str, Any])
     return make_negative(PARSE_LEXICON, base, case_id, comment, values, flags)
 
 
+NOT_JSON = (
+    ("list-comma", "a comma before the end of a list", "[0,]"),
+    ("list-comma-first", "a comma at the beginning of a list", "[,0]"),
+    ("number-dot", "no digit after the point", "1."),
+    ("number-no-integer", "no digit before the point", ".5"),
+    ("number-e", "no digit of an exponent", "1e"),
+    ("number-e-sign", "a sign without an exponent", "1e+"),
+    ("number-plus", "a number with a plus", "+1"),
+    ("number-minus", "a minus without a number", "-"),
+    ("number-minus-zero-digits", "a zero in front, after a minus", "-01"),
+    ("number-hexadecimal", "a hexadecimal number", "0x1"),
+    ("number-underscore", "an underscore between digits", "1_000"),
+    ("number-arabic", "digits of another script", "\u0661"),
+    ("word-infinity", "Infinity is no JSON", "Infinity"),
+    ("word-true-capital", "True is no JSON", "True"),
+    ("word-cut", "a word that is cut off", "nul"),
+    ("word-undefined", "undefined is no JSON", "undefined"),
+    ("comment", "a comment", "0/**/"),
+    ("comment-line", "a comment to the end of a line", "0//\n"),
+    ("form-feed", "a form feed is no white space", "\f0"),
+    ("vertical-tab", "and neither is a vertical tab", "\v0"),
+    ("line-separator", "nor U+2028", "\u20280"),
+)
+"""Name, comment, and what stands for an id."""
+BAD_STRINGS = (
+    ("string-tab", "a tab in a string", '"\t"'),
+    ("string-newline", "a newline in a string", '"\n"'),
+    ("string-nul", "a zero byte in a string", '"\0"'),
+    ("string-unit-separator", "the last control character in a string", '"\x1f"'),
+    ("escape-x", "an escape of other languages", r'"\x41"'),
+    ("escape-v", "another one", r'"\v"'),
+    ("escape-quote", "an escaped single quote", r'"\'"'),
+    ("escape-capital-u", "an escape of eight digits", r'"\U00000041"'),
+    ("escape-plus", "a plus among the digits of an escape", r'"\u+041"'),
+    ("escape-underscore", "an underscore among them", r'"\u0_41"'),
+    ("escape-space", "a space among them", r'"\u 041"'),
+    ("escape-short", "an escape of three digits", r'"\u041"'),
+    ("escape-newline", "an escaped newline", '"\\\n"'),
+    ("low-surrogate", "the second half of a pair alone", r'"\udc00"'),
+    ("two-high-surrogates", "two first halves", r'"\ud83d\ud83d"'),
+    ("surrogates-reversed", "a pair in the wrong order", r'"\ude00\ud83d"'),
+    ("surrogate-then-letter", "a first half and a letter", r'"\ud83da"'),
+    ("string-open", "a string without an end", '"x'),
+)
+"""Name, comment, and what stands for the string "x"."""
+
+
+def _insert(plain: str, token: str) -> str:
+    """Return the text with a token in the place of the last id."""
+    return plain.replace('" z":[237]', f'" z":[{token}]')
+
+
 def _list_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[str, Any]]]:
     good, plain = table, _write(table)["text"]
     shorter = {piece: ids for piece, ids in table.items() if piece != " yes"}
@@ -142,6 +197,34 @@ def _list_bad(table: dict[str, list[int]]) -> list[tuple[str, str, dict[str, Any
         ("byte-order-mark", "U+FEFF in front", {"text": "\ufeff" + plain}),
         ("single-quotes", "no JSON strings", {"text": plain.replace('"', "'")}),
         ("leading-zero", "no JSON number", {"text": plain.replace('" z":[237]', '" z":[0237]')}),
+        *((name, comment, {"text": _insert(plain, token)}) for name, comment, token in NOT_JSON),
+        *((name, comment, {"text": plain.replace('"x"', string)}) for name, comment, string in BAD_STRINGS),
+        ("nul-at-end", "a zero byte after the last brace", {"tail": b"\0"}),
+        ("space-of-unicode", "a no-break space after the last brace", {"text": plain + "\u00a0"}),
+        ("no-comma", "no comma between two members", {"text": plain.replace(',"model"', ' "model"')}),
+        ("no-colon", "no colon after a key", {"text": plain.replace('"model":', '"model" ')}),
+        ("two-commas", "two commas", {"text": plain.replace(',"model"', ',,"model"')}),
+        ("bare-key", "a key without quotes", {"text": plain.replace('"model"', "model")}),
+        ("number-key", "a number as key", {"text": plain.replace('"model"', "1")}),
+        ("overlong-utf-8", "a slash in two bytes", {"text": "", "tail": b'"\xc0\xaf"'}),
+        ("surrogate-utf-8", "a surrogate in three bytes", {"text": "", "tail": b'"\xed\xa0\x80"'}),
+        ("above-unicode", "U+110000 in four bytes", {"text": "", "tail": b'"\xf4\x90\x80\x80"'}),
+        (
+            "repeated-deep",
+            "a key twice in an object where ids are expected",
+            {"text": plain.replace('"\\n":[0]', '"\\n":[{"a":1,"a":2}]')},
+        ),
+        (
+            "repeated-above",
+            "a key that two objects have is not repeated, but no id",
+            {"text": plain.replace('"\\n":[0]', '"\\n":[{"a":1},{"a":2}]')},
+        ),
+        (
+            "repeated-in-unknown",
+            "a key twice below a key that the format has not",
+            {"text": plain.replace('"format":1', '"extra":{"a":1,"a":1},"format":1')},
+        ),
+        ("eleven-digits", "an id of eleven digits", {"text": plain.replace('" z":[237]', '" z":[10000000000]')}),
         ("repeated-piece", "a piece twice, with the same ids", {"text": plain.replace('"1":[3]', '"1":[3],"1":[3]')}),
         ("repeated-key", "`format` twice", {"text": plain.replace('"format":1', '"format":1,"format":1')}),
         ("a-list", "a list where an object is expected", {"text": "[]"}),

@@ -119,8 +119,8 @@ def _output_entry() -> CaseFile:
         nlls = [drbg.below(2**34) for _ in range(scored)]
         cases.append(Case(case_id, f"{positions} positions of {width} values", _make_output(scales, rows, nlls)))
     how = (
-        "`drawn-T-D-S`: from the id's DRBG T scales (e1 below 19, e2 below 14, f in 4..7), T rows of D values -127..127, "
-        "S losses below 2^34."
+        "`drawn-T-D-S`: from the id's DRBG T scales (e1 below 19, e2 below 14, f in 4..7), then T rows of D values "
+        "-127..127, then S losses below 2^34."
     )
     return CaseFile(COMPUTE_OUTPUT_ENTRY, how, tuple(cases), WIDE)
 

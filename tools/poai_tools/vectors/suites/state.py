@@ -170,6 +170,8 @@ def _credit() -> CaseFile:
         "nothing-to-new": (drawn, b"\x11" * 20, 0),
         "nothing-to-known": (drawn, drawn[0]["address"], 0),
         "above-uint64": ([_account(1, 2**64 - 1)], (1).to_bytes(20, "big"), 1),
+        "above-uint128": ([_account(1, 2**200)], (1).to_bytes(20, "big"), 5),
+        "to-the-largest": ([_account(1, 2**256 - 6)], (1).to_bytes(20, "big"), 5),
         "keeps-the-rest": (
             [{"address": bytes(20), "nonce": 9, "balance": 1, "storage_root": b"\x02" * 32, "code_hash": b"\x03" * 32}],
             bytes(20),

@@ -597,6 +597,8 @@ REFUSED_KEYS: dict[str, tuple[str, str, Any]] = {
     "unknown-key": ("a key that the page does not know", "attention.sliding_window", ("integer", 4096)),
     "rope-scaling": ("a neutral key with another value", "rope.scaling.type", ("text", "linear")),
     "experts": ("a mixture of experts", "expert_count", ("integer", 8)),
+    "experts-false": ("false is not the 0 of the table", "expert_count", ("boolean", False)),
+    "experts-float": ("and neither is 0.0", "expert_count", ("float32", 0)),
     "experts-used": ("experts used", "expert_used_count", ("integer", 2)),
     "width-missing": ("no width", "embedding_length", None),
     "width-zero": ("a width of 0", "embedding_length", ("integer", 0)),
@@ -611,6 +613,9 @@ REFUSED_KEYS: dict[str, tuple[str, str, Any]] = {
     "epsilon-integer": ("epsilon as an integer", "attention.layer_norm_rms_epsilon", ("integer", 1)),
     "epsilon-zero": ("an epsilon of 0", "attention.layer_norm_rms_epsilon", ("float32", 0)),
     "epsilon-negative": ("a negative epsilon", "attention.layer_norm_rms_epsilon", ("float32", 0xB727C5AC)),
+    "epsilon-infinite": ("epsilon is infinite", "attention.layer_norm_rms_epsilon", ("float32", 0x7F800000)),
+    "epsilon-minus-infinite": ("epsilon is -infinity", "attention.layer_norm_rms_epsilon", ("float32", 0xFF800000)),
+    "rope-base-nan": ("the base is no number", "rope.freq_base", ("float32", 0x7F800001)),
     "epsilon-nan": ("epsilon is no number", "attention.layer_norm_rms_epsilon", ("float32", 0x7FC00000)),
     "rope-base-negative": ("a negative base", "rope.freq_base", ("float32", 0xC61C4000)),
     "rope-base-infinite": ("an infinite base", "rope.freq_base", ("float32", 0x7F800000)),
@@ -673,6 +678,12 @@ def _refused_pairs(tensors: Mapping[str, Any]) -> dict[str, tuple[str, dict[str,
         "gain-then-head": ("a large gain of the last norm, a large weight in the tied head", {
             norm: gain,
             "token_embd.weight": tensors["token_embd.weight"] | {"data": _pack([0x7400, *[F16_ONE] * 5], 2)},
+        }),
+        "shape-then-unknown": ("v has another shape, and there is a bias", {
+            v: tensors[v] | {"shape": ()}, "blk.0.attn_q.bias": tensors[norm],
+        }),
+        "unknown-then-type": ("a bias, and q of a type that is not known", {
+            "blk.0.attn_q.bias": tensors[norm], q: tensors[q] | {"type": "IQ4_NL"},
         }),
         "shape-then-norm-type": ("v has no dimensions, the last norm a type that is not known", {
             v: tensors[v] | {"shape": ()}, norm: tensors[norm] | {"type": "IQ4_NL"},

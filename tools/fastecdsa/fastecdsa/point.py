@@ -1,0 +1,5 @@
+"""The name of a point."""
+
+
+class Point:
+    """No point; libp2p names the class in annotations."""

@@ -1,0 +1,12 @@
+"""The program `poai`."""
+
+from poaid.entry import enter
+
+
+def main() -> None:
+    """Run it."""
+    enter("poai_tools.cli")
+
+
+if __name__ == "__main__":
+    main()
