@@ -328,9 +328,7 @@ def compute_nll(logits: Row, target: int) -> int:
 # the head; only the scored ones go through the head.
 
 
-def run_steps(
-    model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]
-) -> Iterator[Hash32 | Evaluation]:
+def run_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
     """Run one sequence: yield the trace entry of each block in turn, and the evaluation last.
 
     Args:

@@ -41,9 +41,7 @@ def compute_layer_entry(layer: int, row: Sequence[int]) -> Hash32:
 # ### `compute_output_entry`
 
 
-def compute_output_entry(
-    scales: Sequence[tuple[int, int, int]], rows: Sequence[Sequence[int]], nlls: Sequence[int]
-) -> Hash32:
+def compute_output_entry(scales: Sequence[Sequence[int]], rows: Sequence[Sequence[int]], nlls: Sequence[int]) -> Hash32:
     """Return the last trace entry: what the head saw and what was scored.
 
     Args:

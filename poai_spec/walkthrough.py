@@ -84,7 +84,7 @@
 # (32, (1, 635, 441, 607, 890, 604, 602), (12, 19))
 
 
-# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `no` and `1`. Any
+# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `d` and `September`. Any
 # other core has another quiz, however small the difference:
 
 # ```pycon

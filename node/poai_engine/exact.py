@@ -234,16 +234,22 @@ class ExactEngine:
         Returns:
             The logits after the last token of each sequence that has one here, Q16, in order; shape (S, V).
         """
-        grown = [length + len(ids) for length, ids in zip(cache.lengths, tokens, strict=True)]
-        if max(grown, default=0) > cache.capacity or not any(tokens):
+        lengths = [length + len(ids) for length, ids in zip(cache.lengths, tokens, strict=True)]
+        if max(lengths, default=0) > cache.capacity or not any(tokens):
             raise ValueError(f"no token at all, or more than {cache.capacity} of a sequence")
-        check_products()
-        chunk = Chunk(self.model, tokens, cache)
-        for n in range(self.layer_count):
-            self._run_layer(n, chunk, self.threads)
-        cache.lengths = grown
-        last = [end - 1 for end, ids in zip(chunk.ends, tokens, strict=True) if ids]
-        return self._multiply_head(self._norm_output(chunk, self.threads), last, self.threads)
+        logits: list[Int32 | None] = [None] * len(tokens)
+        while any(tokens):
+            piece, tokens = take_rows(tokens)
+            chunk = Chunk(self.model, piece, cache)
+            for n in range(self.layer_count):
+                self._run_layer(n, chunk, self.threads)
+            cache.lengths = [length + len(ids) for length, ids in zip(cache.lengths, piece, strict=True)]
+            ended = [n for n, ids in enumerate(piece) if ids and not tokens[n]]
+            last = [chunk.ends[n] - 1 for n in ended]
+            found = self._multiply_head(self._norm_output(chunk, self.threads), last, self.threads)
+            for n, row in zip(ended, found, strict=True):
+                logits[n] = row
+        return np.stack([row for row in logits if row is not None])
 
     # Threads.
 
@@ -334,8 +340,8 @@ class ExactEngine:
     def _multiply_head(self, quantised: Quantised, at: Sequence[int], threads: int) -> Int32:
         """Return the logits of some rows."""
         chosen = make_quantised(len(at), self.architecture.width)
-        for ours, theirs in zip(chosen, quantised, strict=True):
-            ours[: len(at)] = theirs[list(at)]
+        for n in range(len(chosen)):
+            chosen[n][: len(at)] = quantised[n][list(at)]
         logits = np.empty((len(at), self.architecture.vocabulary_size), np.int32)
         size = _round_up(-(-len(at) // threads), TILE_ROWS)
 
@@ -371,6 +377,16 @@ class ExactEngine:
         for at in range(0, len(wanted), HEAD_ROWS):
             logits = self._multiply_head(quantised, wanted[at : at + HEAD_ROWS], threads)
             yield from compute_nlls(logits, np.asarray(targets[at : at + HEAD_ROWS], np.int64))
+
+
+def take_rows(tokens: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[Sequence[int]]]:
+    """Return the first tokens of sequences, `CHUNK_ROWS` at most, and the others."""
+    room, first, others = CHUNK_ROWS, list[Sequence[int]](), list[Sequence[int]]()
+    for ids in tokens:
+        first.append(ids[:room])
+        others.append(ids[room:])
+        room -= len(first[-1])
+    return first, others
 
 
 def check_sequences(tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> None:

@@ -1,5 +1,7 @@
 """The exact engine and the array engine equal the specification bit for bit: weights, every layer, scores, traces."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +11,7 @@ from poai_engine.array_engine import ArrayEngine
 from poai_engine.decode import decode_rows
 from poai_engine.exact import ExactEngine, compute_nlls
 from poai_engine.exact_model import quantise_weights, transform_weights
+from poai_engine.gguf_file import read_gguf
 from poai_engine.reference import ReferenceEngine
 from poai_spec import inference
 from poai_spec.engine import Evaluation
@@ -162,3 +165,47 @@ def test_saturation_is_counted_and_agrees() -> None:
 def test_refusals_are_those_of_the_page() -> None:
     with pytest.raises(Invalid, match="integer-model/architecture"):
         ExactEngine(GgufFile({}, {}))
+
+
+# Decoding.
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=60)
+def test_decoding_is_the_pass_in_pieces(gguf: GgufFile, data: st.DataObject) -> None:
+    """Sequences of any lengths, extended in any pieces and any order: each piece's last logits are the prefill's."""
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    ids = st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=14)
+    sequences = data.draw(st.lists(ids, min_size=1, max_size=4))
+    engine = ExactEngine(gguf, data.draw(st.integers(1, 3)))
+    whole = [engine.logits(ids, range(len(ids))) for ids in sequences]
+    cache = engine.make_cache(len(sequences), max(map(len, sequences)))
+    while cache.lengths != [len(ids) for ids in sequences]:
+        rest = [ids[done:] for ids, done in zip(sequences, cache.lengths, strict=True)]
+        pieces = [part[: data.draw(st.sampled_from([0, 1, 1, 3, 14]))] for part in rest]
+        if not any(pieces):
+            pieces = [part[:1] for part in rest]
+        found = iter(engine.extend(cache, pieces))
+        for n, piece in enumerate(pieces):
+            if piece:
+                assert np.array_equal(next(found), whole[n][cache.lengths[n] - 1])
+        assert next(found, None) is None
+
+
+def test_a_cache_has_its_capacity(mini_path: Path) -> None:
+    engine = ExactEngine(read_gguf(mini_path), 1)
+    cache = engine.make_cache(2, 3)
+    engine.extend(cache, [[1, 2, 3], []])
+    for tokens in ([[4], []], [[], [1, 2, 3, 4]], [[], []]):
+        with pytest.raises(ValueError, match="more than 3"):
+            engine.extend(cache, tokens)
+    assert cache.lengths == [3, 0]
+
+
+def test_a_prompt_of_more_rows_than_a_chunk(mini_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poai_engine.exact.CHUNK_ROWS", 8)
+    engine = ExactEngine(read_gguf(mini_path), 2)
+    tokens = [[(7 * n) % 900 for n in range(21)], [5, 6, 7]]
+    found = engine.extend(engine.make_cache(2, 24), tokens)
+    for logits, ids in zip(found, tokens, strict=True):
+        assert np.array_equal(logits, engine.logits(ids, [len(ids) - 1])[0])

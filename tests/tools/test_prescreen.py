@@ -24,7 +24,8 @@ def test_judging_a_guess() -> None:
     assert (verdict.whole_rows, verdict.whole_quizzes) == (2, 1)
     assert judge("", [exact], [exact], 0, cheaper=True).bits == 0
     alone = judge("", [guess], [exact], 0, cheaper=True)
-    assert (alone.bits, alone.row_bits) == (inf, pytest.approx(-11 * log2(10 / 11)))
+    assert alone.bits == inf
+    assert alone.row_bits == pytest.approx(-11 * log2(10 / 11))
     assert judge("", [guess], [exact], 1, cheaper=True).m == 0
 
 
@@ -34,7 +35,8 @@ def test_judging_a_guess_of_residuals() -> None:
     guess[0, :5] += 1
     guess[2, 0] += 1
     found = judge_layers([guess, guess + 1], [exact, exact])
-    assert (found.first, found.late, found.whole_rows, found.bits) == (0.25, pytest.approx(19 / 40), 2, 0)
+    assert (found.first, found.whole_rows, found.bits) == (0.25, 2, 0)
+    assert found.late == pytest.approx(19 / 40)
 
 
 @pytest.mark.model

@@ -117,7 +117,7 @@ def compute_exact_entries(engine: ArrayEngine, tokens: tuple[int, ...]) -> tuple
 
 def to_units(x: Floats, fraction: int) -> NDArray[np.int64]:
     """Round floats to fixed point."""
-    return np.floor(x.astype(np.float64) * 2**fraction + 0.5).astype(np.int64)
+    return np.asarray(np.floor(x.astype(np.float64) * 2**fraction + 0.5), np.int64)
 
 
 def predict_entries(finals: Sequence[Floats]) -> list[Entries]:
@@ -141,7 +141,7 @@ def judge(name: str, predicted: list[Entries], exact: list[Entries], first: int,
     bits = np.asarray([count_bits(quiz, width) for quiz in shares])
     low, middle, high = np.quantile(shares, (0.25, 0.5, 0.75)).tolist()
     spread = float(shares.var() / (m * (1 - m) / width)) if 0 < m < 1 else 1.0
-    whole = hits.all(axis=2)
+    whole = np.all(hits, axis=2)
     return Prediction(
         name, cheaper, m, float(bits.sum(axis=1).min()), float(bits.min()), (low, middle, high), spread,
         int(whole.sum()), int(whole.all(axis=1).sum()),
@@ -150,7 +150,7 @@ def judge(name: str, predicted: list[Entries], exact: list[Entries], first: int,
 
 def judge_layers(predicted: list[Entries], exact: list[Entries]) -> Layers:
     """Compare the last residual rows of all blocks, (L, D) a quiz."""
-    hits = np.asarray(predicted) == np.asarray(exact)
+    hits = np.asarray(np.stack(predicted) == np.stack(exact))
     shares, width = hits.mean(axis=2), hits.shape[2]
     bits = min(float(count_bits(quiz, width).min()) for quiz in shares)
     late = shares[:, shares.shape[1] // 2 :]
