@@ -279,7 +279,7 @@ def test_what_others_could_have_written_is_checked_each_time(
 
 def test_rows_are_compared_with_the_model_file_at_each_start(mini_path: Path, kept: Path, expected: Evaluation) -> None:
     """Whatever was noted: a packing that differs in every row is found at the first draw."""
-    rewrite(kept, replace("blk.0.attn_q.weight", lambda q: q[::-1] + np.int8(1)))
+    rewrite(kept, replace("blk.0.attn_q.weight", lambda q: q[::-1] + np.uint8(1)))
     forge_note(kept)
     said, found = open_and_run(mini_path)
     assert re.search("row [0-9]+ of blk.0.attn_q.weight is not the model file's", said[0])

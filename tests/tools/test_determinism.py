@@ -47,14 +47,14 @@ def test_what_a_row_shows_took_effect(mini_path: Path, tmp_path: Path) -> None:
     name = "x86-64"
     choice = {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": TARGETS["x86_64"][name]}
     (row,) = determinism.run_worker([sys.executable], request, choice)
-    assert (row.engine, row.kernel, row.weights) == ("exact", "x86-64 4x4x2", "made")
+    assert (row.engine, row.kernel, row.weights) == ("exact", "x86-64 pairs 4x4x2", "made")
     (native,) = determinism.run_worker([sys.executable], request)
     assert native.kernel.split()[0] == binding.get_host_cpu_name()
     assert (native.weights, native.digest) == ("mapped", row.digest)
 
 
 def make_row(digest: str) -> determinism.Row:
-    return determinism.Row("exact", "x86_64", "haswell 8x4x3", "mapped", 1, 1, digest, 0.0)
+    return determinism.Row("exact", "x86_64", "haswell pairs 8x4x3", "mapped", 1, 1, digest, 0.0)
 
 
 def test_a_difference_is_a_failed_check(monkeypatch: pytest.MonkeyPatch) -> None:
