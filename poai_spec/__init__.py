@@ -27,31 +27,33 @@ __version__ = "0.1.0"
 # | --- | --- | --- | --- |
 # | 1 | [notation](notation.md) | integers, hashes, the three classes of errors | normative |
 # | 2 | [encoding](encoding.md) | SSZ, one encoding a value | normative |
-# | 3 | [parameters](parameters.md) | every number, networks and models | normative |
-# | 4 | [containers](containers.md) | header core, header, body, block, and their hashes | normative |
-# | 5 | [drbg](drbg.md) | uniform integers from a seed | normative |
-# | 6 | [epoch](epoch.md) | epochs and their keys | normative |
-# | 7 | [lexicon](lexicon.md) | the pieces of questions and their token ids | normative |
-# | 8 | [corpus](corpus.md) | questions from a text instead | normative |
-# | 9 | [questions](questions.md) | the families of questions | normative |
-# | 10 | [solvers](solvers.md) | the answer found from the prompt alone | informative |
-# | 11 | [quiz](quiz.md) | from a header core to a token sequence | normative |
-# | 12 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
-# | 13 | [weights](weights.md) | GGUF tensors as integers | normative |
-# | 14 | [integer-model](integer-model.md) | rows to int8, what is refused, the model's root | normative |
-# | 15 | [engine](engine.md) | the interface between a chain and a model | normative |
-# | 16 | [loss](loss.md) | loss, trace and `l_hat` | normative |
-# | 17 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
-# | 18 | [llama-profile](llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
-# | 19 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
-# | 20 | [work](work.md) | checking a block's work, cheapest part first | normative |
-# | 21 | [economics](economics.md) | subsidy and halving | normative |
-# | 22 | [state](state.md) | accounts and the state root | normative |
-# | 23 | [body](body.md) | what a block carries beside its header | normative |
-# | 24 | [header](header.md) | genesis, and the rules for a header | normative |
-# | 25 | [block](block.md) | every check of a block, in one total order | normative |
-# | 26 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
-# | 27 | [networking](networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
-# | 28 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 3 | [parameters](parameters.md) | the numbers of networks and of version 1, models | normative |
+# | 4 | [upgrades](upgrades.md) | the rules of a height, fork ids | normative |
+# | 5 | [containers](containers.md) | header core, header, body, block, and their hashes | normative |
+# | 6 | [drbg](drbg.md) | uniform integers from a seed | normative |
+# | 7 | [epoch](epoch.md) | epochs and their keys | normative |
+# | 8 | [lexicon](lexicon.md) | the pieces of questions and their token ids | normative |
+# | 9 | [corpus](corpus.md) | questions from a text instead | normative |
+# | 10 | [questions](questions.md) | the families of questions | normative |
+# | 11 | [solvers](solvers.md) | the answer found from the prompt alone | informative |
+# | 12 | [quiz](quiz.md) | from a header core to a token sequence | normative |
+# | 13 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
+# | 14 | [weights](weights.md) | GGUF tensors as integers | normative |
+# | 15 | [integer-model](integer-model.md) | rows to int8, what is refused, the model's root | normative |
+# | 16 | [engine](engine.md) | the interface between a chain and a model | normative |
+# | 17 | [loss](loss.md) | loss, trace and `l_hat` | normative |
+# | 18 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
+# | 19 | [llama-profile](llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
+# | 20 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
+# | 21 | [work](work.md) | checking a block's work, cheapest part first | normative |
+# | 22 | [economics](economics.md) | subsidy and halving | normative |
+# | 23 | [state](state.md) | accounts and the state root | normative |
+# | 24 | [body](body.md) | what a block carries beside its header | normative |
+# | 25 | [header](header.md) | genesis, and the rules for a header | normative |
+# | 26 | [production](production.md) | the next block, seen by its maker | normative |
+# | 27 | [block](block.md) | every check of a block, in one total order | normative |
+# | 28 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
+# | 29 | [networking](networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
+# | 30 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

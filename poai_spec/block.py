@@ -7,6 +7,7 @@
 # as possible to find it.
 
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from poai_spec.body import EMPTY_BODY, check_body
@@ -15,9 +16,10 @@ from poai_spec.corpus import Questions
 from poai_spec.difficulty import Chain
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
-from poai_spec.notation import Milliseconds
+from poai_spec.notation import Height, Milliseconds, NotYet
 from poai_spec.parameters import Config
 from poai_spec.state import State, check_state_root, process_header
+from poai_spec.upgrades import Rules, Upgrade, get_rules
 from poai_spec.work import check_trace, get_quiz, verify_work
 
 
@@ -45,17 +47,18 @@ from poai_spec.work import check_trace, get_quiz, verify_work
 # | 18 | `fork-choice/parent-not-replayed` | NotYet | the parent's state | a look-up |
 # | 19 | `state/root` | Invalid | the parent's state | a path in a trie |
 # | 20 | `fork-choice/lighter` | NotYet | the kept headers | a comparison |
-# | 21 | `work/trace` | Invalid | the model | one layer an entry, up to the first false one |
-# | 22 | `work/loss` | Invalid | the model | a whole pass |
+# | 21 | `block/model-missing` | NotYet | the loaded models | a look-up |
+# | 22 | `work/trace` | Invalid | the model | one layer an entry, up to the first false one |
+# | 23 | `work/loss` | Invalid | the model | a whole pass |
 
 # A header that travels alone is checked by rules 2 to 14, only that an unknown parent (6) is no error there: the header is
 # kept as an orphan, and 7 to 14 wait for the parent ([on_header](fork-choice.md#on_header)). This page contains the rules
 # that need no store.
 
 # **Why these classes.** *Invalid* is what the header and its ancestors decide, for every copy of the block and at any
-# time: rules 2 to 5, 7 to 12, 19, 21 and 22, and 17 because by then the header is known to commit to this very list.
+# time: rules 2 to 5, 7 to 12, 19, 22 and 23, and 17 because by then the header is known to commit to this very list.
 # *Malformed* is what the sender may have done to a good header: 15 and 16, which is why they come before 17. *NotYet* is
-# what depends on this node's clock (13), on what it holds (6, 14, 18) or on what it prefers (20).
+# what depends on this node's clock (13), on what it holds (6, 14, 18, 21) or on what it prefers (20).
 
 # **Why this place for a NotYet.** It must not hide a permanent fault that is as cheap to find, or a forger hides behind
 # it unblamed: the clock comes after the hashes of `work/l-hat`, and the lighter branch after everything but the replay.
@@ -76,7 +79,7 @@ def make_genesis(config: Config) -> Block:
 # ### `check_contents`
 
 
-def check_contents(block: Block, config: Config) -> None:
+def check_contents(block: Block, rules: Rules) -> None:
     """Compare body and trace list with what the header commits to: rules 15 to 17.
 
     Raises:
@@ -84,7 +87,7 @@ def check_contents(block: Block, config: Config) -> None:
         Invalid: `work/trace-length`.
     """
     check_body(block)
-    check_trace(block, config)
+    check_trace(block, rules)
 
 
 # ### `process_block`
@@ -105,17 +108,20 @@ def process_block(state: State, block: Block) -> State:
     return after
 
 
-# ### `replay_block`
+# ### `Model`
 
 
-def replay_block(block: Block, chain: Chain, config: Config, questions: Questions, engine: Engine) -> Evaluation:
-    """Run the block's quiz and compare: rules 21 and 22, last of all.
+@dataclass(frozen=True)
+class Model:
+    """A loaded model.
 
-    Raises:
-        Invalid: `work/trace`, `work/loss`.
+    Attributes:
+        questions: the lexicon's token ids, or the corpus that stands in its place; passed `check_questions`.
+        engine: passed `check_engine`.
     """
-    quiz = get_quiz(block.header.core, chain, config, questions)
-    return verify_work(engine, quiz, block.header, block.trace)
+
+    questions: Questions
+    engine: Engine
 
 
 # ### `Judge`
@@ -123,17 +129,66 @@ def replay_block(block: Block, chain: Chain, config: Config, questions: Question
 
 @dataclass(frozen=True)
 class Judge:
-    """What a node judges a network's blocks with; fixed while it runs.
+    """What a node judges a network's blocks with.
 
     Attributes:
         config: the network; passed `check_config`.
-        questions: the lexicon's token ids, or the corpus that stands in its place; passed `check_questions`.
-        engine: its model; passed `check_engine`.
+        upgrades: its changes; passed `check_upgrades`.
+        models: the loaded ones, by `since` of the rules that ask for them: 0 for the config's own. A missing one stops
+            the replay, not the node.
     """
 
     config: Config
-    questions: Questions
-    engine: Engine
+    upgrades: tuple[Upgrade, ...]
+    models: Mapping[Height, Model]
+
+
+# ### `make_judge`
+
+
+def make_judge(config: Config, questions: Questions, engine: Engine) -> Judge:
+    """Return the judge of a network without upgrades."""
+    return Judge(config, (), {0: Model(questions, engine)})
+
+
+# ### `get_judge_rules`
+
+
+def get_judge_rules(judge: Judge, height: Height) -> Rules:
+    """Return the rules of a height."""
+    return get_rules(judge.config, judge.upgrades, height)
+
+
+# ### `get_model`
+
+
+def get_model(judge: Judge, rules: Rules) -> Model:
+    """Return the loaded model for some rules: rule 21.
+
+    Raises:
+        NotYet: `block/model-missing`; the block may come again when its file is there.
+    """
+    model = judge.models.get(rules.since)
+    if model is None:
+        wanted = rules.model.gguf_sha256.hex()
+        raise NotYet("block/model-missing", f"from height {rules.since} on, the model with SHA-256 {wanted} is needed")
+    return model
+
+
+# ### `replay_block`
+
+
+def replay_block(block: Block, chain: Chain, judge: Judge) -> Evaluation:
+    """Run the block's quiz and compare: rules 21 to 23, last of all.
+
+    Raises:
+        NotYet: `block/model-missing`.
+        Invalid: `work/trace`, `work/loss`.
+    """
+    rules = get_judge_rules(judge, len(chain))
+    model = get_model(judge, rules)
+    quiz = get_quiz(block.header.core, chain, rules, model.questions)
+    return verify_work(model.engine, quiz, block.header, block.trace)
 
 
 # ### `check_block`
@@ -149,19 +204,26 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
         block: meant to stand on top of `chain`.
         chain: all ancestors, genesis first, each valid.
         state: the state after the parent.
-        judge: network, questions and model.
+        judge: network, upgrades and models.
         now: the local clock, ms since 1970.
 
     Raises:
         Invalid, Malformed, NotYet: the first rule of the table that the block breaks.
     """
+    rules = get_judge_rules(judge, len(chain))
     check_header_alone(block.header)
-    check_header_in_chain(block.header, chain, judge.config, now)
-    check_contents(block, judge.config)
+    check_header_in_chain(block.header, chain, rules, now)
+    check_contents(block, rules)
     after = process_block(state, block)
-    replay_block(block, chain, judge.config, judge.questions, judge.engine)
+    replay_block(block, chain, judge)
     return after
 
+
+# ## Rejection codes
+
+# | code | class | meaning |
+# | --- | --- | --- |
+# | `block/model-missing` | NotYet | the model that the rules of this height ask for is not loaded here |
 
 # ## Rationale
 
@@ -172,5 +234,7 @@ def check_block(block: Block, chain: Chain, state: State, judge: Judge, now: Mil
 # - **`state/root` before the replay**, though a miner with false state did real work: he alone bears the cost of it.
 # - **Rules 20 to 22 may come before `state/root`** where the parent lies several blocks from the head: its state costs time
 #   to find, as much as a forger likes, and whichever code is given, the block does not count.
-# - **Genesis is made, not received.** A block that claims height 0 has no parent here, so it is an orphan like any other
-#   stranger.
+# - **Genesis is made, not received.** Another network's genesis has no parent here, so it is an orphan like any other
+#   stranger. A node knows its own by its hash: the header alone is taken without a word, the whole block is Malformed with
+#   `work/trace-digest`, since no list of entries hashes to the zeros in its header, and costs its sender 25 points. So a
+#   node never sends it; block 1 is the first that anybody asks for.

@@ -8,11 +8,14 @@
 
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from poai_spec.containers import Header, HeaderCore
-from poai_spec.notation import Height, Invalid, Milliseconds, Target, Work
-from poai_spec.parameters import MEDIAN_TIME_BLOCKS, RETARGET_CLAMP, Config
+from poai_spec.integer_model import Architecture
+from poai_spec.notation import Invalid, Milliseconds, Target, Work
+from poai_spec.parameters import MEDIAN_TIME_BLOCKS, RETARGET_CLAMP, ModelManifest
+from poai_spec.upgrades import Rules, get_multiplications, get_parent_rules, is_retarget_height
 
 
 # ## Chains
@@ -27,10 +30,16 @@ Chain: TypeAlias = Sequence[Header]
 
 # ## Work
 
-# ### `compute_work`
+# Work is counted in multiplications: the quizzes that a block is expected to take, times what one quiz costs under the
+# rules of its height. Quizzes alone would not do. One of SmolLM2 costs as much as a thousand of poai-mini, so a block
+# of the large model that takes as much effort as one of the small takes a thousandth of its quizzes. Were quizzes counted,
+# a branch that forks before a change to the large model and puts a little more of the small one's work there would outweigh
+# a thousand blocks behind the change.
+
+# ### `compute_quizzes`
 
 
-def compute_work(target: Target) -> Work:
+def compute_quizzes(target: Target) -> int:
     """Return the expected number of quizzes behind a block, `2^256 // (target + 1)`.
 
     `2^256 / target` quizzes are expected; the `+ 1` is Bitcoin's, rounds down and keeps the divisor positive.
@@ -38,25 +47,73 @@ def compute_work(target: Target) -> Work:
     return 2**256 // (target + 1)
 
 
+# ### `compute_work`
+
+
+def compute_work(target: Target, rules: Rules) -> Work:
+    """Return the expected number of multiplications behind a block of this target under these rules."""
+    return compute_quizzes(target) * get_multiplications(rules)
+
+
 # ```pycon
-# >>> from poai_spec.difficulty import compute_work
-# >>> compute_work(2**256 - 1), compute_work(2**255 - 1), compute_work(2**256 // 1000)
+# >>> from poai_spec.difficulty import compute_quizzes, compute_work
+# >>> from poai_spec.parameters import get_preset
+# >>> from poai_spec.upgrades import get_rules
+# >>> compute_quizzes(2**256 - 1), compute_quizzes(2**255 - 1), compute_quizzes(2**256 // 1000)
 # (1, 2, 999)
+# >>> [compute_work(2**256 // 1000, get_rules(get_preset(name), (), 0)) for name in ("minimal", "testnet")]
+# [6210615168, 7086056546304]
+
+
+# ### `Cost`
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a manifest pins of a model's cost, under the same names (`compute_multiplications`, page parameters)."""
+
+    position_cost: int
+    pair_cost: int
+    scored_cost: int
+
+
+# ### `compute_cost`
+
+# With width D, inner width F, H query and K key heads of dimension d, L blocks and V tokens. At one position a block
+# multiplies by the matrices q (D x Hd), k and v (D x Kd), output (Hd x D), gate and up (D x F) and down (F x D). A query and
+# a key take d multiplications a head, and so does weighing a value. The head is V x D.
+
+
+def compute_cost(a: Architecture) -> Cost:
+    """Return the multiplications of a model of this shape; the tool that makes a manifest pins them."""
+    queries, keys = a.head_count * a.head_dim, a.kv_head_count * a.head_dim
+    block = 2 * a.width * queries + 2 * a.width * keys + 3 * a.width * a.ffn_width
+    return Cost(a.layer_count * block, a.layer_count * 2 * queries, a.vocabulary_size * a.width)
+
+
+# ### `check_cost`
+
+# Whoever loads a model compares once.
+
+
+def check_cost(a: Architecture, model: ModelManifest) -> None:
+    """Refuse a manifest that claims another cost than its model's shape has.
+
+    Raises:
+        Invalid: `difficulty/cost` (local; never said of a block).
+    """
+    cost, claimed = compute_cost(a), Cost(model.position_cost, model.pair_cost, model.scored_cost)
+    if claimed != cost:
+        raise Invalid("difficulty/cost", f"the manifest claims {claimed}, the model's shape takes {cost}")
 
 
 # ## Retargeting
 
 # With R = `retarget_blocks`, blocks 1 .. 1 + R delimit the first period, 1 + R .. 1 + 2R the second, and so on: the last
 # block of a period is the first of the next, so no interval between blocks is left out or counted twice. The target
-# changes at the heights 2 + R, 2 + 2R, ...: in the block after the one that ends a period.
-
-# ### `is_retarget_height`
-
-
-def is_retarget_height(height: Height, config: Config) -> bool:
-    """Tell whether the target may differ from the parent's: height 2 + k R for some k >= 1."""
-    return height >= 2 + config.retarget_blocks and (height - 2) % config.retarget_blocks == 0
-
+# changes at the heights 2 + R, 2 + 2R, ...: in the block after the one that ends a period (`is_retarget_height`, page
+# [upgrades](upgrades.md)). An upgrade that changes R or the spacing takes effect at such a height: the block before it ends
+# the last period of the old length and begins the first of the new, and periods are counted from it, the *anchor*.
 
 # ### `compute_next_target`
 
@@ -64,44 +121,64 @@ def is_retarget_height(height: Height, config: Config) -> bool:
 # down; the quotient is limited last. The product passes 256 bits.
 
 
-def compute_next_target(target: Target, actual: Milliseconds, config: Config) -> Target:
+def compute_next_target(target: Target, actual: Milliseconds, rules: Rules) -> Target:
     """Return the target that follows a period.
 
     Args:
         target: the target of the period.
         actual: the time it claims, last stamp less first, ms; any sign.
-        config: gives R, the spacing and the easiest target.
+        rules: those of the period; give R, the spacing and the easiest target.
 
     Returns:
         `target * actual / E` for E = R * spacing, changed at most fourfold, and in 1 .. max_target.
     """
-    expected = config.retarget_blocks * config.spacing
+    expected = rules.retarget_blocks * rules.spacing
     bounded = min(max(actual, expected // RETARGET_CLAMP), expected * RETARGET_CLAMP)
-    return min(max(target * bounded // expected, 1), config.max_target)
+    return min(max(target * bounded // expected, 1), rules.max_target)
+
+
+# ### `rescale_target`
+
+# The machines stay the same when the model changes; a quiz that takes ten times the multiplications is answered a tenth as
+# often. So the target grows in proportion to a quiz's cost, and blocks come as often as before. Where the measured ratio of
+# times is another one, the next periods find it.
+
+
+def rescale_target(target: Target, before: Rules, after: Rules) -> Target:
+    """Return the target for the first block of new rules: times the ratio of multiplications, in 1 .. max_target."""
+    return min(max(target * get_multiplications(after) // get_multiplications(before), 1), after.max_target)
 
 
 # ### `compute_target`
 
+# At the first block of new rules a period that has just ended is judged by the old ones; then the result is rescaled.
 
-def compute_target(chain: Chain, config: Config) -> Target:
-    """Return the target that a block on top of `chain` must have."""
+
+def compute_target(chain: Chain, rules: Rules) -> Target:
+    """Return the target that a block on top of `chain` must have.
+
+    Args:
+        chain: its ancestors.
+        rules: those of the block itself.
+    """
     parent, height = chain[len(chain) - 1].core, len(chain)
-    if not is_retarget_height(height, config):
-        return parent.target
-    first = chain[height - 1 - config.retarget_blocks].core
-    return compute_next_target(parent.target, parent.timestamp - first.timestamp, config)
+    target, before = parent.target, get_parent_rules(rules, height)
+    if is_retarget_height(height, before):
+        first = chain[height - 1 - before.retarget_blocks].core
+        target = compute_next_target(target, parent.timestamp - first.timestamp, before)
+    return target if before is rules else rescale_target(target, before, rules)
 
 
 # ### `check_target`
 
 
-def check_target(core: HeaderCore, chain: Chain, config: Config) -> None:
+def check_target(core: HeaderCore, chain: Chain, rules: Rules) -> None:
     """Refuse a target that the ancestors do not give.
 
     Raises:
         Invalid: `difficulty/target`.
     """
-    target = compute_target(chain, config)
+    target = compute_target(chain, rules)
     if core.target != target:
         raise Invalid("difficulty/target", f"block {len(chain)} has {core.target:#x}, its ancestors give {target:#x}")
 
@@ -127,14 +204,14 @@ def compute_median_time(chain: Chain) -> Milliseconds:
 # ### `check_period_forward`
 
 
-def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None:
-    """Refuse a block that ends a period (height 1 + k R, k >= 1) but is not later than the block that began it.
+def check_period_forward(core: HeaderCore, chain: Chain, rules: Rules) -> None:
+    """Refuse a block that ends a period (height anchor + k R, k >= 1) but is not later than the one that began it.
 
     Raises:
         Invalid: `difficulty/period-not-forward`.
     """
-    height, blocks = len(chain), config.retarget_blocks
-    if height == 1 or (height - 1) % blocks != 0:
+    height, blocks = len(chain), rules.retarget_blocks
+    if height <= rules.anchor or (height - rules.anchor) % blocks != 0:
         return
     first = chain[height - blocks].core.timestamp
     if core.timestamp <= first:
@@ -147,8 +224,9 @@ def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None
 # | --- | --- | --- |
 # | `difficulty/target` | Invalid | not the target that the ancestors give |
 # | `difficulty/period-not-forward` | Invalid | a block that ends a period is not later than the one that began it |
+# | `difficulty/cost` | Invalid | a manifest claims another cost than its model's shape has (local; never said of a block) |
 
-# All values are in the header or its ancestors, so a failure is permanent.
+# All values that a block is judged by are in the header or its ancestors, so a failure is permanent.
 
 # ## Rationale
 
@@ -198,6 +276,14 @@ def check_period_forward(core: HeaderCore, chain: Chain, config: Config) -> None
 # of months. Block 1 has a real one, and its own interval counts for nothing. It is also the one stamp that nothing is
 # charged for: who mines it may set it as early as genesis, and a miner who then holds most of the hash rate can claim the
 # time between bit by bit. So a network's genesis stamp belongs shortly before its launch, and block 1 is worth a look.
+
+# **Why upgrades open no way around it.** Spacing and R change at the border of two periods only, so each ratio r_i is
+# measured and divided by one E, and the sketch holds period by period. A change of model multiplies target and a quiz's
+# cost alike: the multiplications that a block takes stay what they were, up to rounding and the two bounds.
+
+# **Why multiplications, and pinned.** A measured time differs from machine to machine, and work must be one number. The
+# count ignores how fast a machine does them; what matters is that it is about right, within the factor by which models
+# differ in multiplications a second, and that nobody can choose it: it follows from the shape.
 
 # **Why the target and not the work is scaled.** `target * actual // E` rounds down, at most one part in the target.
 

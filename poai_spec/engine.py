@@ -46,7 +46,8 @@ class Engine(Protocol):
 
     Attributes:
         profile: the arithmetic, `w8a8` or `llama.cpp`.
-        integer_model_root: what the loaded weights hash to; compared with the network's manifest.
+        integer_model_root: what the integers that this engine computes with hash to (`compute_integer_model_root`). It
+            comes from them and never from a manifest, or `check_engine` would compare the manifest with itself.
         layer_count: number of transformer blocks L.
     """
 

@@ -8,29 +8,31 @@
 
 
 from poai_spec.notation import Hash32, Height, keccak256, uint64_le
-from poai_spec.parameters import Config
+from poai_spec.upgrades import Rules
 
+
+# The length of an epoch is the same for ever, so epochs go on through every upgrade (page [upgrades](upgrades.md)).
 
 # ## Functions
 
 # ### `get_epoch`
 
 
-def get_epoch(height: Height, config: Config) -> int:
+def get_epoch(height: Height, rules: Rules) -> int:
     """Return the epoch that a height belongs to; genesis is in epoch 0."""
-    return height // config.epoch_blocks
+    return height // rules.epoch_blocks
 
 
 # ### `get_seed_height`
 
 # The seed of an epoch is the block hash found at this height *on the branch that is extended*. Two branches that part
-# before it have different keys from there on. Epoch 0 has no block before it: its seed is `config.genesis_seed`.
+# before it have different keys from there on. Epoch 0 has no block before it: its seed is `rules.genesis_seed`.
 
 
-def get_seed_height(epoch: int, config: Config) -> Height:
+def get_seed_height(epoch: int, rules: Rules) -> Height:
     """Return the height of the block whose hash is the seed of `epoch`, for epoch >= 1: the last one before it."""
-    assert epoch >= 1, "the seed of epoch 0 is config.genesis_seed"
-    return epoch * config.epoch_blocks - 1
+    assert epoch >= 1, "the seed of epoch 0 is rules.genesis_seed"
+    return epoch * rules.epoch_blocks - 1
 
 
 # ### `compute_epoch_key`
@@ -42,7 +44,7 @@ def compute_epoch_key(seed: Hash32, epoch: int) -> Hash32:
     """Return `Keccak256(seed || uint64_le(epoch))`, 40 bytes hashed.
 
     Args:
-        seed: the genesis seed for epoch 0, else the hash of the block at `get_seed_height(epoch, config)`.
+        seed: the genesis seed for epoch 0, else the hash of the block at `get_seed_height(epoch, rules)`.
         epoch: index of the epoch.
     """
     return keccak256(seed + uint64_le(epoch))

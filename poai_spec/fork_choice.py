@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from poai_spec.block import Judge, check_contents, make_genesis, process_block, replay_block
+from poai_spec.block import Judge, check_contents, get_judge_rules, make_genesis, process_block, replay_block
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.difficulty import compute_work
 from poai_spec.header import check_header_alone, check_header_in_chain
@@ -215,12 +215,12 @@ def on_block(store: Store, block: Block, peer: bytes, judge: Judge) -> Store:
     store, block_hash = on_header(store, block.header, peer, judge), compute_block_hash(block.header)
     if block_hash not in store.kept:
         raise NotYet("fork-choice/unknown-parent", f"{block.header.core.parent_hash.hex()} is not known here")
-    check_contents(block, judge.config)
+    check_contents(block, get_judge_rules(judge, block.header.core.height))
     if store.kept[block_hash].state is not None:
         return store
     after = process_block(get_parent_state(store, block.header), block)
     check_heavy_enough(store, block_hash)
-    replay_block(block, get_chain(store, block.header.core.parent_hash), judge.config, judge.questions, judge.engine)
+    replay_block(block, get_chain(store, block.header.core.parent_hash), judge)
     kept = replace(store.kept[block_hash], state=after)
     return replace(store, kept={**store.kept, block_hash: kept})
 
@@ -344,9 +344,11 @@ def keep_header(store: Store, header: Header, peer: bytes, judge: Judge) -> Stor
         Invalid, NotYet: as `check_header_in_chain`; NotYet `fork-choice/too-many-headers`.
     """
     parent, block_hash = header.core.parent_hash, compute_block_hash(header)
-    check_header_in_chain(header, get_chain(store, parent), judge.config, store.now)
+    chain = get_chain(store, parent)
+    rules = get_judge_rules(judge, len(chain))
+    check_header_in_chain(header, chain, rules, store.now)
     store = make_room(store, header, peer)
-    work = store.kept[parent].work + compute_work(header.core.target)
+    work = store.kept[parent].work + compute_work(header.core.target, rules)
     return replace(store, kept={**store.kept, block_hash: Kept(header, work, peer, None)})
 
 
@@ -381,7 +383,10 @@ def make_room(store: Store, header: Header, peer: bytes) -> Store:
 # ### `keep_orphan`
 
 # The new orphan counts as its sender's already. Past the limit of all, the first orphan goes whose sender has as many as
-# any.
+# any. Say a sends X, then b sends X and four more: five orphans are kept, since X stays a's, in its place, whoever sends
+# it again. An orphan leaves in three ways only: its place is taken, its parent is kept, or, in that moment, it is
+# refused. If its parent turns out to be invalid, it stays, and goes when newer orphans take its place: to look for it
+# would cost a walk over all orphans at each invalid header.
 
 
 def keep_orphan(store: Store, orphan: Orphan) -> Store:
@@ -430,6 +435,8 @@ def adopt_orphans(store: Store, judge: Judge) -> Store:
 
 # ## Rationale
 
+# - **Most work, not most blocks**, is Nakamoto's rule ([Bitcoin, 2008](https://bitcoin.org/bitcoin.pdf)) as all its
+#   descendants apply it: a branch of many easy blocks weighs less than one of few hard ones.
 # - **Work counts only after the replay.** `l_hat < target` can be forged with hashes alone; a head that follows claimed
 #   work would follow the forger.
 # - **A lighter branch is not replayed**, or every old block could be used to waste passes. When its claimed work reaches
@@ -439,7 +446,11 @@ def adopt_orphans(store: Store, judge: Judge) -> Store:
 #   knows who wins before he knows all rivals, and the answer depends on the set of tips, not on their order. The price is
 #   known: the best withholding strategy gains from a hash share of 23.2 % on, whoever hears it first; under "first seen" that
 #   is 33 % for an attacker without any advantage in the network, and next to nothing for one whom all hear first
-#   (`poai bench selfish`).
+#   (`poai bench selfish`). Withholding is Eyal and Sirer's attack
+#   ([Majority is not Enough, 2014](https://arxiv.org/abs/1311.0243)), who also propose a choice at random among equal tips;
+#   the best strategy and the 23.2 % of such ties are Sapirshtein, Sompolinsky and Zohar's
+#   ([Optimal Selfish Mining Strategies, 2016](https://arxiv.org/abs/1507.06183)). New is only that nobody draws: all nodes
+#   compute the same winner.
 # - **Why failures remember in a handler of its own.** `on_block` returns nothing when it raises, so it cannot half-change
 #   a store; `receive_block` is the one place where a verdict has consequences.
 # - **An invalid orphan costs its sender nothing** beyond its place: by the time it can be checked, its sender may have

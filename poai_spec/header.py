@@ -13,6 +13,7 @@ from poai_spec.difficulty import Chain, check_period_forward, check_target, comp
 from poai_spec.notation import Invalid, Milliseconds, NotYet
 from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
 from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.upgrades import Rules
 from poai_spec.work import check_l_hat
 
 
@@ -57,13 +58,13 @@ def check_header_alone(header: Header) -> None:
 # ### `check_header_in_chain`
 
 
-def check_header_in_chain(header: Header, chain: Chain, config: Config, now: Milliseconds) -> None:
+def check_header_in_chain(header: Header, chain: Chain, rules: Rules, now: Milliseconds) -> None:
     """Apply the rules that compare a header with its ancestors and the clock.
 
     Args:
         header: passed `check_header_alone`.
         chain: all ancestors, genesis first; each passed these rules itself.
-        config: the network.
+        rules: those of the height above `chain`.
         now: the local clock, ms since 1970.
 
     Raises:
@@ -73,11 +74,11 @@ def check_header_in_chain(header: Header, chain: Chain, config: Config, now: Mil
     """
     check_parent(header.core, chain)
     check_height(header.core, chain)
-    check_target(header.core, chain, config)
+    check_target(header.core, chain, rules)
     check_median_time(header.core, chain)
-    check_period_forward(header.core, chain, config)
-    check_l_hat(header, chain, config)
-    check_future(header.core, config, now)
+    check_period_forward(header.core, chain, rules)
+    check_l_hat(header, chain, rules)
+    check_future(header.core, rules, now)
 
 
 # ### `check_version`
@@ -140,14 +141,14 @@ def check_median_time(core: HeaderCore, chain: Chain) -> None:
 # ### `check_future`
 
 
-def check_future(core: HeaderCore, config: Config, now: Milliseconds) -> None:
+def check_future(core: HeaderCore, rules: Rules, now: Milliseconds) -> None:
     """Put off a header whose stamp is more than `max_future` ahead of the local clock.
 
     Raises:
         NotYet: `header/future`.
     """
-    if core.timestamp > now + config.max_future:
-        raise NotYet("header/future", f"stamp {core.timestamp} is over {config.max_future} ms ahead of {now}")
+    if core.timestamp > now + rules.max_future:
+        raise NotYet("header/future", f"stamp {core.timestamp} is over {rules.max_future} ms ahead of {now}")
 
 
 # ## Rejection codes

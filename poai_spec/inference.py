@@ -137,7 +137,8 @@ def rms_norm(x: Row, gains: Row, epsilon: Float32) -> Row:
         epsilon: the exact float32 of the file.
 
     Returns:
-        D values, Q16.
+        D values, Q16, below 2^30 + 2^10 in magnitude, so int32: a value is at most sqrt(D) <= 2^7 times the root mean
+            square, and a gain below 2^7.
 
     Reference: Zhang and Sennrich, Root Mean Square Layer Normalization, 2019.
     """

@@ -175,8 +175,9 @@ def compute_lexicon_digest(lexicon: Lexicon) -> Hash32:
 #   object is 1 deep). `NaN` and `Infinity` are not JSON. A string that holds half of a surrogate pair is not JSON here. The
 #   whole text is read before anything else is asked, so `lexicon/not-json` comes before every other code.
 # - No object, at any depth, has a key twice; keys are compared after their escapes are resolved.
-# - A number is written in at most ten digits and nothing else: no sign, no fraction, no exponent, not `-0`. Another
-#   spelling is JSON, and has the code of the place where it stands: `lexicon/format` or `lexicon/ids`.
+# - A number is written in digits and nothing else: no sign, no fraction, no exponent, not `-0`. Another spelling is JSON,
+#   and has the code of the place where it stands: `lexicon/format` or `lexicon/ids`. So has a number above 2^32 - 1, of
+#   however many digits; a reader need not look at the value of more than ten.
 # - White space, the order of keys and the length of the file mean nothing.
 
 
@@ -236,7 +237,7 @@ def decode_json_text(data: bytes) -> str:
 
 
 def read_number(text: str) -> int | None:
-    """Return a number written in one to ten digits and nothing else; None, which no rule accepts, for another one."""
+    """Return a number written in digits alone; None, which no rule accepts, for others and long ones."""
     return int(text) if PLAIN_NUMBER.fullmatch(text) else None
 
 

@@ -15,20 +15,22 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import TypeVar
 
-from ssz.sedes import List, bytes32, uint32, uint64, uint256
+from ssz.sedes import ByteVector, List, bytes32, uint32, uint64, uint256
 
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import decode, encode, get_sedes, ssz_field
 from poai_spec.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work, uint32_le
 from poai_spec.parameters import MAX_TRACE
+from poai_spec.upgrades import FORK_HASH_BYTES, Rules, get_fork_hash
+from poai_spec.work import get_trace_length
 
 T = TypeVar("T")
 
 
 # ## Names
 
-# Protocol ids do not name the network: a peer of another network must be able to learn why it is refused. Topics do, so
-# that messages of two networks never meet.
+# Protocol ids do not name the network: a peer of another one must learn why it is refused. Topics do, by the fork hash of
+# a block's rules (page [upgrades](upgrades.md)): messages of two networks, or lists of upgrades, never meet.
 
 
 STATUS_PROTOCOL = "/poai/status/1"
@@ -40,17 +42,25 @@ GOODBYE_PROTOCOL = "/poai/goodbye/1"
 # ### `get_blocks_topic`
 
 
-def get_blocks_topic(network_id: Hash32) -> str:
-    """Return the gossip topic of a network's blocks."""
-    return f"/poai/{network_id[:4].hex()}/blocks/1"
+def get_blocks_topic(rules: Rules) -> str:
+    """Return the gossip topic of the blocks that follow some rules."""
+    return f"/poai/{get_fork_hash(rules).hex()}/blocks/1"
 
 
-# ### `get_transactions_topic`
+# ### `check_topic`
+
+# A node joins the topic of a coming upgrade one epoch of blocks early, so that the mesh stands when the first block comes,
+# and leaves the old one an epoch after.
 
 
-def get_transactions_topic(network_id: Hash32) -> str:
-    """Return the gossip topic of a network's transactions; reserved, nobody subscribes to it in version 1."""
-    return f"/poai/{network_id[:4].hex()}/transactions/1"
+def check_topic(topic: str, rules: Rules) -> None:
+    """Refuse a block on the topic of other rules than those of its own height.
+
+    Raises:
+        Malformed: `networking/topic`.
+    """
+    if topic != get_blocks_topic(rules):
+        raise Malformed("networking/topic", f"a block of {get_blocks_topic(rules)} on {topic:.80}")
 
 
 # ## Limits
@@ -67,9 +77,10 @@ def get_transactions_topic(network_id: Hash32) -> str:
 # | `MAX_HEADERS` | 512 | headers | 108 KiB; a mainnet year is 103 requests |
 # | `MAX_BLOCKS` | 32 | blocks | replaying them takes seconds, fetching them less than one |
 # | `HEADER_BYTES` | 216 | bytes | page [containers](containers.md) |
-# | `MAX_BLOCK_BYTES` | 8,452 | bytes | header, three offsets, a trace of `MAX_TRACE` digests; the body is empty |
+# | `BLOCK_OVERHEAD_BYTES` | 12 | bytes | of a block's encoding: three offsets; the body is empty |
+# | `MAX_BLOCK_BYTES` | 8,452 | bytes | header, overhead, a trace of `MAX_TRACE` digests: under any rules |
 # | `MAX_GOSSIP_BYTES` | 1,048,576 | bytes | one RPC of gossipsub with all it carries; the default of go-libp2p |
-# | `MAX_STATUS_BYTES` | 124 | bytes | fixed |
+# | `MAX_STATUS_BYTES` | 136 | bytes | fixed |
 # | `MAX_HEADERS_REQUEST_BYTES` | 2,088 | bytes | offset, `stop`, `count`, a full locator |
 # | `MAX_HEADERS_BYTES` | 110,596 | bytes | offset and `MAX_HEADERS` headers |
 # | `MAX_BLOCKS_REQUEST_BYTES` | 1,028 | bytes | offset and `MAX_BLOCKS` hashes |
@@ -83,9 +94,10 @@ LOCATOR_DENSE = 10
 MAX_HEADERS = 512
 MAX_BLOCKS = 32
 HEADER_BYTES = 216
-MAX_BLOCK_BYTES = HEADER_BYTES + 2 * 4 + 4 + MAX_TRACE * 32
+BLOCK_OVERHEAD_BYTES = 2 * 4 + 4
+MAX_BLOCK_BYTES = HEADER_BYTES + BLOCK_OVERHEAD_BYTES + MAX_TRACE * 32
 MAX_GOSSIP_BYTES = 1_048_576
-MAX_STATUS_BYTES = 124
+MAX_STATUS_BYTES = 136
 MAX_HEADERS_REQUEST_BYTES = 4 + 32 + 4 + MAX_LOCATOR * 32
 MAX_BLOCKS_REQUEST_BYTES = 4 + MAX_BLOCKS * 32
 MAX_GOODBYE_BYTES = 4
@@ -195,15 +207,19 @@ class Status:
     Attributes:
         version: the version of this page that it speaks, `PROTOCOL_VERSION`.
         network_id: its network.
+        fork_hash: the hash of its fork id (page upgrades).
+        fork_next: the next height of its fork id; 0 for none.
         head: block hash of its head.
         height: the head's height.
-        work: replayed work of the head's chain.
+        work: replayed work of the head's chain, in multiplications; below 2^256 for whatever can be computed.
         bodies_from: it holds every block of its chain from this height on.
         assumed: blocks of its chain up to this height were assumed valid, not replayed; 0 for none.
     """
 
     version: int = ssz_field(uint32)
     network_id: Hash32 = ssz_field(bytes32)
+    fork_hash: bytes = ssz_field(ByteVector(FORK_HASH_BYTES))
+    fork_next: Height = ssz_field(uint64)
     head: Hash32 = ssz_field(bytes32)
     height: Height = ssz_field(uint64)
     work: Work = ssz_field(uint256)
@@ -286,6 +302,7 @@ class Reason(IntEnum):
     FAULT = 3
     TOO_MANY_PEERS = 4
     USELESS = 5
+    OTHER_RULES = 6
 
 
 # ### `Result`
@@ -299,6 +316,7 @@ class Result(IntEnum):
     TOO_MANY_REQUESTS = 2
     OTHER_NETWORK = 3
     NOT_AT_HAND = 4
+    OTHER_RULES = 5
 
 
 # ## Frames
@@ -342,6 +360,7 @@ def check_frame_length(length: int, limit: int) -> None:
 # | 2 | `TOO_MANY_REQUESTS` | no token; ask later |
 # | 3 | `OTHER_NETWORK` | the status names another network |
 # | 4 | `NOT_AT_HAND` | no block of the locator is on the responder's chain |
+# | 5 | `OTHER_RULES` | `check_fork_id` refuses the status: one side lacks an upgrade that the other has passed |
 
 
 def encode_response(result: Result, message: Status | Headers | Blocks | None = None) -> bytes:
@@ -384,14 +403,22 @@ def compute_message_id(topic: str, data: bytes) -> bytes:
 # ### `check_gossip_size`
 
 
-def check_gossip_size(data: bytes) -> None:
-    """Refuse what is too large for a block before it is decoded.
+def check_gossip_size(data: bytes, rules: Rules) -> None:
+    """Refuse what is too large for a block before it is decoded; the topic tells the rules.
 
     Raises:
         Malformed: `networking/block-size`.
     """
-    if len(data) > MAX_BLOCK_BYTES:
-        raise Malformed("networking/block-size", f"{len(data)} bytes, a block has at most {MAX_BLOCK_BYTES}")
+    if len(data) > (most := get_block_bytes(rules)):
+        raise Malformed("networking/block-size", f"{len(data)} bytes, a block of these rules has {most}")
+
+
+# ### `get_block_bytes`
+
+
+def get_block_bytes(rules: Rules) -> int:
+    """Return the length of the encoding of every block that follows some rules: its body is empty."""
+    return HEADER_BYTES + BLOCK_OVERHEAD_BYTES + 32 * get_trace_length(rules)
 
 
 # ### `Verdict`
@@ -407,19 +434,19 @@ class Verdict(StrEnum):
 
 # ### `get_verdict`
 
-# Data passes `check_gossip_size`, `decode` and `receive_block` (page [fork-choice](fork-choice.md)), and is forwarded only
-# then, after the replay. A verdict is the error's class; what took longer than `VALIDATION_TIMEOUT_MS` is
+# Data passes `check_gossip_size`, `decode`, `check_topic` and `receive_block` (page [fork-choice](fork-choice.md)), and is
+# forwarded only then, after the replay. A verdict is the error's class; what took longer than `VALIDATION_TIMEOUT_MS` is
 # ignored. All that a block can meet:
 
 # | codes | class | verdict | points |
 # | --- | --- | --- | --- |
-# | `networking/block-size` `encoding/undecodable` `body/root` `work/trace-digest` | Malformed | reject | 25 |
+# | `networking/block-size` `networking/topic` `encoding/undecodable` `body/root` `work/trace-digest` | Malformed | reject | 25 |
 # | `header/version` `body/transactions-not-active` `header/parent` `header/height` `header/median-time` | Invalid | reject | 50 |
 # | `difficulty/target` `difficulty/period-not-forward` `work/l-hat` `work/trace-length` `state/root` | Invalid | reject | 50 |
 # | `fork-choice/known-invalid` `fork-choice/invalid-ancestor` | Invalid | reject | 50 |
 # | `work/trace` `work/loss` | Invalid | reject | 100 |
 # | `header/future` `fork-choice/unknown-parent` `fork-choice/too-many-headers` | NotYet | ignore | 0 |
-# | `fork-choice/parent-not-replayed` `fork-choice/lighter` | NotYet | ignore | 0 |
+# | `fork-choice/parent-not-replayed` `fork-choice/lighter` `block/model-missing` | NotYet | ignore | 0 |
 
 
 def get_verdict(error: SpecError | None) -> Verdict:
@@ -445,8 +472,8 @@ def get_penalty(error: SpecError | None) -> int:
 
 # A node answers every request that a token was left for:
 
-# - **Status** with its own. Both sides compare the network ids: one that differs is answered `OTHER_NETWORK`, and the
-#   connection ends with a `Goodbye`.
+# - **Status** with its own. Both sides compare network ids, then fork ids by `check_fork_id`, and again when the own head
+#   passes an upgrade: what does not fit is answered `OTHER_NETWORK` or `OTHER_RULES`, and ends with a `Goodbye`.
 # - **Headers** from its chain, genesis to head: the first hash of the locator that lies on it, in the locator's order, is
 #   the common block, and its successors follow in ascending order, until `stop` has been included, `count` is reached or
 #   the head is. None if the common block is the head. Headers are never pruned.
@@ -573,7 +600,8 @@ def check_blocks(request: BlocksRequest, blocks: Blocks) -> None:
 # | `networking/headers-response` | Malformed | headers that do not answer the request |
 # | `networking/blocks-request` | Malformed | no hash, or one twice |
 # | `networking/blocks-response` | Malformed | blocks that do not answer the request, or no answer at all |
-# | `networking/block-size` | Malformed | a gossip message is larger than any block |
+# | `networking/block-size` | Malformed | a gossip message is larger than any block of its topic's rules |
+# | `networking/topic` | Malformed | a block on the topic of other rules than those of its height |
 
 # ## Rationale
 

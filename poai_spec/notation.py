@@ -25,7 +25,7 @@ Address: TypeAlias = bytes  # 20 bytes, an Ethereum-style account address
 Milliseconds: TypeAlias = int  # time since 1970-01-01T00:00:00Z, or a span, in milliseconds
 Height: TypeAlias = int  # distance from genesis in blocks; genesis has 0
 Target: TypeAlias = int  # 1 .. 2^256 - 1; lower is harder
-Work: TypeAlias = int  # expected number of quizzes behind something
+Work: TypeAlias = int  # expected number of multiplications behind something
 Wei: TypeAlias = int  # 10^-18 POAI
 
 

@@ -2,9 +2,12 @@
 
 # Status: normative, version 1.
 
-# Every number of the protocol, in one table. A network is a `Config`: a frozen container passed explicitly to whatever
-# needs it. Its hash, the *network id*, covers every parameter and the model, and is the parent of the genesis header, so
-# two networks share no block hash.
+# The numbers in which networks differ when they begin, and those of version 1 that every page needs. (A number that one
+# page alone needs stands there, with its reason: sizes and rates on [networking](networking.md), limits of the store on
+# [fork-choice](fork-choice.md), bounds of models on [integer-model](integer-model.md).) A network is a `Config`: a frozen
+# container passed explicitly to whatever needs it. Its hash, the *network id*, covers every parameter and the model, and
+# is the parent of the genesis header, so two networks share no block hash. A config never changes; what holds at a later
+# height is on the page [upgrades](upgrades.md).
 
 
 import json
@@ -34,6 +37,7 @@ from poai_spec.notation import Hash32, Invalid, Milliseconds, Target, Wei, tagge
 # | `MAX_QUIZ_TOKENS` | 2,048 | tokens | the shortest context among models worth running |
 # | `MAX_TRACE` | 257 | digests | 256 layers and the output: above every known model |
 # | `MAX_SALT_RANGES` | 65,536 | ranges | real vocabularies need 1 to 60 |
+# | `MAX_MULTIPLICATIONS` | 2^64 - 1 | | of one quiz; TinyLlama takes 7 * 10^10 |
 # | `MAX_TRANSACTIONS` | 4,096 | | reserved: version 1 holds none |
 # | `MAX_TRANSACTION_BYTES` | 131,072 | bytes | reserved; what Ethereum's pools accept |
 
@@ -47,6 +51,7 @@ HALVING_BLOCKS = 210_000
 MAX_QUIZ_TOKENS = 2_048
 MAX_TRACE = 257
 MAX_SALT_RANGES = 65_536
+MAX_MULTIPLICATIONS = 2**64 - 1
 MAX_TRANSACTIONS = 4_096
 MAX_TRANSACTION_BYTES = 131_072
 UINT256_MAX = 2**256 - 1
@@ -99,6 +104,9 @@ class ModelManifest:
         vocabulary_size: number of token ids V.
         add_bos: whether a sequence begins with `bos_id` (GGUF `tokenizer.ggml.add_bos_token`).
         bos_id: the begin-of-sequence token; 0 where `add_bos` is False.
+        position_cost: multiplications by the blocks' matrices at one position (page integer-model, `compute_cost`).
+        pair_cost: multiplications of attention for one position and one that it sees, itself among them.
+        scored_cost: multiplications by the head for one scored position.
         salt_ranges: ids that a salt is drawn from: every token of normal type, ascending, in maximal ranges.
     """
 
@@ -110,6 +118,9 @@ class ModelManifest:
     vocabulary_size: int = ssz_field(uint32)
     add_bos: bool = ssz_field(boolean)
     bos_id: int = ssz_field(uint32)
+    position_cost: int = ssz_field(uint64)
+    pair_cost: int = ssz_field(uint64)
+    scored_cost: int = ssz_field(uint64)
     salt_ranges: tuple[TokenRange, ...] = ssz_field(List(get_sedes(TokenRange), MAX_SALT_RANGES), item=TokenRange)
 
 
@@ -118,7 +129,7 @@ class ModelManifest:
 
 @dataclass(frozen=True)
 class Config:
-    """A network.
+    """What a network began with; its id covers it, and it never changes.
 
     Attributes:
         version: `PROTOCOL_VERSION`.
@@ -193,7 +204,23 @@ def check_config(config: Config) -> None:
         raise Invalid("parameters/quiz-length", "1 <= scored < quiz - salt - BOS and quiz <= 2048 do not both hold")
     if config.model.layer_count < 1 or config.model.layer_count + 1 > MAX_TRACE:
         raise Invalid("parameters/layer-count", f"{config.model.layer_count} layers; 1 to {MAX_TRACE - 1} are allowed")
+    if not 1 <= compute_multiplications(config.model, config.quiz_tokens, config.scored_tokens) <= MAX_MULTIPLICATIONS:
+        raise Invalid("parameters/cost", f"a quiz takes 1 to {MAX_MULTIPLICATIONS} multiplications")
     check_salt_ranges(config.model)
+
+
+# ### `compute_multiplications`
+
+# What a quiz costs, as one number that every node agrees on: the multiplications of weights and activations, and of
+# activations with each other in attention, that no implementation can leave out. A quiz of T tokens has T positions, each
+# of which sees itself and all before it, so T (T + 1) / 2 pairs, and the head is needed for the S scored positions only.
+# What is done once a row (norms, rotation, softmax, rescaling) is not counted: it grows with the width, not its square.
+
+
+def compute_multiplications(model: ModelManifest, quiz_tokens: int, scored_tokens: int) -> int:
+    """Return the multiplications of one quiz: the unit in which work is counted."""
+    pairs = quiz_tokens * (quiz_tokens + 1) // 2
+    return quiz_tokens * model.position_cost + pairs * model.pair_cost + scored_tokens * model.scored_cost
 
 
 # ### `check_salt_ranges`
@@ -237,7 +264,7 @@ def get_target_of_flag(thousandths: int) -> Target:
 
 
 def read_manifest(name: str) -> dict[str, Any]:
-    """Return `specs/manifests/NAME.json`; NAME is `mini`, `smollm2-135m`, `tinyllama-shape` or `tinyllama-1.1b`."""
+    """Return `specs/manifests/NAME.json`: `mini`, `micro`, `smollm2-135m`, `tinyllama-shape` or `tinyllama-1.1b`."""
     text = (files("poai_spec") / "manifests" / f"{name}.json").read_text("utf-8")
     manifest: dict[str, Any] = json.loads(text)
     return manifest
@@ -264,6 +291,9 @@ def get_model_manifest(name: str) -> ModelManifest:
         vocabulary_size=data["vocabulary_size"],
         add_bos=data["add_bos"],
         bos_id=data["bos_id"],
+        position_cost=data["position_cost"],
+        pair_cost=data["pair_cost"],
+        scored_cost=data["scored_cost"],
         salt_ranges=tuple(TokenRange(first, last) for first, last in data["salt_ranges"]),
     )
 
@@ -345,6 +375,7 @@ def get_preset(name: str) -> Config:
 # | `parameters/target` | Invalid | initial target zero or above the maximum |
 # | `parameters/quiz-length` | Invalid | no room for questions, or a quiz that is too long |
 # | `parameters/layer-count` | Invalid | a model without layers, or with more than a trace can list |
+# | `parameters/cost` | Invalid | a quiz without multiplications, or of more than 2^64 - 1 |
 # | `parameters/salt-ranges` | Invalid | salt ids unordered, overlapping, outside the vocabulary, or in over 65,536 ranges |
 # | `parameters/salt-empty` | Invalid | nothing to draw a salt from, a BOS that is no token, or one given though it is not used |
 # | `parameters/target-flag` | Invalid | `--target` outside 1 .. 1000 |

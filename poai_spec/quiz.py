@@ -19,8 +19,9 @@ from poai_spec.corpus import Corpus, CorpusItem, Questions, compute_longest_item
 from poai_spec.drbg import Drbg
 from poai_spec.lexicon import get_tokens
 from poai_spec.notation import Hash32, Invalid, tagged_hash
-from poai_spec.parameters import Config, ModelManifest
+from poai_spec.parameters import ModelManifest
 from poai_spec.questions import Question, compute_longest_question, generate_question
+from poai_spec.upgrades import Rules
 
 
 # ## Types
@@ -53,13 +54,14 @@ class Quiz:
 
 # ### `compute_quiz_seed`
 
-# Network, epoch and header core: whatever a miner can vary changes the quiz. Were a field left out, its variations would
-# share one forward pass.
+# Rules, epoch and header core: whatever a miner can vary changes the quiz. Were a field left out, its variations would
+# share one forward pass. The rules digest covers the network id and every upgrade that has passed, so a block never counts
+# under two lists of upgrades.
 
 
-def compute_quiz_seed(network_id: Hash32, epoch_key: Hash32, core: HeaderCore) -> Hash32:
-    """Return `Keccak(tag || network_id || epoch_key || core_hash)`, the seed of the quiz's random bits."""
-    return tagged_hash("PoAI/quiz/1", network_id, epoch_key, compute_core_hash(core))
+def compute_quiz_seed(rules_digest: Hash32, epoch_key: Hash32, core: HeaderCore) -> Hash32:
+    """Return `Keccak(tag || rules_digest || epoch_key || core_hash)`, the seed of the quiz's random bits."""
+    return tagged_hash("PoAI/quiz/1", rules_digest, epoch_key, compute_core_hash(core))
 
 
 # ### `draw_salt`
@@ -101,14 +103,14 @@ def draw_question(
 # The salt is drawn first, then whole questions until the sequence is full.
 
 
-def generate_quiz(quiz_seed: Hash32, config: Config, source: Questions) -> Quiz:
-    """Return the quiz of a seed; `source` is the lexicon or corpus that `config.model.questions_digest` names."""
+def generate_quiz(quiz_seed: Hash32, rules: Rules, source: Questions) -> Quiz:
+    """Return the quiz of a seed; `source` is the lexicon or corpus that `rules.model.questions_digest` names."""
     drbg = Drbg(quiz_seed)
-    salt = draw_salt(drbg, config.salt_tokens, config.model)
-    tokens = [config.model.bos_id, *salt] if config.model.add_bos else [*salt]
+    salt = draw_salt(drbg, rules.salt_tokens, rules.model)
+    tokens = [rules.model.bos_id, *salt] if rules.model.add_bos else [*salt]
     drawn: list[Question | CorpusItem] = []
     answers: list[int] = []
-    while len(tokens) < config.quiz_tokens:
+    while len(tokens) < rules.quiz_tokens:
         question, prompt, answer, line_end = draw_question(drbg, source)
         drawn.append(question)
         tokens += prompt
@@ -116,8 +118,8 @@ def generate_quiz(quiz_seed: Hash32, config: Config, source: Questions) -> Quiz:
         tokens += answer + line_end
     questions = tuple(question for question in drawn if isinstance(question, Question))
     items = tuple(item for item in drawn if isinstance(item, CorpusItem))
-    scored = select_scored(answers, config)
-    return Quiz(quiz_seed, tuple(tokens[: config.quiz_tokens]), scored, salt, questions, items)
+    scored = select_scored(answers, rules)
+    return Quiz(quiz_seed, tuple(tokens[: rules.quiz_tokens]), scored, salt, questions, items)
 
 
 # ### `select_scored`
@@ -127,16 +129,16 @@ def generate_quiz(quiz_seed: Hash32, config: Config, source: Questions) -> Quiz:
 # are not scored yet complete the number: they have seen the most context, whatever they are.
 
 
-def select_scored(answers: list[int], config: Config) -> tuple[int, ...]:
+def select_scored(answers: list[int], rules: Rules) -> tuple[int, ...]:
     """Return exactly `scored_tokens` positions, ascending.
 
     Args:
         answers: positions of answer tokens, ascending, each once; those at or beyond `quiz_tokens` are cut off.
-        config: `check_config` makes sure that neither salt nor BOS, and so never position 0, is ever needed.
+        rules: `check_config` makes sure that neither salt nor BOS, and so never position 0, is ever needed.
     """
-    scored = {position for position in answers[: config.scored_tokens] if position < config.quiz_tokens}
-    for position in reversed(range(config.quiz_tokens)):
-        if len(scored) == config.scored_tokens:
+    scored = {position for position in answers[: rules.scored_tokens] if position < rules.quiz_tokens}
+    for position in reversed(range(rules.quiz_tokens)):
+        if len(scored) == rules.scored_tokens:
             break
         scored.add(position)
     return tuple(sorted(scored))
@@ -147,13 +149,13 @@ def select_scored(answers: list[int], config: Config) -> tuple[int, ...]:
 # Called once, when a network is loaded. Every quiz then holds at least one whole question.
 
 
-def check_longest_question(config: Config, source: Questions) -> None:
+def check_longest_question(rules: Rules, source: Questions) -> None:
     """Refuse a network whose longest question, or corpus item, is longer than what BOS and salt leave of a quiz.
 
     Raises:
         Invalid: `quiz/question-too-long`.
     """
-    room = config.quiz_tokens - config.salt_tokens - int(config.model.add_bos)
+    room = rules.quiz_tokens - rules.salt_tokens - int(rules.model.add_bos)
     longest = compute_longest_item(source) if isinstance(source, Corpus) else compute_longest_question(source)
     if longest > room:
         raise Invalid("quiz/question-too-long", f"a question can take {longest} tokens, the quiz has room for {room}")

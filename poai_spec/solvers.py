@@ -42,7 +42,10 @@ def solve_arithmetic(left: str, operator: str, right: str) -> set[str]:
 
 
 def solve_number_sequence(first: str, second: str, third: str) -> set[str]:
-    """Return the next term under each rule (equal differences, equal ratios) that the three terms obey."""
+    """Return the next term under each rule (equal differences, equal ratios) that the three terms obey.
+
+    Unlike a difference in `solve_arithmetic` it may be negative: after 9, 5, 1 comes -3, which no question asks for.
+    """
     a, b, c = int(first), int(second), int(third)
     answers = set()
     if b - a == c - b:

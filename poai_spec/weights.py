@@ -2,10 +2,9 @@
 
 # Status: normative, version 1.
 
-# A model comes as a GGUF file. Its container format (magic, key-value pairs, tensor table, alignment) is llama.cpp's and
-# is read with any GGUF reader; this page begins where the reader ends, with named tensors as raw bytes, and defines the
-# *integer* value of every element. Files are little-endian, of GGUF version 2 or 3; a reader refuses a key or a tensor's
-# name that occurs twice. What else it refuses has no code here, since the manifest names its one file by SHA-256.
+# A model comes as a GGUF file, llama.cpp's container; [the appendix](#appendix-the-gguf-file) says all that a reader needs.
+# This page begins where the reader ends, with named tensors as raw bytes, and defines the *integer* value of every
+# element. What a reader refuses has no code here, since the manifest names its one file by SHA-256.
 
 # Every block-quantised value is an exact multiple of 2^-24: the scales are F16, which are integers times 2^-24, and
 # everything else in a block is an integer. So `W = 2^24 * w` is computed exactly, never through floating point. (A float32
@@ -74,8 +73,7 @@ class GgufFile:
     """What a GGUF reader hands over.
 
     Attributes:
-        metadata: the key-value pairs, the tokenizer's left out. An array under another key than `general.` ones is
-            refused by the reader: no list is specified, and one may stand for a key that is (per-layer head counts).
+        metadata: the key-value pairs without arrays, of which the reader refuses some (appendix).
         tensors: by name.
     """
 
@@ -331,6 +329,52 @@ def decode_tensor(tensor: GgufTensor) -> list[list[int]]:
 # >>> row[0] == 7 * 2**23, row[16]
 # (True, 0)
 
+
+# ## Appendix: the GGUF file
+
+# `47 47 55 46 03 00 00 00` are the first eight bytes of today's files: the letters GGUF and version 3. All numbers are
+# little-endian and stand one after another, without gaps. A *string* is its length in bytes (uint64) and that many bytes
+# of UTF-8. A reader refuses what does not end where it should, before it takes memory for it.
+
+# | part | contents |
+# | --- | --- |
+# | header | magic `GGUF` (4 bytes); version (uint32), 2 or 3, which differ in nothing here; number of tensors (uint64); number of keys (uint64) |
+# | keys, so many | key (string); number of the value's type (uint32); the value |
+# | tensor table, so many rows | name (string, 1 to 64 bytes); number of dimensions (uint32), 1 to 4; each dimension (uint64), the one of a row's columns first; number of the tensor's type (uint32); offset (uint64) |
+# | padding | up to a multiple of the alignment, counted from the file's beginning; any bytes |
+# | tensor data | each tensor at its offset, counted from here; each offset is a multiple of the alignment |
+
+# The alignment is the uint32 `general.alignment`, a power of two, or 32 without that key. `shape` is the dimensions in
+# reverse order. A tensor takes as many bytes as its elements over the elements of a block, times the bytes of one: what
+# follows up to the next tensor is padding and means nothing. No two tensors share a byte. Keys and tensors are found by
+# name; a reader refuses a key or a name that occurs twice.
+
+# | value's type | number | bytes | read as |
+# | --- | --- | --- | --- |
+# | UINT8, INT8 | 0, 1 | 1 | an integer |
+# | UINT16, INT16 | 2, 3 | 2 | an integer |
+# | UINT32, INT32 | 4, 5 | 4 | an integer |
+# | FLOAT32 | 6 | 4 | `Float32`, by its bits |
+# | BOOL | 7 | 1 | 0 is false, 1 is true, another byte is refused |
+# | STRING | 8 | | a string |
+# | ARRAY | 9 | | type of the items (uint32), their number (uint64), the items; read over |
+# | UINT64, INT64 | 10, 11 | 8 | an integer |
+# | FLOAT64 | 12 | 8 | refused, whatever the key: no rule here is about such a number |
+
+# An integer is an integer, whatever its width: `llama.block_count` as UINT8 or INT64 is the same count. An array is left
+# out where its key begins with `general.`, `tokenizer.` or `quantize.`, and refused under any other: no rule is about a
+# list, and one may stand for a key that has a rule (head counts, one a layer). An array of arrays is refused.
+
+# | tensor's type | number | | tensor's type | number |
+# | --- | --- | --- | --- | --- |
+# | F32 | 0 | | Q8_0 | 8 |
+# | F16 | 1 | | Q4_K | 12 |
+# | Q4_0 | 2 | | Q5_K | 13 |
+# | Q4_1 | 3 | | Q6_K | 14 |
+# | Q5_0 | 6 | | BF16 | 30 |
+# | Q5_1 | 7 | | | |
+
+# Any other number is a type that this page does not define: `weights/type`, if the rest of the file is read at all.
 
 # ## Rejection codes
 

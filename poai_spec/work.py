@@ -17,8 +17,8 @@ from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.llama_profile import LLAMA_PROFILE, LLAMA_TRACE_ENTRIES
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Hash32, Invalid, Malformed
-from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
+from poai_spec.upgrades import Rules
 
 
 # ## Constants
@@ -36,28 +36,28 @@ MAX_REMEMBERED = 1_024
 # ### `get_epoch_key`
 
 
-def get_epoch_key(chain: Chain, config: Config) -> Hash32:
+def get_epoch_key(chain: Chain, rules: Rules) -> Hash32:
     """Return the epoch key of the block on top of `chain`: its seed lies on that branch."""
-    epoch = get_epoch(len(chain), config)
+    epoch = get_epoch(len(chain), rules)
     if epoch == 0:
-        return compute_epoch_key(config.genesis_seed, 0)
-    return compute_epoch_key(compute_block_hash(chain[get_seed_height(epoch, config)]), epoch)
+        return compute_epoch_key(rules.genesis_seed, 0)
+    return compute_epoch_key(compute_block_hash(chain[get_seed_height(epoch, rules)]), epoch)
 
 
 # ### `get_quiz_seed`
 
 
-def get_quiz_seed(core: HeaderCore, chain: Chain, config: Config) -> Hash32:
+def get_quiz_seed(core: HeaderCore, chain: Chain, rules: Rules) -> Hash32:
     """Return the quiz seed of a header core on top of `chain`."""
-    return compute_quiz_seed(compute_network_id(config), get_epoch_key(chain, config), core)
+    return compute_quiz_seed(rules.digest, get_epoch_key(chain, rules), core)
 
 
 # ### `get_quiz`
 
 
-def get_quiz(core: HeaderCore, chain: Chain, config: Config, source: Questions) -> Quiz:
-    """Return the quiz of a header core on top of `chain`, with questions of the network's lexicon or corpus."""
-    return generate_quiz(get_quiz_seed(core, chain, config), config, source)
+def get_quiz(core: HeaderCore, chain: Chain, rules: Rules, source: Questions) -> Quiz:
+    """Return the quiz of a header core on top of `chain`; `source` is the lexicon or corpus of these rules' model."""
+    return generate_quiz(get_quiz_seed(core, chain, rules), rules, source)
 
 
 # ## Cheap checks
@@ -65,13 +65,13 @@ def get_quiz(core: HeaderCore, chain: Chain, config: Config, source: Questions) 
 # ### `check_l_hat`
 
 
-def check_l_hat(header: Header, chain: Chain, config: Config) -> None:
+def check_l_hat(header: Header, chain: Chain, rules: Rules) -> None:
     """Refuse a header whose claimed loss and trace digest do not win.
 
     Raises:
         Invalid: `work/l-hat`.
     """
-    l_hat = compute_l_hat(get_quiz_seed(header.core, chain, config), header.loss, header.trace_digest)
+    l_hat = compute_l_hat(get_quiz_seed(header.core, chain, rules), header.loss, header.trace_digest)
     if not is_below_target(l_hat, header.core.target):
         raise Invalid("work/l-hat", f"l_hat {l_hat:#x} is not below the target {header.core.target:#x}")
 
@@ -79,9 +79,9 @@ def check_l_hat(header: Header, chain: Chain, config: Config) -> None:
 # ### `get_trace_length`
 
 
-def get_trace_length(config: Config) -> int:
+def get_trace_length(rules: Rules) -> int:
     """Return the number of trace entries of a block: L + 1, or what the page llama-profile says for its profile."""
-    return LLAMA_TRACE_ENTRIES if config.profile == LLAMA_PROFILE else config.model.layer_count + 1
+    return LLAMA_TRACE_ENTRIES if rules.profile == LLAMA_PROFILE else rules.model.layer_count + 1
 
 
 # ### `check_trace`
@@ -90,18 +90,18 @@ def get_trace_length(config: Config) -> int:
 # the header's fault and permanent; before, it may be the sender's.
 
 
-def check_trace(block: Block, config: Config) -> None:
-    """Refuse a trace list that the header does not commit to, or of another length than the network's.
+def check_trace(block: Block, rules: Rules) -> None:
+    """Refuse a trace list that the header does not commit to, or of another length than the rules ask for.
 
     Raises:
         Malformed: `work/trace-digest`.
         Invalid: `work/trace-length`.
     """
-    digest, entries = compute_trace_digest(block.trace), get_trace_length(config)
+    digest, entries = compute_trace_digest(block.trace), get_trace_length(rules)
     if digest != block.header.trace_digest:
         raise Malformed("work/trace-digest", f"the trace hashes to {digest.hex()}, not to the header's digest")
     if len(block.trace) != entries:
-        raise Invalid("work/trace-length", f"{len(block.trace)} trace entries; this network has {entries}")
+        raise Invalid("work/trace-length", f"{len(block.trace)} trace entries; the rules ask for {entries}")
 
 
 # ## Replay
@@ -109,16 +109,16 @@ def check_trace(block: Block, config: Config) -> None:
 # ### `check_engine`
 
 
-def check_engine(engine: Engine, config: Config) -> None:
-    """Refuse to judge a network's blocks with another model or arithmetic than its own; once, when a node starts.
+def check_engine(engine: Engine, rules: Rules) -> None:
+    """Refuse to judge blocks with another model or arithmetic than that of their rules; once, when a model is loaded.
 
     Raises:
         Invalid: `work/engine`.
     """
     found = (engine.profile, engine.integer_model_root, engine.layer_count)
-    wanted = (config.profile, config.model.integer_model_root, config.model.layer_count)
+    wanted = (rules.profile, rules.model.integer_model_root, rules.model.layer_count)
     if found != wanted:
-        raise Invalid("work/engine", f"the engine computes {found}, the network wants {wanted}")
+        raise Invalid("work/engine", f"the engine computes {found}, the rules want {wanted}")
 
 
 # ### `verify_work`
@@ -228,7 +228,7 @@ class MemoEngine:
 # | `work/trace-length` | Invalid | the header commits to a list that has not `get_trace_length` entries |
 # | `work/trace` | Invalid | a trace entry is not what the model gives |
 # | `work/loss` | Invalid | every entry is true, but the claimed loss is not the evaluation's |
-# | `work/engine` | Invalid | the loaded model is not the network's (local; never said of a block) |
+# | `work/engine` | Invalid | the loaded model is not that of the rules (local; never said of a block) |
 
 # ## Rationale
 

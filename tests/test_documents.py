@@ -165,3 +165,13 @@ def test_every_package_is_in_its_table() -> None:
         for line in lines:
             found[Requirement(line).name].add(extra)
     assert {name: set(where.split(", ")) for name, where in listed.items() if name != "package"} == found
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name.startswith(("docs/", "specs/"))])
+def test_figures_of_accuracy_stand_in_one_place(name: str) -> None:
+    figures = re.findall(r"[0-9.]+ nats?\b", PAGES[name])
+    assert not figures or name == "docs/why-integers.md", f"{name} has {figures}: link to docs/why-integers.md instead"
+
+
+def test_the_accuracy_is_given() -> None:
+    assert re.findall(r"[0-9.]+ nats", PAGES["docs/why-integers.md"])

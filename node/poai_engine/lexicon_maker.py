@@ -16,6 +16,7 @@ from poai_spec.lexicon import PIECES, Lexicon, get_tokens
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import Config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 
 ANCHOR = "0"
 
@@ -117,7 +118,7 @@ def measure_natural_share(tokenizer: Tokenizer, config: Config, lexicon: Lexicon
     """
     equal = 0
     for i in range(count):
-        quiz = generate_quiz(keccak256(b"natural share" + uint64_le(i)), config, lexicon)
+        quiz = generate_quiz(keccak256(b"natural share" + uint64_le(i)), get_rules(config, (), 0), lexicon)
         ids = [token for question in quiz.questions for token in get_tokens(lexicon, question.pieces)]
         text = "".join(f"{question.text}\n" for question in quiz.questions)
         equal += tokenise_inside(tokenizer, text) == ids

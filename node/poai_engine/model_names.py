@@ -2,9 +2,10 @@
 
 MANIFESTS = {  # name -> manifest
     "mini": "mini",
+    "micro": "micro",
     "smollm2": "smollm2-135m",
     "tinyllama": "tinyllama-1.1b",
     "tinyllama-shape": "tinyllama-shape",
 }
-SYNTHETIC_MODELS = ("mini", "tinyllama-shape")
+SYNTHETIC_MODELS = ("mini", "micro", "tinyllama-shape")
 """Those whose weights come from a seed."""

@@ -25,6 +25,9 @@ from poai_spec.parameters import read_manifest
 
 MODEL_DIR_VARIABLE = "POAI_MODEL_DIR"
 
+MADE_ON_USE = ("mini", "micro")
+"""Synthetic models that take a moment to make."""
+
 
 def get_model_dir() -> Path:
     """Return the folder that holds fetched models: `$POAI_MODEL_DIR`, else the platform's place for user data."""
@@ -38,13 +41,13 @@ def get_model_path(name: str) -> Path:
 
 
 def resolve_model(name_or_path: str) -> Path:
-    """Return the GGUF file of a model name, or the path itself; `mini` is made on first use.
+    """Return the GGUF file of a model name, or the path itself; `mini` and `micro` are made on first use.
 
     Raises:
         ModelError: no such file, or a model that has not been fetched.
     """
-    if name_or_path == "mini":
-        return _make_synthetic("mini")
+    if name_or_path in MADE_ON_USE:
+        return _make_synthetic(name_or_path)
     if name_or_path in MANIFESTS:
         path = get_model_path(name_or_path)
         if not path.is_file():

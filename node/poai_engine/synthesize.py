@@ -1,7 +1,8 @@
 """Make models whose weights come from a seed: for tests, vectors and networks that need no download.
 
-Two models exist. `mini` (3 layers, width 64) is small enough for a forward pass on Python integers and uses every
-tensor type that is accepted. `tinyllama-shape` has the shape and the tensor types of TinyLlama-1.1B in Q4_K_M.
+Three models exist. `mini` (3 layers, width 64) is small enough for a forward pass on Python integers and uses every
+tensor type that is accepted. `micro` (2 layers, width 32, the same vocabulary) is what a small network changes its
+model to. `tinyllama-shape` has the shape and the tensor types of TinyLlama-1.1B in Q4_K_M.
 
 The recipe, so that anyone can make the same bytes: one SHAKE-128 stream over `PoAI/synthetic-model/1/NAME` gives the
 data of all tensors in file order. Then the fields that set the magnitude are overwritten, each from the bytes already
@@ -96,6 +97,15 @@ _SHAPES = {
             ("F16", "F32", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q4_K"),
             ("Q4_0", "Q5_0", "Q4_1", "Q5_1", "Q5_0", "Q5_1", "Q5_K"),
             ("Q5_0", "Q8_0", "Q5_1", "BF16", "Q8_0", "Q4_0", "Q6_K"),
+        ),
+        levels=(-4, -2, -2, -3, -3, -4, -3, -3, -5),
+    ),
+    "micro": _Shape(
+        layers=2, width=32, heads=2, kv_heads=1, inner=96, context=256, vocabulary_size=0,
+        embedding_type="Q8_0", output_type="Q8_0",
+        types=(
+            ("Q8_0", "Q4_0", "Q5_0", "Q4_1", "Q5_1", "Q8_0", "Q4_0"),
+            ("F16", "BF16", "Q8_0", "Q8_0", "Q4_1", "Q5_0", "Q5_1"),
         ),
         levels=(-4, -2, -2, -3, -3, -4, -3, -3, -5),
     ),
@@ -218,7 +228,7 @@ def _write(name: str, path: Path) -> None:
 
 
 def synthesize(name: str, path: Path) -> None:
-    """Write the model `mini` or `tinyllama-shape` to `path`; the same bytes every time, and the whole file or none.
+    """Write a synthetic model to `path`; the same bytes every time, and the whole file or none.
 
     Raises:
         ModelError: unknown name, or the file cannot be written.

@@ -197,9 +197,9 @@ def describe_status(view: StatusView, now: Milliseconds) -> list[tuple[str, str]
         view: the node's.
         now: the local clock, ms since 1970.
     """
-    from poai_spec.difficulty import compute_work
+    from poai_spec.difficulty import compute_quizzes
 
-    quizzes = compute_work(int(view["target"], 16))
+    quizzes = compute_quizzes(int(view["target"], 16))
     rows = [
         ("version", view["version"]),
         ("network", f"{view['network']}, id {view['network_id'][2:10]}"),
@@ -207,7 +207,7 @@ def describe_status(view: StatusView, now: Milliseconds) -> list[tuple[str, str]
         ("activity", _describe_activity(view)),
         ("height", f"{view['height']:,}, {_describe_age(view['head_time'], now)}"),
         ("head", view["head"]),
-        ("work", format_count(int(view["work"]), "quiz", "quizzes")),
+        ("work", format_count(int(view["work"]), "multiplication")),
         ("target", f"{format_count(quizzes, 'quiz', 'quizzes')} a block on average"),
         ("speed", format_rate(view["quizzes_per_second"], quizzes)),
         ("peers", f"{view['peer_count']}"),

@@ -7,17 +7,16 @@ consequences of a verdict are those of `receive_block` on the page `fork-choice`
 
 from dataclasses import dataclass
 
-from poai_spec.block import Judge, check_contents
+from poai_spec.block import check_contents
 from poai_spec.containers import Block
 from poai_spec.encoding import encode
 from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError
 from poai_spec.parameters import Config
-from poai_spec.quiz import Quiz
 from poai_spec.state import State
-from poai_spec.work import get_quiz
+from poai_spec.upgrades import Upgrade
 from poaid.accounts import Accounts
 from poaid.errors import NodeError
-from poaid.header_check import HEADER_BYTES
+from poaid.layout import split_block
 from poaid.store import Changes, Store, StoredBlock
 from poaid.tree import BlockTree, Branch, Entry, find_fork
 
@@ -78,14 +77,14 @@ class Chain:
         assumed: blocks that were not replayed, by `--assume-valid`.
     """
 
-    def __init__(self, store: Store, config: Config, now: Milliseconds) -> None:
+    def __init__(self, store: Store, config: Config, now: Milliseconds, upgrades: tuple[Upgrade, ...] = ()) -> None:
         """Load the headers and accounts; nothing is replayed (that is `poaid verify`).
 
         Raises:
             NodeError: a stored block is damaged or out of place, or the accounts are not the last block's.
         """
         self._store = store
-        self.tree = BlockTree(config, now)
+        self.tree = BlockTree(config, now, upgrades)
         self.assumed: dict[Hash32, Height] = {}
         for stored in store.read_headers():
             entry = self.tree.add_stored(stored.data, assumed=stored.assumed)
@@ -127,14 +126,13 @@ class Chain:
         """Return the lowest height from which every block of the chain is stored whole; 1 unless pruned."""
         return self._store.read_bodies_from()
 
-    def check_block(self, block: Block, data: bytes, peer: bytes, judge: Judge) -> Checked | None:
+    def check_block(self, block: Block, data: bytes, peer: bytes) -> Checked | None:
         """Apply every rule but the replay, and but the accounts' where the parent is far from the head (`MAX_WAY`).
 
         Args:
             block: decoded from `data`.
             data: its encoding.
             peer: who sent it.
-            judge: the network's.
 
         Returns:
             None for a block that was replayed before.
@@ -142,11 +140,11 @@ class Chain:
         Raises:
             SpecError: the first rule that it breaks; what follows for the tree has been done.
         """
-        entry = self.tree.receive_header(data[:HEADER_BYTES], peer)
+        entry = self.tree.receive_header(split_block(data)[0], peer)
         if entry is None:
             raise NotYet("fork-choice/unknown-parent", f"{block.header.core.parent_hash.hex()} is not known here")
         try:
-            check_contents(block, judge.config)
+            check_contents(block, self.tree.get_rules(entry.height))
         except Invalid:
             self.tree.mark_invalid(entry.hash)
             raise
@@ -190,14 +188,14 @@ class Chain:
         if isinstance(error, Invalid) and not checked.entry.replayed:
             self.tree.mark_invalid(checked.entry.hash)
 
-    def append(self, block: Block, judge: Judge, now: Milliseconds) -> HeadChange | None:
+    def append(self, block: Block, now: Milliseconds) -> HeadChange | None:
         """Check a block that this process mined by every rule but the replay, and store it.
 
         Raises:
             SpecError: the miner is wrong, or another block has become so heavy that this one does not count.
         """
         self.tree.tick(now)
-        checked = self.check_block(block, encode(block), NOBODY, judge)
+        checked = self.check_block(block, encode(block), NOBODY)
         return None if checked is None else self.accept(checked)
 
     def prune(self, depth: Height) -> int:
@@ -225,9 +223,3 @@ class Chain:
         except Invalid:
             self.tree.mark_invalid(entry.hash)
             raise
-
-
-def get_entry_quiz(entry: Entry, judge: Judge) -> Quiz:
-    """Return the quiz of a kept block that is not genesis."""
-    assert entry.parent is not None, "genesis has no quiz"
-    return get_quiz(entry.header.core, Branch(entry.parent), judge.config, judge.questions)

@@ -1,11 +1,12 @@
 """A chain as one file: `poaid export` writes it, `poaid import` reads it, any other program can do both.
 
-    magic       "PoAI chain 1" and a line feed
+    magic       "PoAI chain 2" and a line feed
     records     each a length, uint32 little-endian, and as many bytes:
                 the network's config, SSZ
                 the kind of its questions, `lexicon` or `corpus`
                 their name, UTF-8
                 the lexicon's JSON, or the corpus in SSZ
+                the list of upgrades, SSZ, and for each of them that changes the model: kind, name and questions
                 each block of the chain from height 1 on, SSZ
     end         a record of length 0
     trailer     the number of blocks, uint64 little-endian, and the Keccak-256 of everything before this hash
@@ -23,19 +24,30 @@ from typing import BinaryIO, NamedTuple
 
 from Crypto.Hash import keccak
 
-from poai_spec.corpus import Corpus
+from poai_spec.corpus import Corpus, Questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import parse_lexicon
 from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Height, SpecError, uint32_le, uint64_le
-from poai_spec.parameters import PRESET_CHANGES, Config, make_config
+from poai_spec.parameters import PRESET_CHANGES, Config, ModelManifest, make_config
+from poai_spec.upgrades import MAX_UPGRADES, UpgradeList
 from poaid.errors import NodeError
-from poaid.networks import MAX_CORPUS_BYTES, MAX_FILE_BYTES, MAX_NAME_BYTES, Network, check_network
+from poaid.networks import (
+    MAX_CORPUS_BYTES,
+    MAX_FILE_BYTES,
+    MAX_NAME_BYTES,
+    Network,
+    Planned,
+    check_network,
+    is_file_name,
+)
 from poaid.store import Store
 
-MAGIC = b"PoAI chain 1\n"
+MAGIC = b"PoAI chain 2\n"
 MAX_CONFIG_BYTES = MAX_FILE_BYTES
 """As of a network file: a config has some 200 bytes, more only where the model's salt has many ranges."""
+MAX_UPGRADES_BYTES = MAX_UPGRADES * MAX_FILE_BYTES
+"""A config's size each."""
 MAX_KIND_BYTES = 7
 MAX_QUESTION_BYTES = {"lexicon": MAX_FILE_BYTES, "corpus": MAX_CORPUS_BYTES}
 LENGTH_BYTES, COUNT_BYTES, DIGEST_BYTES = 4, 8, 32
@@ -75,21 +87,35 @@ class ChainReader:
             raise self._cut("its first line")
         self._count(found)
         config_data = self._read_record(MAX_CONFIG_BYTES, "the config")
+        try:
+            config = decode(Config, config_data)
+            questions, name = self._read_questions(config.model)
+            planned = tuple(self._read_planned())
+            return check_network(Network(self._name(config), config, questions, name, planned=planned))
+        except SpecError as error:
+            raise self._fault(f"the network in it breaks the rule {error.code}: {error.detail:.400}") from error
+        except UnicodeDecodeError as error:
+            raise self._fault("the questions' name is no UTF-8") from error
+
+    def _read_questions(self, model: ModelManifest) -> tuple[Questions, str]:
         kind = self._read_record(MAX_KIND_BYTES, "the kind of questions").decode("ascii", "replace")
         name = self._read_record(MAX_NAME_BYTES, "the questions' name")
         if kind not in MAX_QUESTION_BYTES:
             raise self._fault(f"its questions are neither a lexicon nor a corpus, but {kind!r}")
         data = self._read_record(MAX_QUESTION_BYTES[kind], f"the {kind}")
-        try:
-            config = decode(Config, config_data)
-            if config.model.corpus != (kind == "corpus"):
-                raise self._fault(f"it has a {kind}, and its config wants the other kind of questions")
-            questions = decode(Corpus, data) if kind == "corpus" else parse_lexicon(data)
-            return check_network(Network(self._name(config), config, questions, name.decode("utf-8")))
-        except SpecError as error:
-            raise self._fault(f"the network in it breaks the rule {error.code}: {error.detail:.400}") from error
-        except UnicodeDecodeError as error:
-            raise self._fault("the questions' name is no UTF-8") from error
+        if not is_file_name(name.decode("utf-8", "replace")):
+            raise self._fault("the questions' name has a path in it, or characters that cannot be shown")
+        if model.corpus != (kind == "corpus"):
+            raise self._fault(f"it has a {kind}, and its config wants the other kind of questions")
+        return decode(Corpus, data) if kind == "corpus" else parse_lexicon(data), name.decode("utf-8")
+
+    def _read_planned(self) -> Iterator[Planned]:
+        data = self._read_record(MAX_UPGRADES_BYTES, "the list of upgrades")
+        for upgrade in decode(UpgradeList, data).upgrades:
+            questions, name = None, ""
+            for model in upgrade.change.model:
+                questions, name = self._read_questions(model)
+            yield Planned(upgrade, questions, name)
 
     def _name(self, config: Config) -> str:
         presets = (name for name in PRESET_CHANGES if make_config(name, config.model) == config)
@@ -180,11 +206,19 @@ def _write_chain(store: Store, file: BinaryIO) -> Height:
     def write_record(data: bytes) -> None:
         write(uint32_le(len(data)) + data)
 
+    def write_questions(model: ModelManifest, name: str, prefix: str) -> None:
+        kind = "corpus" if model.corpus else "lexicon"
+        for data in (kind.encode(), name.encode(), store.read_meta(prefix + kind)):
+            write_record(data)
+
     network = store.read_network()
-    kind = "corpus" if network.config.model.corpus else "lexicon"
     write(MAGIC)
-    for data in (encode(network.config), kind.encode(), network.questions_name.encode(), store.read_meta(kind)):
-        write_record(data)
+    write_record(encode(network.config))
+    write_questions(network.config.model, network.questions_name, "")
+    write_record(store.read_meta("upgrades"))
+    for planned in network.planned:
+        for model in planned.upgrade.change.model:
+            write_questions(model, planned.questions_name, f"upgrade {planned.upgrade.height} ")
     for row in store.read_chain():
         count += 1
         if row.height != count or row.body is None:

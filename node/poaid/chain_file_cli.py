@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from poaid.amounts import format_count
 from poaid.entry import get_stop_status
 from poaid.errors import NodeError, UsageError
-from poaid.options import DataDir, GpuLayers, Model, Threads
+from poaid.options import DataDir, GpuLayers, Model, StoredDir, Threads
 
 if TYPE_CHECKING:
     from poai_spec.block import Judge
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file; standard input and output are none.")]
+ChainFile = Annotated[Path, typer.Argument(metavar="FILE", help="The chain file. A chain cannot be piped.")]
 
 
-def export_file(data_dir: DataDir, file: ChainFile) -> None:
+def export_file(data_dir: StoredDir, file: ChainFile) -> None:
     """Write the chain of a data directory, which no node uses, to a new file."""
     from poai_spec.parameters import compute_network_id
     from poaid.chain_file import export_chain
@@ -52,11 +52,10 @@ def import_file(
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Check and replay every block of a file, and add those that pass to a new or an old data directory."""
-    from poai_spec.block import Judge
     from poaid.chain import Chain
     from poaid.chain_file import ChainReader
+    from poaid.judges import load_judge
     from poaid.miner import get_time
-    from poaid.models import load_engine
     from poaid.store import Store
 
     _check_name(file)
@@ -65,9 +64,9 @@ def import_file(
         net = _choose_network(reader.read_network(), network, model, file)
         source = _locate_model(data_dir, model, net)
         with Store.create_or_open(data_dir, net, source) as store:
-            engine = load_engine(source, net.config, threads, gpu_layers, log.info)
-            chain = Chain(store, net.config, get_time())
-            _import_blocks(reader, chain, Judge(net.config, net.questions, engine), file)
+            judge = load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
+            chain = Chain(store, net.config, get_time(), net.upgrades)
+            _import_blocks(reader, chain, judge, file)
 
 
 def _open(file: Path) -> BinaryIO:
@@ -106,7 +105,7 @@ def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
     if model is None and Store.is_made(data_dir):
         with Store.open(data_dir) as store:
             return store.read_text("model")
-    return locate_model(model, net.config)
+    return locate_model(model, net.config.model)
 
 
 def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) -> None:

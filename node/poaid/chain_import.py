@@ -16,10 +16,11 @@ from poai_spec.encoding import decode
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Height, Invalid, Milliseconds, SpecError
 from poai_spec.work import check_evaluation
-from poaid.chain import NOBODY, Chain, get_entry_quiz
+from poaid.chain import NOBODY, Chain
 from poaid.chain_file import Record
 from poaid.errors import NodeError
-from poaid.header_check import HEADER_BYTES
+from poaid.evaluation import Task, evaluate, get_entry_quiz
+from poaid.layout import split_block
 from poaid.tree import Entry
 from poaid.verify import BATCH_BLOCKS, BlockError
 
@@ -89,7 +90,7 @@ class ChainImport:
         height, tree = self._last.height + 1, self._chain.tree
         tree.tick(self._get_time())
         try:
-            entry = tree.receive_header(record.data[:HEADER_BYTES], NOBODY)
+            entry = tree.receive_header(split_block(record.data)[0], NOBODY)
         except SpecError as error:
             raise BlockError(height, error) from error
         if entry is None or entry.parent is not self._last:
@@ -103,9 +104,9 @@ class ChainImport:
 
     def _evaluate(self, batch: Sequence[_Waiting]) -> list[Evaluation]:
         """Run the model for a batch; for its first block alone if some quiz of it has no loss (profile llama.cpp)."""
-        quizzes = [get_entry_quiz(waiting.entry, self._judge) for waiting in batch]
+        tasks = [Task(waiting.entry.height, get_entry_quiz(waiting.entry, self._judge)) for waiting in batch]
         try:
-            return self._judge.engine.evaluate([quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes])
+            return evaluate(self._judge, tasks)
         except Invalid as error:
             if len(batch) == 1:
                 raise BlockError(batch[0].entry.height, error) from error
@@ -117,7 +118,7 @@ class ChainImport:
         self._chain.tree.tick(self._get_time())
         try:
             block = decode(Block, record.data)
-            checked = self._chain.check_block(block, record.data, NOBODY, self._judge)
+            checked = self._chain.check_block(block, record.data, NOBODY)
             assert checked is not None, "it was not replayed when it was received, and nobody else writes"
             try:
                 check_evaluation(evaluation, block.header, block.trace)

@@ -51,11 +51,11 @@ def choose_network(data_dir: Path, flags: NetworkFlags) -> tuple[Network, str]:
     target = None if flags.target is None else parse_target(flags.target)
     if flags.network is not None or not Store.is_made(data_dir):
         network = get_network(flags.network or DEFAULT_NETWORK, flags.model, target, flags.corpus)
-        return network, locate_model(flags.model, network.config)
+        return network, locate_model(flags.model, network.config.model)
     with Store.open(data_dir) as store:
         stored, source = store.read_network(), store.read_text("model")
     network = change_network(stored, flags.model, target, flags.corpus)
-    return network, source if flags.model is None else locate_model(flags.model, network.config)
+    return network, source if flags.model is None else locate_model(flags.model, network.config.model)
 
 
 def announce(network: Network, height: Height, miner: Address | None) -> None:

@@ -43,11 +43,10 @@ from poaid.testnet_cli import start_testnet
 # The commands import the rest when they run, so that --help answers at once; tests/test_start.py holds them to it.
 if TYPE_CHECKING:
     from poai_spec.block import Judge
-    from poai_spec.engine import Engine
     from poai_spec.notation import Address
-    from poai_spec.parameters import Config
     from poaid.chain import Chain
     from poaid.miner import Attempt
+    from poaid.networks import Network
 
 app = make_program("poaid", "A node of Proof of AI.")
 log = structlog.get_logger()
@@ -69,7 +68,6 @@ def mine(
     test_corpus: Corpus = None,
 ) -> None:
     """Mine blocks alone, without peers, and store them."""
-    from poai_spec.block import Judge
     from poaid.chain import Chain
     from poaid.choosing import NetworkFlags, announce, choose_network
     from poaid.keys import choose_miner, parse_address
@@ -80,13 +78,13 @@ def mine(
     net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
     with Store.create_or_open(data_dir, net, source) as store:
         miner = choose_miner(named, data_dir)
-        chain = Chain(store, net.config, get_time())
+        chain = Chain(store, net.config, get_time(), net.upgrades)
         announce(net, chain.head.height, miner)
-        judge = Judge(net.config, net.questions, _load(source, net.config, threads, gpu_layers))
+        judge = _load(source, net, threads, gpu_layers)
         try:
             for _ in range(blocks):
                 winner = _mine_one(chain, judge, miner)
-                chain.append(winner.make_block(), judge, get_time())
+                chain.append(winner.block, get_time())
                 _log_block(winner, chain, miner)
         except KeyboardInterrupt as stop:
             print("stopped; every block that was logged is stored", file=sys.stderr)
@@ -94,11 +92,11 @@ def mine(
     print(f"mined {blocks} blocks up to height {chain.head.height}; check: poaid verify --data-dir {data_dir}")
 
 
-def _load(source: str, config: Config, threads: int | None, gpu_layers: int) -> Engine:
-    from poaid.models import load_engine
+def _load(source: str, net: Network, threads: int | None, gpu_layers: int) -> Judge:
+    from poaid.judges import load_judge
 
     with Console(stderr=True).status(f"loading the model {escape(source)}"):
-        return load_engine(source, config, threads, gpu_layers, log.info)
+        return load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
 
 
 def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
@@ -129,7 +127,7 @@ def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
 
 def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
     from poai_spec.containers import compute_block_hash
-    from poai_spec.difficulty import compute_work
+    from poai_spec.difficulty import compute_quizzes
 
     header = winner.header
     log.info(
@@ -137,7 +135,7 @@ def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
         height=header.core.height,
         hash="0x" + compute_block_hash(header).hex(),
         loss_bits=header.loss / 65536,
-        work=compute_work(header.core.target),
+        quizzes=compute_quizzes(header.core.target),
         nonce=str(header.core.nonce),
         balance=str(chain.state[miner].balance if miner in chain.state else 0),
     )
@@ -155,7 +153,6 @@ def verify(
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
-    from poai_spec.block import Judge
     from poai_spec.parameters import compute_network_id
     from poaid.miner import get_time
     from poaid.store import Store
@@ -163,8 +160,7 @@ def verify(
 
     with Store.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
-        engine = _load(model or store.read_text("model"), net.config, threads, gpu_layers)
-        judge = Judge(net.config, net.questions, engine)
+        judge = _load(model or store.read_text("model"), net, threads, gpu_layers)
         drawn = None if sample is None else set(draw_sample(store, sample, SystemRandom()))
         columns = (TextColumn("replaying"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(

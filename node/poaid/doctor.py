@@ -20,16 +20,17 @@ from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
 from poai_engine.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir
-from poai_spec.block import Judge, make_genesis
+from poai_spec.block import Judge, get_judge_rules, get_model, make_genesis, make_judge
 from poai_spec.containers import HeaderCore
-from poai_spec.difficulty import compute_target, compute_work
+from poai_spec.difficulty import compute_quizzes, compute_target
 from poai_spec.llama_profile import LLAMA_PROFILE
 from poai_spec.notation import Milliseconds, SpecError, Target
 from poai_spec.parameters import Config, compute_network_id
+from poai_spec.production import make_template
 from poaid.amounts import format_duration, format_rate
 from poaid.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
-from poaid.miner import choose_batch_size, get_time, make_template, run_attempts
+from poaid.miner import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
 from poaid.models import load_engine, locate_model
 from poaid.networks import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
 from poaid.store import Store
@@ -49,7 +50,6 @@ STALE_BLOCKS = 20
 """Intervals without a block after which something is wrong: with an honest clock one chance in 5 * 10^8."""
 MDNS_GROUP = "224.0.0.251"
 """RFC 6762, section 3."""
-MAX_TIMESTAMP = 2**64 - 1
 MINER = bytes(19) + b"\1"
 """Whom the quizzes that are measured are for: nobody."""
 
@@ -196,10 +196,12 @@ class Doctor:
             by_node = self._status is not None and subject.network is None
             yield Finding("network", Level.UNKNOWN if by_node else Level.FAILED, str(error))
             return
-        config = network.config
-        yield Finding("network", Level.OK, f"{network.name}, id {compute_network_id(config).hex()[:8]}")
+        config, rules = network.config, network.get_rules()
+        yield check_begin(network, get_time())
+        if config.genesis_timestamp >= MAX_TIMESTAMP:
+            return
         try:
-            engine = load_engine(source, config, subject.threads, say=self._say)
+            engine = load_engine(source, rules, subject.threads, say=self._say)
         except (ModelError, SpecError) as error:
             yield Finding("model", Level.FAILED, str(error))
             return
@@ -207,7 +209,7 @@ class Doctor:
         yield Finding("model", Level.OK, f"{source}: SHA-256 {digest}... and integer root {root}... are the network's")
         if subject.full and config.profile != LLAMA_PROFILE:
             yield check_weights(resolve_model(source), config)
-        judge = Judge(config, network.questions, engine)
+        judge = make_judge(config, network.questions, engine)
         yield check_engine(judge, resolve_model(source))
         yield self._check_speed(judge)
 
@@ -215,7 +217,7 @@ class Doctor:
         """Return the speed of the node that mines here, else what is measured now."""
         status = self._status
         if status is not None and status["quizzes_per_second"]:
-            rate = format_rate(status["quizzes_per_second"], compute_work(int(status["target"], 16)))
+            rate = format_rate(status["quizzes_per_second"], compute_quizzes(int(status["target"], 16)))
             return Finding("speed", Level.OK, f"{rate}, as the node that runs here measures")
         return check_speed(judge, judge.config.initial_target if self._stored is None else self._stored.target)
 
@@ -228,9 +230,9 @@ class Doctor:
             network = get_network(subject.network or "local", subject.model)
             if stored is not None:
                 _check_same(stored.network, network)
-            return network, locate_model(subject.model, network.config)
+            return network, locate_model(subject.model, network.config.model)
         return stored.network, stored.model if subject.model is None else locate_model(
-            subject.model, stored.network.config
+            subject.model, stored.network.config.model
         )
 
 
@@ -248,11 +250,10 @@ def read_running_network(folder: Path, status: StatusView) -> Network:
 
 def _read_stored(folder: Path) -> Stored:
     with open_stored_view(folder) as view:
-        head, config = view.chain.head, view.network.config
+        head, chain = view.chain.head, view.chain
         head_time = head.header.core.timestamp if head.height else None
-        return Stored(
-            view.network, view.store.read_text("model"), head_time, compute_target(view.chain.headers, config)
-        )
+        target = compute_target(chain.headers, chain.tree.get_rules(head.height + 1))
+        return Stored(view.network, view.store.read_text("model"), head_time, target)
 
 
 def _check_same(stored: Network, named: Network) -> None:
@@ -357,6 +358,22 @@ def _warn_of_future(ahead: Milliseconds) -> Finding:
     return Finding("clock", Level.WARNING, text)
 
 
+# The network.
+
+
+def check_begin(network: Network, now: Milliseconds) -> Finding:
+    """Look when the network begins."""
+    name, config = f"{network.name}, id {compute_network_id(network.config).hex()[:8]}", network.config
+    if config.genesis_timestamp >= MAX_TIMESTAMP:
+        return Finding(
+            "network", Level.FAILED, f"{name}: no time stamp is left after genesis, so no block can follow it"
+        )
+    if config.genesis_timestamp > now + config.max_future:
+        begins = format_duration((config.genesis_timestamp - now) / 1000)
+        return Finding("network", Level.WARNING, f"{name}, begins in {begins}: set the clock, or wait")
+    return Finding("network", Level.OK, name)
+
+
 # The engine.
 
 
@@ -380,7 +397,7 @@ def check_engine(judge: Judge, path: Path) -> Finding:
     if not quizzes:
         return Finding("engine", Level.UNKNOWN, "the first quiz has no loss, which this profile allows")
     quiz, evaluation = quizzes[0].quiz, quizzes[0].evaluation
-    *entries, last = judge.engine.steps(quiz.tokens, quiz.scored)
+    *entries, last = get_model(judge, get_judge_rules(judge, 1)).engine.steps(quiz.tokens, quiz.scored)
     if last != evaluation or entries != list(evaluation.trace[: len(entries)]):
         return _fail_engine("a quiz in a batch and the same quiz step by step")
     if judge.config.profile == LLAMA_PROFILE or path.stat().st_size > MAX_REFERENCE_BYTES:
@@ -397,7 +414,7 @@ def _fail_engine(pair: str) -> Finding:
 
 def check_speed(judge: Judge, target: Target) -> Finding:
     """Measure the quizzes a second for `MEASURE_S`, in batches as the miner takes them."""
-    chain, core, work = [make_genesis(judge.config).header], _make_core(judge), compute_work(target)
+    chain, core, work = [make_genesis(judge.config).header], _make_core(judge), compute_quizzes(target)
     size, ran, start = 1, 0, time.perf_counter()
     while True:
         began = time.perf_counter()
@@ -411,4 +428,4 @@ def check_speed(judge: Judge, target: Target) -> Finding:
 def _make_core(judge: Judge) -> HeaderCore:
     """Return the template of a first block, the same at any time: its quizzes are as long as all others."""
     genesis = make_genesis(judge.config).header
-    return make_template([genesis], {}, judge.config, MINER, min(genesis.core.timestamp, MAX_TIMESTAMP - 1) + 1)
+    return make_template([genesis], {}, get_judge_rules(judge, 1), MINER, genesis.core.timestamp + 1)

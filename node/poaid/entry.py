@@ -4,6 +4,8 @@ A process that a container starts is its process 1, and the kernel takes a signa
 at all. So SIGTERM has a handler from the first line on, in every command.
 """
 
+import os
+import pwd
 import signal
 import sys
 from importlib import import_module
@@ -14,6 +16,9 @@ from poaid.streams import flush_output, prepare_streams
 AGAIN_S = 5
 """After a signal that did not end the process: it is raised again. Python swallows what is raised in a destructor, or
 in a function that a C library calls."""
+
+NO_HOME = "/nonexistent"
+"""Debian's name for it."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -56,11 +61,25 @@ def handle_signals() -> None:
             signal.signal(number, stop)
 
 
+def find_home() -> None:
+    """Name a home folder where the system knows none, as for a user that exists only in a container's command line.
+
+    Libraries would fail, each in its own way, or make a folder `~`. One that is not there fails as one that may not be
+    written to does, and the messages for that say which variable to set.
+    """
+    if "HOME" not in os.environ:
+        try:
+            pwd.getpwuid(os.getuid())
+        except KeyError:
+            os.environ["HOME"] = NO_HOME
+
+
 def enter(module: str) -> None:
     """Run the `main` of a module, which is imported now."""
     try:
         handle_signals()
         prepare_streams()
+        find_home()
         import_module(module).main()
     except KeyboardInterrupt as stop:
         sys.exit(say_stopped(stop))

@@ -15,9 +15,9 @@ from poai_spec.notation import SpecError
 
 T = TypeVar("T")
 
-Refusal = Literal["prefix", "full", "displaced"]
+Refusal = Literal["prefix", "full", "displaced", "own identity"]
 """Why an inbound connection was closed: its address prefix had its share; all places were taken; a stranger from a
-prefix with fewer connections got its place."""
+prefix with fewer connections got its place; it has proven to be who this node is."""
 
 
 TURN_BUDGET_S = 0.020

@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import trio
 
-from poai_spec.block import Judge, replay_block
+from poai_spec.block import Judge, Model, get_model, replay_block
 from poai_spec.containers import Block, compute_block_hash
 from poai_spec.encoding import decode
 from poai_spec.engine import Evaluation
 from poai_spec.networking import check_gossip_size
-from poai_spec.notation import Hash32, Malformed, Milliseconds, SpecError
+from poai_spec.notation import Hash32, Height, Malformed, Milliseconds, SpecError
 from poai_spec.work import MemoEngine, check_evaluation
 from poaid.chain import NOBODY, Chain, Checked, HeadChange
+from poaid.layout import read_height
 from poaid.metrics import Metrics, Source
 from poaid.tree import Branch
 from poaid.verifier import Turn, Verifier
@@ -67,7 +68,7 @@ class Importer:
         self, chain: Chain, judge: Judge, verifier: Verifier, metrics: Metrics, get_time: Callable[[], Milliseconds]
     ) -> None:
         self.chain, self.judge, self.verifier, self.metrics, self._get_time = chain, judge, verifier, metrics, get_time
-        self._replay_judge = replace(judge, engine=MemoEngine(judge.engine))
+        self._memos: dict[Height, MemoEngine] = {}
         self._busy: dict[Hash32, trio.Event] = {}
         self.on_head: list[Callable[[HeadChange], None]] = []
         self.nlls: dict[Hash32, tuple[int, ...]] = {}
@@ -84,7 +85,7 @@ class Importer:
             Malformed: `networking/block-size`.
         """
         try:
-            check_gossip_size(data)
+            check_gossip_size(data, self.chain.tree.get_rules(read_height(data)))
         except Malformed as error:
             self.metrics.block_rejected(error)
             raise
@@ -108,7 +109,6 @@ class Importer:
             BusyError: its sender has used up its time; the block's header is kept.
             NodeError: the database cannot be written.
         """
-        self.check_size(data)
         try:
             block = decode(Block, data)
             async with _Turnstile(self._busy, compute_block_hash(block.header)):
@@ -125,7 +125,7 @@ class Importer:
         """Check, replay, accept; return whether it counts from now on."""
         start = time.perf_counter()
         self.tick()
-        checked = self.chain.check_block(block, data, sender.key, self.judge)
+        checked = self.chain.check_block(block, data, sender.key)
         if checked is None:
             return False
         start_of_replay = time.perf_counter()
@@ -177,14 +177,27 @@ class Importer:
             if isinstance(measured[0], SpecError):
                 sender.charge(measured[1])
 
-        judge, parent = self._replay_judge, checked.entry.parent
+        judge, parent = self._get_replay_judge(checked.entry.height), checked.entry.parent
         assert parent is not None, "genesis is replayed"
-        work = partial(replay_block, checked.block, Branch(parent), judge.config, judge.questions, judge.engine)
+        work = partial(replay_block, checked.block, Branch(parent), judge)
         check()
         result, _ = await self.verifier.do(sender.turn, partial(measure, work), check, settle)
         if isinstance(result, SpecError):
             raise result
         return result
+
+    def _get_replay_judge(self, height: Height) -> Judge:
+        """Return the judge whose engine, for the rules of a height, remembers what it replayed.
+
+        Raises:
+            NotYet: `block/model-missing`.
+        """
+        rules = self.chain.tree.get_rules(height)
+        model = get_model(self.judge, rules)
+        memo = self._memos.get(rules.since)
+        if memo is None or memo.engine is not model.engine:
+            memo = self._memos[rules.since] = MemoEngine(model.engine)
+        return Judge(self.judge.config, self.judge.upgrades, {rules.since: Model(model.questions, memo)})
 
 
 def measure(work: Callable[[], T]) -> tuple[T | SpecError, float]:

@@ -52,6 +52,9 @@ DIAL_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 4.0
 """From dialling to a TCP connection: the kernel asks at once, after 1 s and after 3 s, then ever more rarely: who has
 dialled into a cut network would not notice for long that it is whole again."""
+MAX_RESOLVED = 4
+"""Addresses of a name that are dialled: more would not be reached within `CONNECT_TIMEOUT_S`."""
+_FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 SILENCE_S, PROBE_AFTER_S, PROBE_EVERY_S = 10, 5, 1
 """A connection ends when its other side's kernel has been silent for so long: a request would have failed by then. An
 idle one is probed from the second on, every third. TCP itself would wait for a quarter of an hour; and when a network
@@ -115,13 +118,42 @@ class _TCP(TCP):
         """Dial, and learn the peer's address while the socket is open."""
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
-                connection = await super().dial(maddr)
+                connection = await self._dial_any(maddr)
         except trio.TooSlowError as error:
             raise OpenConnectionError(f"{maddr} did not answer within {CONNECT_TIMEOUT_S:.0f} s") from error
         if isinstance(connection, RawConnection):
             _learn_address(connection.stream)
             _end_when_silent(connection.stream)
         return connection
+
+    async def _dial_any(self, address: Multiaddr) -> IRawConnection:
+        """Dial an address, or all that its name stands for, one after another.
+
+        The library asks a DNS server, which knows nothing of the names of this machine and its network (`/etc/hosts`,
+        `localhost`, containers); here the system's own resolver is asked, in a thread.
+        """
+        found = await _resolve(address)
+        for candidate in found[:-1]:
+            with suppress(*FAULTS):
+                return await super().dial(candidate)
+        return await super().dial(found[-1])
+
+
+async def _resolve(address: Multiaddr) -> list[Multiaddr]:
+    """Return the addresses that a multiaddr with a name stands for, `MAX_RESOLVED` at most; else itself.
+
+    Raises:
+        OpenConnectionError: the name is not known.
+    """
+    kind, host, port = str(address).split("/")[1], *str(address).split("/")[2:5:2]
+    if kind not in _FAMILIES:
+        return [address]
+    try:
+        known = await trio.socket.getaddrinfo(host, int(port), _FAMILIES[kind], socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OpenConnectionError(f"{host}: {error.strerror}") from error
+    found = [f"/ip{6 if family == socket.AF_INET6 else 4}/{name[0]}/tcp/{port}" for family, _, _, _, name in known]
+    return [Multiaddr(text) for text in list(dict.fromkeys(found))[:MAX_RESOLVED]]
 
 
 class Swarm(LibrarySwarm):
@@ -181,6 +213,15 @@ class Swarm(LibrarySwarm):
         finally:
             self._prefixes[prefix] -= 1
             self._prefixes += Counter()  # without those that have none
+
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        """Take a connection into use, unless its other side has this node's own identity."""
+        if muxed_conn.peer_id == self.get_peer_id():
+            self._on_refused("own identity")
+            with suppress(*FAULTS), trio.move_on_after(CLOSE_TIMEOUT_S):
+                await muxed_conn.close()
+            raise SwarmException("the peer has this node's own identity")
+        return await super().add_conn(muxed_conn, direction)
 
     async def upgrade_inbound_raw_conn(self, raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
         """Take a connection and stay until it ends; the library's caller would stay, and hold its slot, for ever."""

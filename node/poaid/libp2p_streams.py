@@ -1,6 +1,7 @@
 """Streams of libp2p: frames, ends, and what a stranger's bytes can make the library raise."""
 
 import os
+import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -110,6 +111,8 @@ def explain_dial(error: BaseException) -> str:
     """Return why a dial failed, in a few words: the library wraps the reason in up to six errors."""
     causes = list(_iterate_causes(error))
     for cause in causes:
+        if isinstance(cause, socket.gaierror):
+            return f"its name is not known here ({cause.strerror})"
         if isinstance(cause, OSError) and cause.errno:
             return os.strerror(cause.errno)
         if isinstance(cause, PeerIDMismatchesPubkey):

@@ -122,7 +122,7 @@ def configure_logs(
     """
     human = log_format is LogFormat.HUMAN or (log_format is LogFormat.AUTO and sys.stderr.isatty())
     last: list[Processor] = (
-        [_shorten, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())] if human else [_render_json]
+        [_shorten, _escape, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())] if human else [_render_json]
     )
     structlog.configure(
         processors=[
@@ -173,3 +173,12 @@ def _make_json_notice(count: int) -> str:
     event = {"event": make_plain_notice(count).strip(), "dropped": count, "level": "warning"}
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     return json.dumps(event | {"timestamp": now}) + "\n"
+
+
+def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Write control characters of texts as escapes: a terminal would obey what a peer or a file has put there."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            kept = "\n" if key == "exception" else ""
+            event[key] = "".join(c if c.isprintable() or c in kept else ascii(c)[1:-1] for c in value)
+    return event

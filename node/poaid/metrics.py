@@ -42,6 +42,21 @@ REORG_BUCKETS = (1, 2, 3, 5, 8, 13, 21, 55, 144)
 """Blocks left behind; a network that is in order rarely passes 3."""
 
 
+BLOCK_CODES = (
+    "body/root", "body/transactions-not-active",
+    "difficulty/period-not-forward", "difficulty/target",
+    "encoding/undecodable",
+    "fork-choice/invalid-ancestor", "fork-choice/known-invalid", "fork-choice/lighter",
+    "fork-choice/parent-not-replayed", "fork-choice/too-many-headers", "fork-choice/unknown-parent",
+    "header/future", "header/height", "header/median-time", "header/parent", "header/version",
+    "llama-profile/nan",
+    "networking/block-size",
+    "state/root",
+    "work/l-hat", "work/loss", "work/trace", "work/trace-digest", "work/trace-length",
+)  # fmt: skip
+"""The rules that a block may break."""
+
+
 class Description(NamedTuple):
     """What a metric is."""
 
@@ -110,6 +125,8 @@ class Metrics:
         )
         for source in get_args(Source):
             self._imported.labels(source)
+        for code in BLOCK_CODES:
+            self._rejected.labels(code)
 
     def _make_network_metrics(self) -> None:
         self.bans = self._count("bans", "Peers banned.")
@@ -152,7 +169,7 @@ class Metrics:
         self._imported.labels(source).inc()
 
     def block_rejected(self, error: SpecError) -> None:
-        """Count a refused block by the rule; codes are literals of the pages, so there are some eighty."""
+        """Count a refused block by the rule."""
         self._rejected.labels(error.code).inc()
 
     def reorg(self, depth: int) -> None:

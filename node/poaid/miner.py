@@ -4,22 +4,25 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from poai_spec.block import Judge
-from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import Chain, compute_median_time, compute_target, compute_work
+from poai_spec.block import Judge, get_judge_rules, get_model
+from poai_spec.containers import Block, Header, HeaderCore
+from poai_spec.difficulty import Chain, compute_quizzes
 from poai_spec.engine import Engine, Evaluation
-from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.notation import Address, Invalid, Milliseconds, Work
-from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
+from poai_spec.loss import compute_l_hat, is_below_target
+from poai_spec.notation import Address, Invalid, Milliseconds
+from poai_spec.production import choose_timestamp, make_block, make_template
 from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
-from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.state import State
+from poai_spec.upgrades import Rules
 from poai_spec.work import get_epoch_key
+from poaid.amounts import format_duration
 from poaid.errors import NodeError
 
 BATCH_SECONDS = 0.75
 """How long a batch may take: a new head, a block to verify, or Ctrl-C, waits for one batch. Half of what is bearable,
 because the machine may be half as fast for the next batch."""
+MAX_TIMESTAMP = 2**64 - 1
+"""Stamps are uint64."""
 MAX_BATCH = 32
 """Quizzes in a batch at most; more are no faster."""
 BATCHES_A_BLOCK = 4
@@ -32,24 +35,25 @@ class Attempt:
 
     Attributes:
         quiz: what the model read.
-        header: the header that it makes; a block's if `l_hat < header.core.target`.
+        block: the block that it makes, if `l_hat < header.core.target`.
         evaluation: what the model gave.
         l_hat: the number compared with the target.
     """
 
     quiz: Quiz
-    header: Header
+    block: Block
     evaluation: Evaluation
     l_hat: int
+
+    @property
+    def header(self) -> Header:
+        """The block's header."""
+        return self.block.header
 
     @property
     def wins(self) -> bool:
         """Whether the attempt makes a block."""
         return is_below_target(self.l_hat, self.header.core.target)
-
-    def make_block(self) -> Block:
-        """Return the block message."""
-        return Block(self.header, EMPTY_BODY, self.evaluation.trace)
 
 
 def get_time() -> Milliseconds:
@@ -57,50 +61,44 @@ def get_time() -> Milliseconds:
     return time.time_ns() // 1_000_000
 
 
-def choose_timestamp(chain: Chain, config: Config, now: Milliseconds) -> Milliseconds:
-    """Return the clock's time, or the earliest stamp that the rules allow if the clock is behind it."""
-    height, earliest = len(chain), compute_median_time(chain) + 1
-    if height > 1 and (height - 1) % config.retarget_blocks == 0:
-        earliest = max(earliest, chain[height - config.retarget_blocks].core.timestamp + 1)
-    return max(now, earliest)
+def check_clock(timestamp: Milliseconds, rules: Rules, now: Milliseconds) -> None:
+    """Refuse to mine a block that no node with this clock would take.
+
+    Raises:
+        NodeError: its stamp is too far ahead of the clock, or no number at all.
+    """
+    if timestamp > MAX_TIMESTAMP:
+        raise NodeError("no time stamp is left after the chain's last block: no block can follow it")
+    if timestamp > now + rules.max_future:
+        behind = format_duration((timestamp - now) / 1000)
+        raise NodeError(f"the clock is {behind} behind the chain's last blocks: set it, then go on")
 
 
-def make_template(chain: Chain, state: State, config: Config, miner: Address, now: Milliseconds) -> HeaderCore:
-    """Return the core of a block on top of `chain`, with nonce 0.
+def start_template(chain: Chain, state: State, rules: Rules, miner: Address, now: Milliseconds) -> HeaderCore:
+    """Return the core of a block on top of `chain`, with nonce 0 and the clock's time.
 
     Raises:
         NodeError: the clock is so far behind the chain that no node with its time would take the block.
     """
-    timestamp = choose_timestamp(chain, config, now)
-    if timestamp > now + config.max_future:
-        raise NodeError(f"the clock is {timestamp - now} ms behind the chain's last blocks: set it, then go on")
-    core = HeaderCore(
-        version=PROTOCOL_VERSION,
-        height=len(chain),
-        parent_hash=compute_block_hash(chain[len(chain) - 1]),
-        timestamp=timestamp,
-        target=compute_target(chain, config),
-        miner=miner,
-        body_root=EMPTY_BODY_ROOT,
-        state_root=bytes(32),
-        nonce=0,
-    )
-    return replace(core, state_root=compute_state_root(process_header(state, core)))
+    timestamp = choose_timestamp(chain, rules, now)
+    check_clock(timestamp, rules, now)
+    return make_template(chain, state, rules, miner, timestamp)
 
 
 def run_attempts(template: HeaderCore, chain: Chain, judge: Judge, count: int) -> list[Attempt]:
     """Run the quizzes of `count` nonces, from the template's on, in one batch; leave out those that have no loss."""
-    config = judge.config
-    network_id, epoch_key = compute_network_id(config), get_epoch_key(chain, config)
+    rules = get_judge_rules(judge, len(chain))
+    model, epoch_key = get_model(judge, rules), get_epoch_key(chain, rules)
     cores = [replace(template, nonce=template.nonce + n) for n in range(count)]
-    quizzes = [generate_quiz(compute_quiz_seed(network_id, epoch_key, core), config, judge.questions) for core in cores]
+    seeds = [compute_quiz_seed(rules.digest, epoch_key, core) for core in cores]
+    quizzes = [generate_quiz(seed, rules, model.questions) for seed in seeds]
     attempts = []
-    for core, quiz, evaluation in zip(cores, quizzes, _evaluate(judge.engine, quizzes), strict=True):
+    for core, quiz, evaluation in zip(cores, quizzes, _evaluate(model.engine, quizzes), strict=True):
         if evaluation is None:
             continue
-        digest = compute_trace_digest(evaluation.trace)
-        l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
-        attempts.append(Attempt(quiz, Header(core, evaluation.loss, digest), evaluation, l_hat))
+        block = make_block(core, evaluation)
+        l_hat = compute_l_hat(quiz.seed, evaluation.loss, block.header.trace_digest)
+        attempts.append(Attempt(quiz, block, evaluation, l_hat))
     return attempts
 
 
@@ -114,15 +112,15 @@ def _evaluate(engine: Engine, quizzes: Sequence[Quiz]) -> list[Evaluation | None
         return [None] if len(quizzes) == 1 else [_evaluate(engine, [quiz])[0] for quiz in quizzes]
 
 
-def choose_batch_size(size: int, seconds: float, work: Work) -> int:
+def choose_batch_size(size: int, seconds: float, expected: int) -> int:
     """Return how many quizzes the next batch takes.
 
     Args:
         size: of the batch before.
         seconds: that it took.
-        work: quizzes that a block is expected to take; what a batch computes behind its winner is lost.
+        expected: quizzes that a block is expected to take; what a batch computes behind its winner is lost.
     """
-    return max(1, min(MAX_BATCH, 2 * size, int(size * BATCH_SECONDS / max(seconds, 1e-6)), work // BATCHES_A_BLOCK))
+    return max(1, min(MAX_BATCH, 2 * size, int(size * BATCH_SECONDS / max(seconds, 1e-6)), expected // BATCHES_A_BLOCK))
 
 
 def mine_block(chain: Chain, state: State, judge: Judge, miner: Address) -> Iterator[list[Attempt]]:
@@ -130,9 +128,9 @@ def mine_block(chain: Chain, state: State, judge: Judge, miner: Address) -> Iter
 
     The time stamp is renewed with every batch, so a block that took long says so.
     """
-    nonce, size = 0, 1
+    nonce, size, rules = 0, 1, get_judge_rules(judge, len(chain))
     while True:
-        template = replace(make_template(chain, state, judge.config, miner, get_time()), nonce=nonce)
+        template = replace(start_template(chain, state, rules, miner, get_time()), nonce=nonce)
         start = time.perf_counter()
         attempts = run_attempts(template, chain, judge, size)
         seconds = time.perf_counter() - start
@@ -143,4 +141,4 @@ def mine_block(chain: Chain, state: State, judge: Judge, miner: Address) -> Iter
         if attempts:
             yield attempts
         nonce += size
-        size = choose_batch_size(size, seconds, compute_work(template.target))
+        size = choose_batch_size(size, seconds, compute_quizzes(template.target))

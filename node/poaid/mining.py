@@ -13,14 +13,16 @@ from functools import partial
 import structlog
 import trio
 
-from poai_spec.difficulty import compute_work
+from poai_spec.block import get_judge_rules
+from poai_spec.difficulty import compute_quizzes
 from poai_spec.encoding import encode
 from poai_spec.notation import Address, Height, Milliseconds, SpecError
+from poai_spec.production import choose_timestamp
 from poai_spec.quiz import get_quiz_name
 from poaid.chain import HeadChange
 from poaid.errors import NodeError
 from poaid.importer import Importer, Sender
-from poaid.miner import Attempt, choose_batch_size, choose_timestamp, make_template, run_attempts
+from poaid.miner import Attempt, check_clock, choose_batch_size, run_attempts, start_template
 from poaid.tree import Branch, Entry
 from poaid.verifier import Turn, run_timed
 
@@ -62,6 +64,7 @@ class Mining:
         self._wake, self._size = trio.Event(), 1
         self._ran: deque[tuple[float, int]] = deque()
         self.reason: str | None = "starting"
+        self._blamed_at: Entry | None = None
         self.mined = 0
         importer.on_head.append(self._on_head)
 
@@ -101,24 +104,38 @@ class Mining:
         chain, judge = self._importer.chain, self._importer.judge
         assert self._miner is not None, "`_find_reason` has looked"
         headers, nonce = Branch(head), 0
+        rules = get_judge_rules(judge, len(headers))
         try:
-            template = make_template(headers, chain.state, judge.config, self._miner, self._get_time())
+            template = start_template(headers, chain.state, rules, self._miner, self._get_time())
         except NodeError as error:  # the clock; that of a database that cannot be written ends the node
-            self.reason = str(error)
+            self._blame_clock(error)
             return
-        work = compute_work(template.target)
+        expected = compute_quizzes(template.target)
         while chain.head is head and self._find_reason() is None:
-            stamp = choose_timestamp(headers, judge.config, self._get_time())
+            now = self._get_time()
+            stamp = choose_timestamp(headers, rules, now)
+            try:
+                check_clock(stamp, rules, now)
+            except NodeError as error:  # it was set back
+                self._blame_clock(error)
+                return
             core = replace(template, timestamp=stamp, nonce=nonce)
             batch = partial(run_timed, partial(run_attempts, core, headers, judge, self._size))
             attempts, seconds = await self._importer.verifier.do(Turn.MINING, batch)
             self._note(attempts, seconds, first=nonce == 0)
             nonce += self._size
-            self._size = choose_batch_size(self._size, seconds, work)
+            self._size = choose_batch_size(self._size, seconds, expected)
             for attempt in attempts:
                 if attempt.wins:
                     await self._submit(attempt)
                     break
+
+    def _blame_clock(self, error: NodeError) -> None:
+        """Say why nothing is mined; in the log once for each head, since its text has the time."""
+        self.reason, head = str(error), self._importer.chain.head
+        if self._blamed_at is not head:
+            log.warning("Not mining", why=self.reason)
+        self._blamed_at = head
 
     def _note(self, attempts: list[Attempt], seconds: float, *, first: bool) -> None:
         self._importer.metrics.quizzes.inc(len(attempts))
@@ -130,7 +147,7 @@ class Mining:
 
     async def _submit(self, attempt: Attempt) -> None:
         """Import an own block, then publish it."""
-        data = encode(attempt.make_block())
+        data = encode(attempt.block)
         try:
             new = await self._importer.import_block(data, Sender(), "mined", attempt.evaluation)
         except SpecError as error:  # a heavier branch has come meanwhile, or the clock was set back

@@ -6,14 +6,14 @@ SHA-256. So are test corpora, under a hash of the file and of the lines that the
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from poai_engine.array_engine import open_torch_engine
 from poai_engine.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.errors import ModelError
 from poai_engine.exact import open_engine
-from poai_engine.gguf_file import check_digest, get_salt_ranges, read_vocabulary, sha256_file
+from poai_engine.gguf_file import check_digest, get_salt_ranges, read_gguf, read_vocabulary, sha256_file
 from poai_engine.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
 from poai_engine.llama_engine import LlamaEngine, LlamaSettings
 from poai_engine.model_names import MANIFESTS
@@ -21,16 +21,19 @@ from poai_engine.model_store import get_model_dir, resolve_model
 from poai_engine.packed import Say
 from poai_engine.weight_cache import open_packed_model
 from poai_spec.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item
+from poai_spec.difficulty import check_cost, compute_cost
 from poai_spec.encoding import decode, encode
 from poai_spec.engine import Engine
+from poai_spec.integer_model import read_architecture
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest, parse_lexicon, read_lexicon
 from poai_spec.llama_profile import LLAMA_PROFILE
 from poai_spec.notation import Hash32, SpecError, keccak256
 from poai_spec.parameters import Config, ModelManifest, TokenRange, get_model_manifest, read_manifest
+from poai_spec.upgrades import Rules
 from poai_spec.work import check_engine
 from poaid.errors import NodeError
 
-MANIFEST_VERSION = "w8a8-1"
+MANIFEST_VERSION = "w8a8-2"
 """Profile and version of the arithmetic that a kept manifest's root was computed with; another one is made anew."""
 
 
@@ -99,6 +102,7 @@ def _get_computed(path: Path, digest: Hash32) -> KnownModel:
         vocabulary_size=model.architecture.vocabulary_size,
         add_bos=vocabulary.add_bos,
         bos_id=vocabulary.bos_id if vocabulary.add_bos else 0,
+        **asdict(compute_cost(model.architecture)),
         salt_ranges=tuple(TokenRange(first, last) for first, last in get_salt_ranges(vocabulary)),
     )
     _keep(manifest_file, encode(manifest))
@@ -106,21 +110,34 @@ def _get_computed(path: Path, digest: Hash32) -> KnownModel:
     return KnownModel(manifest, lexicon, digest.hex())
 
 
-def locate_model(name_or_path: str | None, config: Config) -> str:
+def check_text(path: str, what: str) -> None:
+    """Refuse a path that is no text: it is kept, logged and sent as one.
+
+    Raises:
+        ModelError: its bytes are not UTF-8.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise ModelError(f"the path of {what}, {path!a}, is not UTF-8: rename the file or its folder") from error
+
+
+def locate_model(name_or_path: str | None, manifest: ModelManifest) -> str:
     """Return how to find a network's model again: a pinned name, or an absolute path.
 
     Args:
         name_or_path: what the user gave; None where the network names a pinned model.
-        config: the network.
+        manifest: the network's model.
 
     Raises:
         ModelError: no file was given and the network's model is not a pinned one.
     """
     if name_or_path is not None:
+        check_text(name_or_path, "the model")
         return name_or_path if name_or_path in MANIFESTS else str(resolve_model(name_or_path).absolute())
-    wanted = config.model.gguf_sha256.hex()
-    for name, manifest in MANIFESTS.items():
-        if read_manifest(manifest)["gguf_sha256"] == wanted:
+    wanted = manifest.gguf_sha256.hex()
+    for name, pinned in MANIFESTS.items():
+        if read_manifest(pinned)["gguf_sha256"] == wanted:
             return name
     raise ModelError(f"this network's model is no pinned one: give --model PATH, the file with SHA-256 {wanted}")
 
@@ -185,33 +202,34 @@ def _keep(file: Path, data: bytes) -> None:
 
 
 def load_engine(
-    name_or_path: str, config: Config, threads: int | None, gpu_layers: int = 0, say: Say = lambda _: None
+    name_or_path: str, rules: Rules, threads: int | None, gpu_layers: int = 0, say: Say = lambda _: None
 ) -> Engine:
-    """Load a model's file into the engine of the network's profile, and make sure that it is the network's.
+    """Load a model's file into the engine of the rules' profile, and make sure that it is the one they ask for.
 
     Args:
         name_or_path: a pinned model's name or a path.
-        config: the network.
+        rules: a network's.
         threads: CPU threads; None for one a processor, or 1 in the profile llama.cpp.
         gpu_layers: transformer blocks that llama.cpp runs on a GPU; in the profile w8a8 all run there unless it is 0.
         say: takes lines about what takes long at the first start.
 
     Raises:
         ModelError: the file is missing, damaged or another one, or what the profile needs is not installed.
-        Invalid: the model is outside the arithmetic, or `work/engine`: it is not the network's.
+        Invalid: the model is outside the arithmetic; `work/engine`: it is another one; `difficulty/cost`: the manifest
+            is false.
     """
     path = resolve_model(name_or_path)
-    engine, size = (_load_llama if config.profile == LLAMA_PROFILE else _load_exact)(
-        path, config, threads, gpu_layers, say
-    )
-    check_engine(engine, config)
-    if size != config.model.vocabulary_size:
-        raise ModelError(f"{path} has {size} tokens, the network file says {config.model.vocabulary_size}: correct it")
+    load = _load_llama if rules.profile == LLAMA_PROFILE else _load_exact
+    engine, size = load(path, rules.model, threads, gpu_layers, say)
+    check_engine(engine, rules)
+    if size != rules.model.vocabulary_size:
+        raise ModelError(f"{path} has {size} tokens, the network file says {rules.model.vocabulary_size}: correct it")
+    check_cost(read_architecture(read_gguf(path)), rules.model)
     return engine
 
 
-def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
-    digest, root = config.model.gguf_sha256, config.model.integer_model_root
+def _load_exact(path: Path, model: ModelManifest, threads: int | None, gpu_layers: int, say: Say) -> tuple[Engine, int]:
+    digest, root = model.gguf_sha256, model.integer_model_root
     if gpu_layers > 0:
         on_gpu = open_torch_engine(path, "cuda", digest, say, root)
         return on_gpu, on_gpu.architecture.vocabulary_size
@@ -220,6 +238,6 @@ def _load_exact(path: Path, config: Config, threads: int | None, gpu_layers: int
     return engine, engine.architecture.vocabulary_size
 
 
-def _load_llama(path: Path, config: Config, threads: int | None, gpu_layers: int, _: Say) -> tuple[Engine, int]:
-    engine = LlamaEngine(path, config.model, LlamaSettings(threads=threads or 1, gpu_layers=gpu_layers))
+def _load_llama(path: Path, model: ModelManifest, threads: int | None, gpu_layers: int, _: Say) -> tuple[Engine, int]:
+    engine = LlamaEngine(path, model, LlamaSettings(threads=threads or 1, gpu_layers=gpu_layers))
     return engine, engine.vocabulary_size

@@ -33,7 +33,7 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -42,6 +42,7 @@ import trio
 from libp2p.abc import INetConn, INetStream, INetwork, INotifee
 from libp2p.custom_types import TProtocol
 from libp2p.discovery.events.peerDiscovery import peerDiscovery
+from libp2p.discovery.mdns.listener import PeerListener
 from libp2p.discovery.mdns.mdns import MDNSDiscovery, create_mdns_discovery
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo, info_from_p2p_addr
@@ -305,8 +306,26 @@ class Network:
             self._swarm, port=self._address[1], listen_addrs=public or addresses,
             private_network_fingerprint=self._local_name,
         )  # fmt: skip
-        mdns.listener.peerstore = PeerStore()  # its threads write to it
+        keep_nothing(mdns.listener)
         return mdns
+
+
+class _Nothing(dict[str, Any]):
+    def __setitem__(self, key: str, value: Any) -> None: ...
+
+
+class _NoPeerStore(PeerStore):
+    def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None: ...
+
+
+def keep_nothing(listener: PeerListener) -> None:
+    """Have mDNS's listener pass on what it hears, and remember none of it: names and peer ids are free.
+
+    It forgets them only where it runs as a task of trio's, which would block the loop; and threads would write to the
+    swarm's store of peers.
+    """
+    listener.peerstore = _NoPeerStore()
+    listener.discovered_services, listener.meta_query_services = _Nothing(), _Nothing()
 
 
 def _stop_mdns(mdns: MDNSDiscovery) -> None:

@@ -7,16 +7,18 @@ come from a test corpus has `corpus` instead, the name of a file beside it.
 
 import json
 import tomllib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import Field, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from multiaddr import Multiaddr
 
 from poai_engine.lexicon_maker import format_lexicon
 from poai_engine.model_names import MANIFESTS
 from poai_spec.corpus import Corpus, Questions, check_questions
 from poai_spec.encoding import decode, encode
 from poai_spec.lexicon import Lexicon, parse_lexicon, read_lexicon
-from poai_spec.notation import Invalid, Malformed, Target
+from poai_spec.notation import Height, Invalid, Malformed, Target
 from poai_spec.parameters import (
     PRESET_CHANGES,
     PRESET_MODELS,
@@ -29,6 +31,16 @@ from poai_spec.parameters import (
     make_config,
 )
 from poai_spec.quiz import check_longest_question
+from poai_spec.upgrades import (
+    MAX_UPGRADES,
+    Change,
+    Rules,
+    Upgrade,
+    check_upgrades,
+    get_rules,
+    make_change,
+    make_rules,
+)
 from poaid.errors import NodeError, UsageError
 from poaid.models import KnownModel, get_known_model, get_pinned_model, load_corpus, locate_model
 
@@ -51,11 +63,29 @@ LOCAL_MODEL = "smollm2-135m"
 """Manifest of the model that the network `local` runs where none is named."""
 _TOML_TYPES = {str: "a text", list: "a list", int: "an integer", bool: "true or false"}
 HEX_INTEGERS = ("max_target", "initial_target")
-LONG_INTEGERS = ("epoch_blocks", "retarget_blocks", "spacing", "max_future", "genesis_timestamp")
+LONG_INTEGERS = (
+    "epoch_blocks", "retarget_blocks", "spacing", "max_future", "genesis_timestamp", "position_cost", "pair_cost",
+    "scored_cost", "height",
+)  # fmt: skip
 
 
 SIDE_FILES = LEXICON_SUFFIX, CORPUS_SUFFIX = (".lexicon.json", ".corpus.ssz")
 """What `write_network` may put beside NAME.toml: files whose names go on so after NAME."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An upgrade of a network, with what the change of a model needs besides its manifest.
+
+    Attributes:
+        upgrade: height and change.
+        questions: of the new model; None where the model stays.
+        questions_name: the pinned lexicon or file that they came from; empty where the model stays.
+    """
+
+    upgrade: Upgrade
+    questions: Questions | None = None
+    questions_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,7 @@ class Network:
         questions: the pieces' token ids, or the corpus that stands in their place; its digest is in the config.
         questions_name: the pinned lexicon, file or folder that it came from.
         bootstrap: multiaddrs of peers to begin with; no part of the network's identity.
+        planned: its upgrades, past and coming; no part of its id, which never changes.
     """
 
     name: str
@@ -75,6 +106,35 @@ class Network:
     questions: Questions
     questions_name: str
     bootstrap: tuple[str, ...] = ()
+    planned: tuple[Planned, ...] = ()
+
+    @property
+    def upgrades(self) -> tuple[Upgrade, ...]:
+        """The list as the pages take it."""
+        return tuple(planned.upgrade for planned in self.planned)
+
+    def get_rules(self, height: Height = 0) -> Rules:
+        """Return the rules of a height."""
+        return get_rules(self.config, self.upgrades, height)
+
+    def list_rules(self) -> tuple[Rules, ...]:
+        """Return all rules that the network has had and will have, in order."""
+        return make_rules(self.config, self.upgrades)
+
+    def get_questions(self, rules: Rules) -> Questions:
+        """Return the lexicon or corpus of the model of some of its rules."""
+        return self._find_questions(rules)[0]
+
+    def get_questions_name(self, rules: Rules) -> str:
+        """Return the pinned lexicon, file or folder that they came from."""
+        return self._find_questions(rules)[1]
+
+    def _find_questions(self, rules: Rules) -> tuple[Questions, str]:
+        found = self.questions, self.questions_name
+        for planned in self.planned:
+            if planned.questions is not None and planned.upgrade.height <= rules.since:
+                found = planned.questions, planned.questions_name
+        return found
 
 
 def parse_target(text: str) -> Target:
@@ -151,14 +211,17 @@ def _shorten(text: str) -> str:
 
 
 def check_network(network: Network) -> Network:
-    """Apply the specification's checks of a config and its lexicon or corpus; return the network.
+    """Apply the specification's checks of a config, its upgrades and their lexicons or corpora; return the network.
 
     Raises:
-        Invalid: `parameters/...`, `lexicon/...`, `corpus/...`, `quiz/question-too-long`.
+        Invalid: `parameters/...`, `upgrades/...`, `lexicon/...`, `corpus/...`, `quiz/question-too-long`.
     """
     check_config(network.config)
-    check_questions(network.questions, network.config.model)
-    check_longest_question(network.config, network.questions)
+    check_upgrades(network.config, network.upgrades)
+    for rules in network.list_rules():
+        questions = network.get_questions(rules)
+        check_questions(questions, rules.model)
+        check_longest_question(rules, questions)
     return network
 
 
@@ -188,7 +251,7 @@ def with_corpus(network: Network, folder: Path, model: str | None) -> Network:
     Raises:
         ModelError: the model is not at hand, or the corpus has bad lines.
     """
-    manifest, corpus = load_corpus(folder, locate_model(model, network.config), network.config)
+    manifest, corpus = load_corpus(folder, locate_model(model, network.config.model), network.config)
     config = replace(network.config, model=manifest)
     return replace(network, config=config, questions=corpus, questions_name=folder.absolute().name)
 
@@ -206,7 +269,24 @@ def format_network(network: Network) -> str:
     lines += ["", "[model]"]
     for key, value in asdict(network.config.model).items():
         lines.append(f"{key} = {_format_value(key, value)}")
+    for planned in network.planned:
+        lines += _format_planned(planned)
     return "\n".join(lines) + "\n"
+
+
+def _format_planned(planned: Planned) -> list[str]:
+    change = planned.upgrade.change
+    lines = ["", "[[upgrades]]", f"height = {planned.upgrade.height}"]
+    for f in fields(change):
+        value = getattr(change, f.name)
+        if value and f.name != "model":
+            lines.append(f"{f.name} = {_format_value(f.name, value[0])}")
+    for manifest in change.model:
+        source = "corpus" if manifest.corpus else "lexicon"
+        lines.append(f"{source} = {json.dumps(planned.questions_name, ensure_ascii=False)}")
+        lines += ["", "[upgrades.model]"]
+        lines += [f"{key} = {_format_value(key, value)}" for key, value in asdict(manifest).items()]
+    return lines
 
 
 def write_network(network: Network, path: Path) -> None:
@@ -215,17 +295,30 @@ def write_network(network: Network, path: Path) -> None:
     Raises:
         NodeError: the folder cannot be written.
     """
-    questions_name = network.questions_name
     try:
-        if isinstance(network.questions, Corpus):
-            questions_name = path.stem + CORPUS_SUFFIX
-            path.with_name(questions_name).write_bytes(encode(network.questions))
-        elif questions_name not in PINNED_LEXICONS:
-            questions_name = path.stem + LEXICON_SUFFIX
-            path.with_name(questions_name).write_text(format_lexicon(path.stem, network.questions), "utf-8")
-        path.write_text(format_network(replace(network, questions_name=questions_name)), "utf-8")
+        name = _write_questions(path, path.stem, network.questions, network.questions_name)
+        planned = [
+            replace(
+                p,
+                questions_name=_write_questions(path, f"{path.stem}.{p.upgrade.height}", p.questions, p.questions_name),
+            )
+            for p in network.planned
+        ]
+        text = format_network(replace(network, questions_name=name, planned=tuple(planned)))
+        path.write_text(text, "utf-8")
     except OSError as error:
         raise NodeError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _write_questions(network_file: Path, stem: str, questions: Questions | None, name: str) -> str:
+    """Write a corpus, or a lexicon that is not pinned, beside a network file; return its name for the file."""
+    if isinstance(questions, Corpus):
+        name = stem + CORPUS_SUFFIX
+        network_file.with_name(name).write_bytes(encode(questions))
+    elif questions is not None and name not in PINNED_LEXICONS:
+        name = stem + LEXICON_SUFFIX
+        network_file.with_name(name).write_text(format_lexicon(stem, questions), "utf-8")
+    return name
 
 
 def _format_value(key: str, value: Any) -> str:
@@ -253,16 +346,42 @@ def read_network(path: Path) -> Network:
         raise NodeError(f"no network {str(path)!r} ({error.strerror}): give a file or one of {presets}") from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of 5,000 digits, or nested too deep
         raise NodeError(f"{path} is not TOML: {error!s:.200}") from error
+    bootstrap, planned = _read_bootstrap(data.pop("bootstrap", []), path), data.pop("upgrades", [])
+    manifest, questions, name = _pop_model(data, path, f"{path}")
+    config = _parse(Config, data | {"model": manifest}, str(path))
+    return Network(path.stem, config, questions, name, bootstrap, _read_planned(planned, path))
+
+
+def _pop_model(data: dict[str, Any], path: Path, where: str) -> tuple[ModelManifest, Questions, str]:
+    """Take a model's manifest and questions out of a table of a network file."""
     model, sources = data.pop("model", None), {key: data.pop(key) for key in ("lexicon", "corpus") if key in data}
     source, name = next(iter(sources.items()), ("lexicon", None))
     if len(sources) != 1 or not isinstance(name, str) or not isinstance(model, dict):
         needs = 'lexicon = "NAME or FILE" (or corpus = "FILE") and a table [model]'
-        raise NodeError(f"{path}: needs {needs}; make one with `poai network new`")
-    bootstrap = _read_bootstrap(data.pop("bootstrap", []), path)
-    manifest = _parse(ModelManifest, model, f"{path}: [model]")
-    config = _parse(Config, data | {"model": manifest}, str(path))
-    questions = _read_corpus(name, path) if source == "corpus" else _read_lexicon(name, path)
-    return Network(path.stem, config, questions, name, bootstrap)
+        raise NodeError(f"{where}: needs {needs}; make one with `poai network new`")
+    manifest = _parse(ModelManifest, model, f"{where}: [model]")
+    return manifest, _read_corpus(name, path) if source == "corpus" else _read_lexicon(name, path), name
+
+
+def _read_planned(tables: Any, path: Path) -> tuple[Planned, ...]:
+    """Return the upgrades of a network file, unchecked."""
+    if type(tables) is not list or len(tables) > MAX_UPGRADES or not all(isinstance(table, dict) for table in tables):
+        raise NodeError(f"{path}: upgrades are tables [[upgrades]], {MAX_UPGRADES} at most")
+    return tuple(_parse_planned(table, path, f"{path}: upgrade {count}") for count, table in enumerate(tables, 1))
+
+
+def _parse_planned(table: dict[str, Any], path: Path, where: str) -> Planned:
+    questions, name, values = None, "", dict[str, Any]()
+    if table.keys() & {"model", "lexicon", "corpus"}:
+        values["model"], questions, name = _pop_model(table, path, where)
+    known = {f.name: f for f in fields(Config)}
+    for key, value in table.items():
+        if key != "height" and key not in {f.name for f in fields(Change)}:
+            raise NodeError(f"{where}: {key!r:.80} is nothing that an upgrade can change")
+        values[key] = _parse_field(key, known.get(key), value, where)
+    if "height" not in values:
+        raise NodeError(f"{where}: missing key 'height'")
+    return Planned(Upgrade(values.pop("height"), make_change(**values)), questions, name)
 
 
 def _read_bootstrap(value: Any, path: Path) -> tuple[str, ...]:
@@ -289,6 +408,13 @@ def check_multiaddr(text: str, what: str) -> str:
     if not begins_well or parts[3::2] != ["tcp", "p2p"] or not parts[4].isdigit() or not parts[6].isalnum():
         form = "/ip4/ADDRESS/tcp/PORT/p2p/PEER_ID, as the peer's log shows it"
         raise UsageError(f"{what} {text!r:.200} cannot be dialled: give {form}")
+    try:
+        Multiaddr(text)
+    except ValueError as error:
+        reason = str(error).partition("': ")[2].partition(" (string: ")[0] or str(error)
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: {reason:.200}") from error
+    if int(parts[4]) == 0:
+        raise UsageError(f"{what} {text!r:.200} cannot be dialled: nobody listens at port 0")
     return text
 
 
@@ -299,12 +425,16 @@ def _parse(kind: type, data: dict[str, Any], where: str) -> Any:
         raise NodeError(f"{where}: {known} key {odd[0]!r:.80}")
     values = {}
     for f in fields(kind):
-        try:
-            values[f.name] = _parse_value(f.name, f.type, data[f.name])
-        except (TypeError, ValueError) as error:
-            found = f"{f.name} = {_quote(data[f.name])}"
-            raise NodeError(f"{where}: {found} is no valid value ({error!s:.120})") from error
+        values[f.name] = _parse_field(f.name, f, data[f.name], where)
     return kind(**values)
+
+
+def _parse_field(key: str, field: Field[Any] | None, value: Any, where: str) -> Any:
+    """Convert one value of a network file; a field of None is an upgrade's height."""
+    try:
+        return _parse_value(key, int if field is None else field.type, value)
+    except (TypeError, ValueError) as error:
+        raise NodeError(f"{where}: {key} = {_quote(value)} is no valid value ({error!s:.120})") from error
 
 
 def _quote(value: Any) -> str:
@@ -359,7 +489,7 @@ def _hash(text: str) -> bytes:
 def _read_lexicon(name: str, network_file: Path) -> Lexicon:
     if name in PINNED_LEXICONS:
         return read_lexicon(name)
-    if not _is_file_name(name):
+    if not is_file_name(name):
         found = f"lexicon = {name!r:.80}"
         raise NodeError(f"{network_file}: {found} is neither a pinned one nor the name of a file beside it")
     path = network_file.parent / name
@@ -370,7 +500,7 @@ def _read_lexicon(name: str, network_file: Path) -> Lexicon:
 
 
 def _read_corpus(name: str, network_file: Path) -> Corpus:
-    if not _is_file_name(name):
+    if not is_file_name(name):
         raise NodeError(f"{network_file}: corpus = {name!r:.80} is not the name of a file beside it")
     path = network_file.parent / name
     try:
@@ -381,7 +511,8 @@ def _read_corpus(name: str, network_file: Path) -> Corpus:
         raise NodeError(f"{path} is no corpus: make it anew with `poai network new --test-corpus`") from error
 
 
-def _is_file_name(name: str) -> bool:
+def is_file_name(name: str) -> bool:
+    """Tell whether a text may name a file beside a network file, and be shown on a terminal as it is."""
     return Path(name).name == name and name.isprintable() and len(name.encode()) <= MAX_NAME_BYTES
 
 

@@ -41,9 +41,11 @@ from poai_spec.networking import (
 )
 from poai_spec.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
 from poai_spec.parameters import PROTOCOL_VERSION, compute_network_id
+from poai_spec.upgrades import get_fork_id
 from poaid.chain import Chain, HeadChange
 from poaid.handlers import PeerError, Refusal
 from poaid.importer import BusyError, Importer, Sender
+from poaid.layout import read_timestamp
 from poaid.metrics import Metrics, Protocol
 from poaid.miner import get_time
 from poaid.mining import Mining
@@ -71,8 +73,6 @@ ANNOUNCE_S = 0.5
 """How long a sync may pause before its end is told to the peers."""
 GOODBYE_S = 1.0
 """What the last message may take."""
-TIMESTAMP_BYTES = slice(44, 52)
-"""Where a block's encoding has its time stamp: behind version, height and parent."""
 HOUSEKEEPING_S = 30.0
 """How often the address book is written and old bodies are dropped."""
 MAX_BUG_TEXT = 200
@@ -109,6 +109,12 @@ class Options:
     stop_height: Height | None = None
 
 
+COPIED_IDENTITY = (
+    "has this node's own identity, so the two can never connect: their data directories are copies of each other; "
+    "remove p2p.key in one of them"
+)
+
+
 class Node:
     """A node of one network; implements `poaid.handlers.Handlers`.
 
@@ -125,7 +131,7 @@ class Node:
         self.started = time.monotonic()
         self.network_id = compute_network_id(rules.config)
         self.metrics = Metrics()
-        self.chain = Chain(store, rules.config, get_time())
+        self.chain = Chain(store, rules.config, get_time(), rules.upgrades)
         self.verifier = Verifier(self.metrics.verify_wait_seconds.observe)
         self.importer = Importer(self.chain, judge, self.verifier, self.metrics, get_time)
         self.peers = Peers(store.read_peers(), rules.config.spacing)
@@ -135,7 +141,7 @@ class Node:
             seed=seed,
             host=options.p2p_host,
             port=options.p2p_port,
-            topic=get_blocks_topic(self.network_id),
+            topic=get_blocks_topic(self.chain.tree.get_rules(self.chain.head.height + 1)),
             limits={
                 STATUS_PROTOCOL: MAX_STATUS_BYTES,
                 HEADERS_PROTOCOL: MAX_HEADERS_REQUEST_BYTES,
@@ -230,11 +236,16 @@ class Node:
 
     def on_discovered(self, address: str) -> None:
         """Remember a peer that mDNS has found."""
+        own = address.endswith(f"/p2p/{self.network.peer_id}")
+        if own and address not in self.network.addresses and self._seldom.count("own identity") is not None:
+            log.warning(f"The node at {address.partition('/p2p/')[0]} {COPIED_IDENTITY}")
         self._learn(address)
 
     def on_refused(self, reason: Refusal) -> None:
-        """Count a connection that was closed to bound how many there are."""
+        """Count a connection that was closed."""
         self.metrics.connection_refused(reason)
+        if reason == "own identity" and self._seldom.count(reason) is not None:
+            log.warning(f"A peer {COPIED_IDENTITY}")
 
     def on_bug(self, error: Exception) -> None:
         """Count a bug of ours, and write down where it is."""
@@ -295,8 +306,7 @@ class Node:
             return get_verdict(error)
         if new:
             sender.proven = True
-            stamp = int.from_bytes(data[TIMESTAMP_BYTES], "little")
-            self.metrics.propagation_seconds.observe((arrived - stamp) / 1000)
+            self.metrics.propagation_seconds.observe((arrived - read_timestamp(data)) / 1000)
         return Verdict.ACCEPT if new else Verdict.IGNORE
 
     def _follow_up(self, sender: Peer, error: NotYet) -> None:
@@ -336,8 +346,10 @@ class Node:
     def make_status(self) -> Status:
         """Return what this node says about itself."""
         head = self.chain.head
+        fork = get_fork_id(self.rules.config, self.rules.upgrades, head.height)
         return Status(
-            version=PROTOCOL_VERSION, network_id=self.network_id, head=head.hash, height=head.height, work=head.work,
+            version=PROTOCOL_VERSION, network_id=self.network_id, fork_hash=fork.hash, fork_next=fork.next,
+            head=head.hash, height=head.height, work=head.work,
             bodies_from=self.chain.get_bodies_from(), assumed=head.assumed,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ import trio
 
 from poai_engine.corpus_maker import get_text
 from poai_engine.gguf_file import Vocabulary
+from poai_spec.block import get_model
 from poai_spec.corpus import Corpus, Questions
 from poai_spec.difficulty import compute_target, compute_work
 from poai_spec.economics import compute_subsidy
@@ -19,7 +20,8 @@ from poai_spec.loss import compute_l_hat
 from poai_spec.notation import Address, Hash32, Height
 from poai_spec.quiz import Quiz, get_quiz_name
 from poai_spec.state import Account
-from poaid.chain import HeadChange, get_entry_quiz
+from poaid.chain import HeadChange
+from poaid.evaluation import Task, evaluate, get_entry_quiz
 from poaid.node import Node
 from poaid.tree import Branch, Entry, find_fork, walk
 from poaid.verifier import Turn
@@ -87,13 +89,14 @@ class View:
     def get_status(self) -> StatusView:
         """See `NodeView`."""
         node, chain, mining = self._node, self._node.chain, self._node.mining
-        head, config, miner = chain.head, node.rules.config, node.options.miner
+        head, miner = chain.head, node.options.miner
+        rules = chain.tree.get_rules(head.height + 1)
         header = head.header
         return StatusView(
             version=version("poai"),
             network=node.rules.name,
             network_id=to_hex(node.network_id),
-            profile=config.profile.decode("ascii"),
+            profile=rules.profile.decode("ascii"),
             model=self._model,
             activity=self._get_activity(),
             reason=mining.reason,
@@ -102,9 +105,9 @@ class View:
             head_time=header.core.timestamp,
             genesis=to_hex(chain.tree.genesis.hash),
             work=str(head.work),
-            target=f"{compute_target(Branch(head), config):#x}",
-            epoch=get_epoch(head.height + 1, config),
-            spacing=config.spacing,
+            target=f"{compute_target(Branch(head), rules):#x}",
+            epoch=get_epoch(head.height + 1, rules),
+            spacing=rules.spacing,
             miner=to_hex(miner or bytes(20)),
             balance=str(chain.state.get(miner or bytes(20), Account()).balance),
             quizzes_per_second=round(mining.get_rate(), 3),
@@ -182,7 +185,7 @@ class View:
             parent=to_hex(header.core.parent_hash),
             time=header.core.timestamp,
             target=f"{header.core.target:#x}",
-            work=str(compute_work(header.core.target) if entry.parent else 0),
+            work=str(compute_work(header.core.target, chain.tree.get_rules(entry.height)) if entry.parent else 0),
             miner=to_hex(header.core.miner),
             subsidy=str(compute_subsidy(entry.height) if entry.parent else 0),
             nonce=str(header.core.nonce),
@@ -217,16 +220,16 @@ class View:
         entry = head.get_ancestor(height)
         quiz, importer = get_entry_quiz(entry, self._node.judge), self._node.importer
         if entry.hash not in importer.nlls:
-            work = partial(self._node.judge.engine.evaluate, [quiz.tokens], [quiz.scored])
+            work = partial(evaluate, self._node.judge, [Task(height, quiz)])
             importer.remember(entry.hash, (await self._node.verifier.do(Turn.MINING, work))[0])
         return self._describe_quiz(entry, quiz, importer.nlls[entry.hash])
 
     def _describe_quiz(self, entry: Entry, quiz: Quiz, nlls: Sequence[int]) -> QuizView:
-        config = self._node.rules.config
-        first = config.salt_tokens + int(config.model.add_bos)
+        rules = self._node.chain.tree.get_rules(entry.height)
+        first = rules.salt_tokens + int(rules.model.add_bos)
         answers = [get_text(self._vocabulary, item.answer) for item in quiz.items]
         answers += ["".join(question.answer) for question in quiz.questions]
-        marked = set(find_answers(quiz, self._node.judge.questions, first))
+        marked = set(find_answers(quiz, get_model(self._node.judge, rules).questions, first))
         scored = [
             ScoredTokenView(
                 position=position, text=get_text(self._vocabulary, [quiz.tokens[position]]),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,16 +107,16 @@ def run(
 
     from poai_engine.gguf_file import read_vocabulary
     from poai_engine.model_store import resolve_model
-    from poai_spec.block import Judge
     from poaid.choosing import NetworkFlags, announce, choose_network
+    from poaid.judges import load_judge
     from poaid.keys import choose_miner, parse_address
-    from poaid.models import load_engine
     from poaid.networks import NETWORK_FILE, check_multiaddr, write_network
     from poaid.node import Node, Options
     from poaid.node_view import View
     from poaid.store import Store
 
     configure_logs(log_format, log_level, log_file, fatal=True)
+    host = parse_host(p2p_host)
     peers = tuple(check_multiaddr(text, "--peer-multiaddr") for text in peer_multiaddr or ())
     assumed = None if assume_valid is None else parse_hash(assume_valid)
     named = None if miner_address is None else parse_address(miner_address)
@@ -126,10 +127,12 @@ def run(
     with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
         write_network(net, data_dir / NETWORK_FILE)
         miner = None if no_mine else choose_miner(named, data_dir)
-        options = Options(miner, p2p_host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
+        options = Options(miner, host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)
+        seed = load_identity(data_dir)
+        refuse_own_address(peers, seed)
         log.info("Loading the model", model=source)
-        judge = Judge(net.config, net.questions, load_engine(source, net.config, threads, gpu_layers, log.info))
-        node = Node(store, net, judge, options, load_identity(data_dir))
+        judge = load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
+        node = Node(store, net, judge, options, seed)
         announce(net, node.chain.head.height, miner)
         view = View(node, read_vocabulary(resolve_model(source)), source)
         http = HttpPorts(http_host, port, metrics_port, (http_host, *(http_allow_host or ())))
@@ -183,6 +186,35 @@ def load_identity(data_dir: Path) -> bytes:
     if len(seed) != 32:
         raise NodeError(f"{path} is damaged: restore it, or remove it to get a new peer identity")
     return seed
+
+
+def refuse_own_address(peers: Sequence[str], seed: bytes) -> None:
+    """Refuse to be told to connect to itself.
+
+    Raises:
+        UsageError: one of the peers has this node's identity.
+    """
+    from poaid.libp2p_host import get_peer_id
+
+    own = get_peer_id(seed)
+    for address in peers:
+        if address.endswith(f"/p2p/{own}"):
+            hint = (
+                f"if it is another one, its data directory is a copy of this one: remove {IDENTITY_FILE} in one of them"
+            )
+            raise UsageError(f"--peer-multiaddr {address} is this node itself: leave it out; {hint}")
+
+
+def parse_host(text: str) -> str:
+    """Return the address of `--p2p-host`.
+
+    Raises:
+        UsageError: it is no IP address.
+    """
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise UsageError(f"--p2p-host {text!r} is no IP address: give one of this machine, such as 127.0.0.1") from None
 
 
 async def run_node(node: Node, view: View, http: HttpPorts, data_dir: Path, until_input_ends: bool) -> None:

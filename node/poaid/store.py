@@ -22,12 +22,13 @@ from poai_spec.lexicon import parse_lexicon
 from poai_spec.notation import Address, Hash32, Height, Milliseconds, SpecError
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.state import Account, State, encode_account
+from poai_spec.upgrades import UpgradeList
 from poaid.errors import NodeError
-from poaid.header_check import HEADER_BYTES
-from poaid.networks import Network, check_network, describe_difference
+from poaid.layout import split_block
+from poaid.networks import Network, Planned, check_network, describe_difference
 
 FILE_NAME = "chain.sqlite3"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 LOCK_TIMEOUT_S = 1.0
 """How long to wait for another process to let go of the database before saying that it is in use."""
 MAX_PRUNED = 1_024
@@ -213,15 +214,18 @@ class Store:
                 f"({describe_difference(stored.config, network.config)}): leave out --network, --model, --target and "
                 "--test-corpus, or give another --data-dir"
             )
+        if self.read_network().upgrades != network.upgrades:
+            raise NodeError(f"{self.path.parent} was made with another list of upgrades: give another --data-dir")
 
     def _initialise(self, network: Network, model: str) -> None:
         rows = {
             "schema_version": str(SCHEMA_VERSION).encode(),
-            "network_name": network.name.encode(),
+            "network_name": _encode_name(network.name),
             "config": encode(network.config),
             **_encode_questions(network.questions, network.questions_name),
-            "questions_name": network.questions_name.encode(),
-            "model": model.encode(),
+            "questions_name": _encode_name(network.questions_name),
+            "model": _encode_name(model),
+            **encode_planned(network.planned),
             PRUNED_BELOW: bytes(8),
         }
         with self._transaction() as transaction:
@@ -260,14 +264,24 @@ class Store:
         name, questions_name = self.read_text("network_name"), self.read_text("questions_name")
         try:
             config = decode(Config, self.read_meta("config"))
-            return check_network(Network(name, config, self._read_questions(config), questions_name))
+            questions = self._read_questions(config.model.corpus, "")
+            return check_network(Network(name, config, questions, questions_name, planned=self._read_planned()))
         except SpecError as error:
             raise NodeError(f"{self.path}: the stored network is damaged: {error}; restore a copy") from error
 
-    def _read_questions(self, config: Config) -> Questions:
-        if config.model.corpus:
-            return decode(Corpus, self.read_meta("corpus"))
-        return parse_lexicon(self.read_meta("lexicon"))
+    def _read_questions(self, is_corpus: bool, prefix: str) -> Questions:
+        if is_corpus:
+            return decode(Corpus, self.read_meta(prefix + "corpus"))
+        return parse_lexicon(self.read_meta(prefix + "lexicon"))
+
+    def _read_planned(self) -> tuple[Planned, ...]:
+        planned = []
+        for upgrade in decode(UpgradeList, self.read_meta("upgrades")).upgrades:
+            questions, name, prefix = None, "", f"upgrade {upgrade.height} "
+            for manifest in upgrade.change.model:
+                questions, name = self._read_questions(manifest.corpus, prefix), self.read_text(prefix + "name")
+            planned.append(Planned(upgrade, questions, name))
+        return tuple(planned)
 
     def read_height(self) -> Height:
         """Return the height of the last block; 0 when there is only genesis, which is not stored."""
@@ -363,8 +377,8 @@ class Store:
         Raises:
             NodeError: nothing was written, and nothing will be: a later block could stand on one that is missing.
         """
-        headers = [(b.block_hash, b.height, b.data[:HEADER_BYTES], int(b.assumed)) for b in blocks]
-        bodies = [(b.block_hash, b.height, b.data[HEADER_BYTES:], _encode_changes(b.changes)) for b in blocks]
+        headers = [(b.block_hash, b.height, split_block(b.data)[0], int(b.assumed)) for b in blocks]
+        bodies = [(b.block_hash, b.height, split_block(b.data)[1], _encode_changes(b.changes)) for b in blocks]
         kept = [(address, encode_account(account)) for address, account in accounts.items() if account is not None]
         with self._transaction() as transaction:
             transaction.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", headers)
@@ -433,10 +447,33 @@ class Store:
             return self._connection.execute(sql, values).fetchall()
 
 
-def _encode_questions(questions: Questions, name: str) -> dict[str, bytes]:
+def _encode_name(name: str) -> bytes:
+    """Return a name that may come from a file's, whose bytes can be any.
+
+    Raises:
+        NodeError: it is no UTF-8.
+    """
+    try:
+        return name.encode()
+    except UnicodeEncodeError as error:
+        raise NodeError(f"{name!a} is a name that is not UTF-8: rename the file or folder, or give another") from error
+
+
+def _encode_questions(questions: Questions, name: str, prefix: str = "") -> dict[str, bytes]:
     if isinstance(questions, Corpus):
-        return {"corpus": encode(questions)}
-    return {"lexicon": format_lexicon(name, questions).encode()}
+        return {prefix + "corpus": encode(questions)}
+    return {prefix + "lexicon": format_lexicon(name, questions).encode()}
+
+
+def encode_planned(planned: Sequence[Planned]) -> dict[str, bytes]:
+    """Return a network's upgrades as rows of `meta`: the list, and of each new model the questions and their name."""
+    rows = {"upgrades": encode(UpgradeList(tuple(p.upgrade for p in planned)))}
+    for p in planned:
+        if p.questions is not None:
+            prefix = f"upgrade {p.upgrade.height} "
+            rows |= {prefix + "name": p.questions_name.encode()}
+            rows |= _encode_questions(p.questions, p.questions_name, prefix)
+    return rows
 
 
 def _no_chain(path: Path) -> str:

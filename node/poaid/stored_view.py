@@ -48,11 +48,12 @@ class StoredView:
     def get_status(self) -> StatusView:
         """Return the status of the node that would start here; what only a running one knows is nothing or None."""
         head, config, miner = self.chain.head, self.network.config, self.get_miner() or bytes(20)
+        rules = self.chain.tree.get_rules(head.height + 1)
         return StatusView(
             version=version("poai"),
             network=self.network.name,
             network_id=to_hex(compute_network_id(config)),
-            profile=config.profile.decode("ascii"),
+            profile=rules.profile.decode("ascii"),
             model=self.store.read_text("model"),
             activity="idle",
             reason=f"no node runs in {self.folder}",
@@ -61,9 +62,9 @@ class StoredView:
             head_time=head.header.core.timestamp,
             genesis=to_hex(self.chain.tree.genesis.hash),
             work=str(head.work),
-            target=f"{compute_target(self.chain.headers, config):#x}",
-            epoch=get_epoch(head.height + 1, config),
-            spacing=config.spacing,
+            target=f"{compute_target(self.chain.headers, rules):#x}",
+            epoch=get_epoch(head.height + 1, rules),
+            spacing=rules.spacing,
             miner=to_hex(miner),
             balance=self.get_account(miner)["balance"],
             quizzes_per_second=0.0,
@@ -97,4 +98,4 @@ def open_stored_view(data_dir: Path) -> Iterator[StoredView]:
     """
     with Store.open(data_dir) as store:
         network = store.read_network()
-        yield StoredView(data_dir, store, network, Chain(store, network.config, get_time()))
+        yield StoredView(data_dir, store, network, Chain(store, network.config, get_time(), network.upgrades))

@@ -43,10 +43,11 @@ from poai_spec.networking import (
 )
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.parameters import UINT256_MAX
-from poaid.chain import Chain, get_entry_quiz
+from poaid.chain import Chain
+from poaid.evaluation import Task, evaluate, get_entry_quiz
 from poaid.handlers import PeerError
-from poaid.header_check import encode_header
 from poaid.importer import BusyError, Importer, Sender, measure
+from poaid.layout import encode_header
 from poaid.miner import choose_batch_size
 from poaid.peers import PAUSE_S, Peer, Peers
 from poaid.tree import Entry
@@ -346,7 +347,7 @@ class Sync:
     def _has_its_contents(self, block: Block) -> bool:
         """Whether body and trace list are what the header commits to; the importer says what is wrong with them."""
         try:
-            check_contents(block, self._importer.judge.config)
+            check_contents(block, self._chain.tree.get_rules(block.header.core.height))
         except (Invalid, Malformed):
             return False
         return True
@@ -354,7 +355,7 @@ class Sync:
     async def _import_one(self, entry: Entry, block: Block, sender: Sender, evaluation: Evaluation | None) -> None:
         data = encode(block)
         if evaluation is None and self._is_assumed(entry):
-            checked = self._chain.check_block(block, data, sender.key, self._importer.judge)
+            checked = self._chain.check_block(block, data, sender.key)
             if checked is not None:
                 self._importer.accept(checked, None)
             return
@@ -389,9 +390,9 @@ class Sync:
         rest = [entry for entry in entries if entry.hash not in found and not self._is_assumed(entry)]
         if not rest:
             return found, 0.0
-        quizzes = [get_entry_quiz(entry, self._importer.judge) for entry in rest]
-        tokens, scored = [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes]
-        work = partial(measure, partial(self._importer.judge.engine.evaluate, tokens, scored))
+        judge = self._importer.judge
+        tasks = [Task(entry.height, get_entry_quiz(entry, judge)) for entry in rest]
+        work = partial(measure, partial(evaluate, judge, tasks))
         evaluations, seconds = await self._importer.verifier.do(sender.turn, work, check)
         if isinstance(evaluations, SpecError):
             sender.charge(seconds)

@@ -26,6 +26,7 @@ from poai_spec.engine import Engine
 from poai_spec.notation import Height, Target, tagged_hash
 from poai_spec.parameters import Config, compute_network_id
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import Rules
 from poaid.asking import LOCAL_HOST, ask, make_url
 from poaid.entry import get_end_signals
 from poaid.errors import NodeError
@@ -63,10 +64,10 @@ MAX_LOG_TAIL = 16_384
 """Bytes read from the end of a log."""
 
 
-def measure_rate(engine: Engine, config: Config, questions: Questions) -> float:
+def measure_rate(engine: Engine, rules: Rules, questions: Questions) -> float:
     """Return quizzes a second on the whole machine; compiled code is made, and kept, on the way."""
     seeds = [tagged_hash("PoAI/testnet-measure/1", bytes([n])) for n in range(MEASURE_BATCH)]
-    quizzes = [generate_quiz(seed, config, questions) for seed in seeds]
+    quizzes = [generate_quiz(seed, rules, questions) for seed in seeds]
     tokens, scored = [quiz.tokens for quiz in quizzes], [quiz.scored for quiz in quizzes]
     engine.evaluate(tokens, scored)
     end, best = time.perf_counter() + MEASURE_SECONDS, math.inf

@@ -82,10 +82,10 @@ def _make_network(model: str, target: str | None, console: Console) -> tuple[str
     from poaid.testnet import choose_target, get_base_network, make_network, measure_rate
 
     base = get_base_network(model, parse_target(target) if target is not None else None)
-    source = locate_model(model, base.config)
+    source = locate_model(model, base.config.model)
     with console.status(f"loading the model {escape(source)}"):
-        engine = load_engine(source, base.config, None)
-        rate = measure_rate(engine, base.config, base.questions)
+        engine = load_engine(source, base.get_rules(), None)
+        rate = measure_rate(engine, base.get_rules(), base.questions)
     return source, make_network(base, base.config.initial_target if target else choose_target(rate, base.config))
 
 

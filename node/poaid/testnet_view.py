@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from poai_spec.difficulty import compute_work
+from poai_spec.difficulty import compute_quizzes
 from poai_spec.notation import Height
 from poaid.amounts import format_count, format_poai
 from poaid.testnet_summary import NodeSummary, Observed, Propagation, Summary, get_miner_name, is_one_head
@@ -99,7 +99,8 @@ def make_header(frame: Frame) -> Text:
     if statuses:
         rate = sum(status["quizzes_per_second"] for status in statuses)
         best = max(statuses, key=lambda status: status["height"])
-        text.append(f"a block takes {compute_work(int(best['target'], 16))} quizzes on average; {rate:.1f}/s in all; ")
+        quizzes = compute_quizzes(int(best["target"], 16))
+        text.append(f"a block takes {quizzes} quizzes on average; {rate:.1f}/s in all; ")
     return text.append_text(_describe_agreement(frame.nodes))
 
 

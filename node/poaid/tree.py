@@ -25,8 +25,10 @@ from poai_spec.header import check_header_alone, make_genesis_header
 from poai_spec.networking import compute_locator_heights
 from poai_spec.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, Work, tagged_hash
 from poai_spec.parameters import Config
+from poai_spec.upgrades import Rules, Upgrade, make_rules
 from poaid.errors import NodeError
-from poaid.header_check import check_encoded_header, decode_header, encode_header
+from poaid.header_check import check_encoded_header
+from poaid.layout import decode_header, encode_header
 
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ class Entry:
 
     Attributes:
         hash: the block hash.
-        data: the header's encoding, 216 bytes.
+        data: the header's encoding.
         parent: the block before; None for genesis.
         height: distance from genesis.
         work: claimed work of the chain that ends here; genesis has 0.
@@ -298,8 +300,8 @@ class BlockTree:
         invalid: hashes that can never be valid, oldest first (the values mean nothing).
     """
 
-    def __init__(self, config: Config, now: Milliseconds) -> None:
-        self._config, self.now = config, now
+    def __init__(self, config: Config, now: Milliseconds, upgrades: tuple[Upgrade, ...] = ()) -> None:
+        self._rules, self.now = make_rules(config, upgrades), now
         data = encode_header(make_genesis_header(config))
         self.genesis = self.head = Entry(_compute_hash(data), data, None, 0, b"")
         self.genesis.replayed = True
@@ -312,8 +314,15 @@ class BlockTree:
         self._waiting_count = 0
         self._waiting_ends = _Sorted(lambda entry: (entry.work, entry.hash))
         self._shares: dict[bytes, _Share] = {}
+        self._ranks: list[
+            tuple[int, Height, Hash32, bytes]
+        ] = []  # of each share's last header, with the peer, ascending
         self._best_tips = [self.genesis]
         self._replayed_count = 1
+
+    def get_rules(self, height: Height) -> Rules:
+        """Return the rules of a height, as `get_rules` on the page `upgrades`, without a look-up by value."""
+        return next(rules for rules in reversed(self._rules) if rules.since <= height)
 
     # The handlers of the page.
 
@@ -481,7 +490,7 @@ class BlockTree:
 
     def _keep_header(self, data: bytes, parent: Entry, peer: bytes) -> Entry:
         chain, hashes = Branch(parent), Hashes(parent)
-        header, block_hash = check_encoded_header(data, chain, hashes, self._config, self.now)
+        header, block_hash = check_encoded_header(data, chain, hashes, self.get_rules(len(chain)), self.now)
         self._make_room(parent, peer)
         entry = self._attach(block_hash, data, parent, header, peer)
         self._add_waiting(entry)
@@ -501,14 +510,14 @@ class BlockTree:
     def _find_victim(self, parent: Entry, own: int) -> Entry | None:
         """Return the waiting header that gives room: of a peer who has most, the highest, the largest hash.
 
-        Peers are asked in the order of their last headers, so mostly a single one is.
+        Peers are asked in the order of their last headers, so mostly a single one is, however many there are.
         """
-        rivals = [share for share in self._shares.values() if len(share) > own]
         most: tuple[int, Height, Hash32] = (0, 0, b"")
         victim = None
-        for share in sorted(rivals, key=lambda share: share.rank(share.last), reverse=True):
-            if share.rank(share.last) < most:
+        for count, height, block_hash, peer in reversed(self._ranks):
+            if count <= own or (count, height, block_hash) < most:
                 break
+            share = self._shares[peer]
             entry = share.find_outside(parent)
             if entry is not None and share.rank(entry) > most:
                 most, victim = share.rank(entry), entry
@@ -569,7 +578,8 @@ class BlockTree:
     # The containers, kept in step.
 
     def _attach(self, block_hash: Hash32, data: bytes, parent: Entry, header: Header, peer: bytes) -> Entry:
-        entry = Entry(block_hash, data, parent, parent.work + compute_work(header.core.target), peer)
+        work = compute_work(header.core.target, self.get_rules(parent.height + 1))
+        entry = Entry(block_hash, data, parent, parent.work + work, peer)
         self._entries[block_hash] = entry
         parent.add_child(entry)
         return entry
@@ -580,9 +590,7 @@ class BlockTree:
         if parent is not None and not parent.replayed and len(parent.children) == 1:
             self._waiting_ends.remove([parent])
         self._waiting_ends.add(entry)
-        if entry.peer not in self._shares:
-            self._shares[entry.peer] = _Share()
-        self._shares[entry.peer].add(entry)
+        self._change_share(entry.peer, added=[entry])
 
     def _remove_waiting(self, gone: Collection[Entry]) -> None:
         self._waiting_count -= len(gone)
@@ -591,9 +599,20 @@ class BlockTree:
         for entry in gone:
             by_peer[entry.peer].append(entry)
         for peer, entries in by_peer.items():
-            self._shares[peer].remove(entries)
-            if not self._shares[peer]:
-                del self._shares[peer]
+            self._change_share(peer, gone=entries)
+
+    def _change_share(self, peer: bytes, added: Collection[Entry] = (), gone: Collection[Entry] = ()) -> None:
+        """Change a peer's waiting headers, and its place among those who have some."""
+        share = self._shares.setdefault(peer, _Share())
+        if share:
+            del self._ranks[bisect_left(self._ranks, (*share.rank(share.last), peer))]
+        for entry in added:
+            share.add(entry)
+        share.remove(gone)
+        if share:
+            insort(self._ranks, (*share.rank(share.last), peer))
+        else:
+            del self._shares[peer]
 
     def _remove_branch(self, root: Entry) -> list[Entry]:
         """Remove a block and its descendants; return them."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from random import Random
 from typing import NamedTuple
 
-from poai_spec.block import Judge, check_contents, make_genesis, process_block
+from poai_spec.block import Judge, check_contents, get_judge_rules, get_model, make_genesis, process_block
 from poai_spec.body import EMPTY_BODY
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.difficulty import compute_work
@@ -19,10 +19,11 @@ from poai_spec.engine import Evaluation
 from poai_spec.header import check_header_alone, check_header_in_chain
 from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError, Work
-from poai_spec.quiz import Quiz
 from poai_spec.state import State
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_evaluation, get_quiz
 from poaid.errors import NodeError
+from poaid.evaluation import Task, evaluate
 from poaid.store import ChainRow, Store
 
 BATCH_BLOCKS = 16
@@ -58,11 +59,12 @@ def draw_sample(store: Store, draws: int, random: Random) -> list[Height]:
     Returns:
         The heights in the order of the draws; none if there is no block.
     """
-    heights, sums = list[Height](), list[Work]()
+    heights, sums, network = list[Height](), list[Work](), store.read_network()
     for row in store.read_chain():
         with suppress(SpecError):  # no header: `verify_store` says so
             target = decode(Header, row.header).core.target
-            sums.append(compute_work(target) + (sums[-1] if sums else 0))
+            work = compute_work(target, get_rules(network.config, network.upgrades, row.height))
+            sums.append(work + (sums[-1] if sums else 0))
             heights.append(row.height)
     return [heights[bisect_right(sums, random.randrange(sums[-1]))] for _ in range(draws if sums else 0)]
 
@@ -119,36 +121,37 @@ class _Replay:
         self.chain: list[Header] = [make_genesis(judge.config).header]
         self.state: State = {}
         self.pending: list[_Pending] = []
-        self.quizzes: list[Quiz] = []
+        self.tasks: list[Task] = []
 
     def add(self, row: ChainRow) -> None:
         """Apply every rule but the replay to the next stored block; of a pruned one, those for its header."""
         if row.height != len(self.chain):
             raise NodeError(f"block {len(self.chain)} is missing from the store, which goes on with block {row.height}")
-        config = self.judge.config
+        rules = get_judge_rules(self.judge, row.height)
         try:
             block = None if row.body is None else decode(Block, row.header + row.body)
             header = decode(Header, row.header) if block is None else block.header
             check_header_alone(header)
-            check_header_in_chain(header, self.chain, config, self.now)
+            check_header_in_chain(header, self.chain, rules, self.now)
             if block is not None:
-                check_contents(block, config)
+                check_contents(block, rules)
             self.state = process_block(self.state, block or Block(header, EMPTY_BODY, ()))
         except SpecError as error:
             raise BlockError(row.height, error) from error
         drawn = self.sample is None or row.height in self.sample
         if drawn:
-            self.quizzes.append(get_quiz(header.core, self.chain, config, self.judge.questions))
+            questions = get_model(self.judge, rules).questions
+            self.tasks.append(Task(row.height, get_quiz(header.core, self.chain, rules, questions)))
         self.pending.append(_Pending(header, None if block is None else block.trace, row.block_hash, drawn))
         self.chain.append(header)
-        if len(self.quizzes) == BATCH_BLOCKS or len(self.pending) == MAX_PENDING:
+        if len(self.tasks) == BATCH_BLOCKS or len(self.pending) == MAX_PENDING:
             self.flush()
 
     def flush(self) -> None:
         """Replay the blocks that wait, and compare what passes with the index."""
         pending, self.pending = self.pending, []
-        quizzes, self.quizzes = self.quizzes, []
-        evaluations = iter(self.judge.engine.evaluate([q.tokens for q in quizzes], [q.scored for q in quizzes]))
+        tasks, self.tasks = self.tasks, []
+        evaluations = iter(evaluate(self.judge, tasks))
         for header, trace, block_hash, drawn in pending:
             height = header.core.height
             try:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from poai_engine.model_store import MODEL_DIR_VARIABLE
+from poai_spec.upgrades import get_rules
 from poaid.models import load_engine
 from tests.e2e.nodes import Maker, make_vector_network
 
@@ -21,4 +22,4 @@ def _only_mini(mini_path: Path) -> Iterator[None]:
 def maker(tmp_path: Path, mini_path: Path) -> Maker:
     """Nodes of the vectors' network."""
     network = make_vector_network()
-    return Maker(tmp_path, network, load_engine(str(mini_path), network.config, 1))
+    return Maker(tmp_path, network, load_engine(str(mini_path), get_rules(network.config, (), 0), 1))

@@ -30,6 +30,7 @@ from poai_spec.networking import (
 from poai_spec.notation import Hash32, Milliseconds, keccak256, uint64_le
 from poai_spec.parameters import PROTOCOL_VERSION
 from poai_spec.state import State, process_header
+from poai_spec.upgrades import get_fork_hash
 from poai_tools.vectors.chains import MINER, make_core, seal_header
 from poaid.libp2p_gossip import MESHSUB
 from poaid.libp2p_streams import FAULTS
@@ -148,7 +149,17 @@ class Liar:
 
     def claim(self, head: Hash32, height: int, work: int = MUCH_WORK) -> None:
         """Choose what it says of itself."""
-        self.status = Status(PROTOCOL_VERSION, self.victim.node.network_id, head, height, work, 1, 0)
+        self.status = Status(
+            PROTOCOL_VERSION,
+            self.victim.node.network_id,
+            get_fork_hash(self.victim.node.chain.tree.get_rules(height)),
+            0,
+            head,
+            height,
+            work,
+            1,
+            0,
+        )
 
     async def connect(self) -> None:
         """Dial the victim."""
@@ -174,7 +185,7 @@ class Liar:
 
     async def gossip(self, *blocks: bytes) -> None:
         """Publish messages, each in an RPC of its own."""
-        topic = get_blocks_topic(self.victim.node.network_id)
+        topic = get_blocks_topic(self.victim.node.chain.tree.get_rules(1))
         messages = [rpc_pb2.Message(data=data, topicIDs=[topic]) for data in blocks]
         await self.send(MESHSUB[0], b"".join(map(frame_rpc, messages)))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from poai_spec.block import Judge
+from poai_spec.block import Judge, make_judge
 from poai_spec.containers import Block
 from poai_spec.encoding import decode
 from poai_spec.engine import Engine
@@ -54,7 +54,7 @@ def fill(store: Store, judge: Judge, blocks: Sequence[Block]) -> None:
     """Store blocks that are known to be true, as if this node had mined them."""
     chain = Chain(store, judge.config, blocks[-1].header.core.timestamp)
     for block in blocks:
-        chain.append(block, judge, block.header.core.timestamp)
+        chain.append(block, block.header.core.timestamp)
 
 
 async def until(condition: Callable[[], bool], what: str, patience: float = PATIENCE_S) -> None:
@@ -99,7 +99,7 @@ class Maker:
 
     def __init__(self, folder: Path, network: Network, engine: Engine) -> None:
         self.folder, self.network = folder, network
-        self.judge = Judge(network.config, network.questions, engine)
+        self.judge = make_judge(network.config, network.questions, engine)
         self._count = 0
 
     def make(

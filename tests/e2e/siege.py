@@ -25,6 +25,7 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.networking import HEADERS_PROTOCOL
 from poai_spec.notation import Address
 from poai_spec.state import process_header
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from poai_tools.vectors.chains import make_core, wins
 from poaid import peers
@@ -179,8 +180,8 @@ class Smithy:
     def _make_blocks(self) -> list[bytes]:
         chain, config, judge = self._follow().chain, self._maker.judge.config, self._maker.judge
         core = make_core(chain, self._forger.state, config, get_time(), next(self._names).to_bytes(20, "big"))
-        quiz = get_quiz(core, chain, config, judge.questions)
-        (evaluation,), seconds = run_timed(partial(judge.engine.evaluate, [quiz.tokens], [quiz.scored]))
+        quiz = get_quiz(core, chain, get_rules(config, (), 0), judge.models[0].questions)
+        (evaluation,), seconds = run_timed(partial(judge.models[0].engine.evaluate, [quiz.tokens], [quiz.scored]))
         self._record.pass_s = max(self._record.pass_s, seconds)
         traces = ((*evaluation.trace[:-1], number.to_bytes(32, "big")) for number in count())
         headers = ((Header(core, evaluation.loss, compute_trace_digest(trace)), trace) for trace in traces)
@@ -227,7 +228,7 @@ async def claim(liar: Liar, forger: Forger) -> None:
 def make_maker(folder: Path) -> Maker:
     """Make nodes with SmolLM2 and one thread each."""
     rules = make_network(get_base_network(str(SMOLLM2), TARGET), TARGET)
-    return Maker(folder, rules, load_engine(str(SMOLLM2), rules.config, 1))
+    return Maker(folder, rules, load_engine(str(SMOLLM2), get_rules(rules.config, (), 0), 1))
 
 
 async def mine(miner: Made, victim: Made, record: Record, blocks: int) -> None:

@@ -15,6 +15,7 @@ from libp2p.peer.id import ID
 from structlog.testing import capture_logs
 
 from poai_spec import fork_choice
+from poai_spec.block import get_judge_rules, make_judge
 from poai_spec.body import EMPTY_BODY
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import decode, encode
@@ -60,8 +61,8 @@ pytestmark = pytest.mark.trio
 @pytest.fixture
 def engine(maker: Maker) -> CountingEngine:
     """The engine of all nodes of a test, which counts."""
-    counting = CountingEngine(maker.judge.engine)
-    maker.judge = replace(maker.judge, engine=counting)
+    counting = CountingEngine(maker.judge.models[0].engine)
+    maker.judge = make_judge(maker.judge.config, maker.judge.models[0].questions, counting)
     return counting
 
 
@@ -254,8 +255,10 @@ def forge_core(maker: Maker, blocks: Sequence[Block], count: int) -> list[Block]
     """Return blocks of one core, with other false traces and losses; every second one that is tried wins."""
     forger = Forger(maker.make()).follow(blocks)
     core = make_core(forger.chain, forger.state, maker.judge.config, forger.chain[-1].core.timestamp + 1_000, OTHER)
-    quiz = get_quiz(core, forger.chain, maker.judge.config, maker.judge.questions)
-    (evaluation,) = maker.judge.engine.evaluate([quiz.tokens], [quiz.scored])
+    quiz = get_quiz(
+        core, forger.chain, get_judge_rules(maker.judge, len(forger.chain)), maker.judge.models[0].questions
+    )
+    (evaluation,) = maker.judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])
     forged: list[Block] = []
     for loss in range(evaluation.loss, evaluation.loss + 100):
         trace = flip(loss % len(evaluation.trace)).trace(evaluation.trace)

@@ -26,6 +26,9 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces and /proc
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
+    # A shell's background job has the one ignored, `nohup` the other, and children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     return subprocess.Popen([*map(str, arguments)], text=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
@@ -108,6 +111,93 @@ def test_every_command_ends_at_sigterm_from_its_first_moment(tmp_path: Path, com
         assert process.poll() is None, "it ended before it had a handler"
         assert time.monotonic() < deadline
     assert end(process) == (128 + signal.SIGTERM, ["stopped"])
+
+
+# The environment.
+
+
+def execute(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*map(str, arguments)], capture_output=True, text=True, errors="replace", check=False, timeout=120,
+        env=os.environ | environment,
+    )  # fmt: skip
+
+
+def test_bad_values_are_one_line_each(tmp_path: Path, mini_path: Path) -> None:
+    odd = os.fsencode(tmp_path) + b"/m\xff.gguf"
+    shutil.copy(os.fsencode(mini_path), odd)
+    late = tmp_path / "late.toml"
+    made = execute(
+        sys.executable,
+        "-m",
+        "poai_tools",
+        "network",
+        "new",
+        "--from",
+        "minimal",
+        "--genesis-timestamp",
+        2**64 - 1,
+        late,
+    )
+    assert made.returncode == 0, made.stderr
+    chain = ("--data-dir", tmp_path / "chain")
+    for arguments, status, text in (
+        (("run", *MINI, *chain, "--p2p-host", "localhost"), 2, "--p2p-host 'localhost' is no IP address"),
+        (("mine", "--blocks", 1, "--model", os.fsdecode(odd), *chain), 1, "is not UTF-8: rename the file"),
+        (("mine", "--blocks", 1, "--model", "mini", "--network", late, *chain), 1, "no time stamp is left after"),
+    ):
+        done = execute(*POAID, *arguments)
+        assert (done.returncode, text in done.stderr.splitlines()[-1]) == (status, True), done.stderr
+        assert "Traceback" not in done.stderr
+    done = execute(*POAID, "doctor", "--model", "mini", "--network", late)
+    assert (done.returncode, "no block can follow it" in done.stdout) == (1, True), done
+    assert done.stderr == ""
+
+
+def test_a_terminal_that_knows_ascii_only_gets_escapes() -> None:
+    explain = (sys.executable, "-m", "poai_tools", "explain", "--vector", "block/check_block/ninth", "--no-replay")
+    done = execute(*explain, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.isascii()
+
+
+@LINUX
+def test_a_user_that_the_system_does_not_know_has_a_home_that_cannot_be_written() -> None:
+    """As `docker run --user 54321`: no entry in passwd, no HOME."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become another user")
+    code = (
+        "import os, platformdirs; from poaid.entry import find_home; os.setuid(54321); del os.environ['HOME'];"
+        "find_home(); print(platformdirs.user_cache_path('poai'))"
+    )
+    done = execute(sys.executable, "-c", code, HOME="/")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/nonexistent/.cache/poai\n", "")
+
+
+# Peers.
+
+
+def test_names_of_this_machine_and_the_own_identity(tmp_path: Path) -> None:
+    """`/dns4/localhost` is dialled; a copy of a data directory's identity is refused, and one that others read."""
+    first = start(*POAID, *run_flags(tmp_path / "first"), "--no-mine")
+    try:
+        address = json.loads(wait_for_line(first, '"Listening"'))["address"]
+        named = address.replace("/ip4/127.0.0.1/", "/dns4/localhost/")
+        second = start(*POAID, *run_flags(tmp_path / "second"), "--no-mine", "--peer-multiaddr", named)
+        try:
+            assert json.loads(wait_for_line(second, '"Peer connected"'))["outbound"] is True
+        finally:
+            assert end(second)[0] == 0
+        (tmp_path / "copy").mkdir()
+        key = shutil.copy2(tmp_path / "first" / "p2p.key", tmp_path / "copy")
+        copied = (*POAID, *run_flags(tmp_path / "copy"), "--peer-multiaddr", named)
+        done = execute(*copied)
+        assert (done.returncode, "is this node itself: leave it out" in done.stderr) == (2, True), done.stderr
+        Path(key).chmod(0o640)
+        done = execute(*copied)
+        assert (done.returncode, "p2p.key is open to other users (mode 0640)" in done.stderr) == (1, True), done.stderr
+    finally:
+        assert end(first)[0] == 0
 
 
 # The log.

@@ -18,9 +18,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from poai_engine.errors import ModelError
 from poai_engine.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge
+from poai_spec.block import Judge, make_judge
 from poai_spec.containers import Block
 from poai_spec.encoding import decode
+from poai_spec.upgrades import get_rules
 from poai_tools.pictures import FLAGS, find_browser
 from poaid.models import load_engine
 from poaid.store import Store
@@ -69,7 +70,9 @@ def chain(mini_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MODEL_DIR_VARIABLE, str(mini_path.parent))
         network, clock = make_quick_network(), FakeClock()
-        judge = Judge(network.config, network.questions, Remembering(load_engine("mini", network.config, 1)))
+        judge = make_judge(
+            network.config, network.questions, Remembering(load_engine("mini", get_rules(network.config, (), 0), 1))
+        )
         with Store.create_or_open(tmp_path_factory.mktemp("page"), network, "mini") as store:
             headers = list(mine(store, judge, clock, PACES * (BLOCKS // len(PACES))).headers)
             blocks = [decode(Block, data) for data in read_data(store)]

@@ -133,7 +133,7 @@ def draw_parts(nodes: int, rng: random.Random) -> list[list[int]]:
 
 async def test_parts_that_mined_apart_have_one_tip_within_two_intervals(maker: Maker) -> None:
     rng, network = random.Random(5), make_slow_network()
-    maker = Maker(maker.folder / "slow", network, maker.judge.engine)
+    maker = Maker(maker.folder / "slow", network, maker.judge.models[0].engine)
     with capture_logs() as logs:
         async with web_of(maker, NODES, rng) as web:
             count = 2 * len(web.links)
@@ -202,7 +202,7 @@ async def mine_one_each(maker: Maker) -> list[Made]:
 
 async def test_of_three_tips_of_equal_work_all_choose_one(maker: Maker) -> None:
     """The choice depends on all of them, and one that no peer has chosen is in nobody's status."""
-    maker = Maker(maker.folder / "fast", make_fast_network(), maker.judge.engine)
+    maker = Maker(maker.folder / "fast", make_fast_network(), maker.judge.models[0].engine)
     while True:
         nodes = await mine_one_each(maker)
         best = choose_tip(*(made.head for made in nodes))
@@ -226,7 +226,7 @@ def mine_branch(maker: Maker, count: int, miner: Address) -> list[Block]:
     blocks, chain = list[Block](), [make_genesis(maker.judge.config).header]
     for _ in range(count):
         *_, last = mine_block(chain, state, maker.judge, miner)
-        blocks.append(last[-1].make_block())
+        blocks.append(last[-1].block)
         chain.append(blocks[-1].header)
         state = process_header(state, blocks[-1].header.core)
     return blocks
@@ -257,4 +257,4 @@ async def reorganise(maker: Maker, depth: int) -> float:
 
 async def test_a_reorganisation_of_more_than_a_hundred_blocks(maker: Maker) -> None:
     """When two nodes meet that have mined alone, the shorter branch goes, and all that it had paid."""
-    await reorganise(Maker(maker.folder / "fast", make_fast_network(), maker.judge.engine), DEEP)
+    await reorganise(Maker(maker.folder / "fast", make_fast_network(), maker.judge.models[0].engine), DEEP)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from poai_spec.block import Judge
+from poai_spec.block import make_judge
+from poai_spec.upgrades import get_rules
 from poaid.models import load_engine
 from poaid.networks import write_network
 from poaid.store import Store
@@ -97,7 +98,9 @@ def verify(data_dir: Path) -> str:
 def test_killed_while_it_syncs_it_goes_on(tmp_path: Path, network_file: Path, mini_path: Path) -> None:
     """SIGKILL at several heights of a sync: the last block that it showed is there, and the rest comes."""
     network = make_vector_network()
-    judge = Judge(network.config, network.questions, load_engine(str(mini_path), network.config, 1))
+    judge = make_judge(
+        network.config, network.questions, load_engine(str(mini_path), get_rules(network.config, (), 0), 1)
+    )
     with Store.create_or_open(tmp_path / "old", network, "mini") as store:
         fill(store, judge, read_chain())
     with started(tmp_path / "old", network_file, "--no-mine") as old:
@@ -161,6 +164,6 @@ def test_a_taken_port_and_a_bad_peer_are_said_in_one_line(tmp_path: Path, networ
             ([str(get_free_port()), "--peer-multiaddr", "/ip4/127.0.0.1"], 2, "cannot be dialled"),
         ):
             done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, timeout=60)
-            last = done.stderr.splitlines()[-1]
-            assert (done.returncode, last.startswith("error: "), message in last) == (status, True, True), done.stderr
+            last = json.loads(done.stderr.splitlines()[-1])  # the log's format, to the last line
+            assert (done.returncode, last["level"], message in last["event"]) == (status, "critical", True), done.stderr
             assert "Traceback" not in done.stderr

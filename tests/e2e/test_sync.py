@@ -62,7 +62,7 @@ async def test_what_gossip_drops_is_asked_for(maker: Maker) -> None:
 
 async def test_another_network_is_refused_with_a_reason(maker: Maker) -> None:
     config = replace(maker.network.config, genesis_timestamp=maker.network.config.genesis_timestamp + 1)
-    other = Maker(maker.folder / "other", replace(make_vector_network(), config=config), maker.judge.engine)
+    other = Maker(maker.folder / "other", replace(make_vector_network(), config=config), maker.judge.models[0].engine)
     ours = maker.make(blocks=read_chain()[:3])
     theirs = other.make(peers=[ours])
     with capture_logs() as logs:

@@ -28,6 +28,7 @@ from poai_spec.lexicon import read_lexicon
 from poai_spec.notation import keccak256
 from poai_spec.parameters import get_preset
 from poai_spec.quiz import Quiz, generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.determinism import TARGETS, can_run
 from poai_tools.determinism_worker import get_blas, get_target
 
@@ -52,7 +53,9 @@ pytestmark = [pytest.mark.model, pytest.mark.slow]
 
 
 def make_quiz(number: int) -> Quiz:
-    return generate_quiz(keccak256(b"kernels" + bytes([number])), get_preset("testnet"), read_lexicon("smollm2-135m"))
+    return generate_quiz(
+        keccak256(b"kernels" + bytes([number])), get_rules(get_preset("testnet"), (), 0), read_lexicon("smollm2-135m")
+    )
 
 
 def test_the_quiz_is_the_pinned_one() -> None:

@@ -41,7 +41,8 @@ def make_tokenizer(joined: Sequence[str] = (), lost: str = "") -> Tokenizer:
 
 def make_testnet() -> Config:
     return make_config(
-        "testnet", ModelManifest(bytes(32), bytes(32), bytes(32), False, 1, 49152, False, 0, (TokenRange(17, 49151),))
+        "testnet",
+        ModelManifest(bytes(32), bytes(32), bytes(32), False, 1, 49152, False, 0, 1, 1, 1, (TokenRange(17, 49151),)),
     )
 
 

@@ -21,6 +21,7 @@ from poai_spec.llama_profile import LLAMA_TRACE_ENTRIES, LLAMA_VERSION, round_lo
 from poai_spec.notation import Invalid, keccak256
 from poai_spec.parameters import get_model_manifest, make_config
 from poai_spec.quiz import Quiz, generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine, get_trace_length
 
 MANIFEST = get_model_manifest("mini")
@@ -48,7 +49,7 @@ any_float = st.one_of(
 
 
 def make_quiz(number: int) -> Quiz:
-    return generate_quiz(keccak256(bytes([number])), CONFIG, LEXICON)
+    return generate_quiz(keccak256(bytes([number])), get_rules(CONFIG, (), 0), LEXICON)
 
 
 @settings(deadline=None)  # the first call compiles
@@ -81,10 +82,10 @@ def engine(mini_path: Path) -> LlamaEngine:
 
 @pytest.mark.llama
 def test_it_is_the_networks(engine: LlamaEngine) -> None:
-    check_engine(engine, CONFIG)
+    check_engine(engine, get_rules(CONFIG, (), 0))
     assert engine.vocabulary_size == MANIFEST.vocabulary_size
     with pytest.raises(Invalid, match="work/engine"):
-        check_engine(engine, replace(CONFIG, profile=b"w8a8"))
+        check_engine(engine, get_rules(replace(CONFIG, profile=b"w8a8"), (), 0))
 
 
 @pytest.mark.llama
@@ -93,7 +94,7 @@ def test_an_evaluation_is_the_pages_reading_of_the_logits(engine: LlamaEngine) -
     (logits,) = engine.compute_logits([quiz.tokens], [[t - 1 for t in quiz.scored]])
     wanted = score_logits([row.tobytes() for row in logits], [quiz.tokens[t] for t in quiz.scored])
     assert engine.evaluate([quiz.tokens], [quiz.scored]) == [wanted]
-    assert len(wanted.trace) == LLAMA_TRACE_ENTRIES == get_trace_length(CONFIG)
+    assert len(wanted.trace) == LLAMA_TRACE_ENTRIES == get_trace_length(get_rules(CONFIG, (), 0))
     assert list(engine.steps(quiz.tokens, quiz.scored)) == [*wanted.trace, wanted]
 
 
@@ -128,7 +129,9 @@ def test_every_token_before_a_scored_one_matters(engine: LlamaEngine) -> None:
 def test_it_reads_the_same_model_as_the_integers(smollm2_path: Path) -> None:
     """Losses of a quiz of SmolLM2, in bits a token: about those of the exact engine, and far from a uniform guess."""
     manifest = get_model_manifest("smollm2-135m")
-    quiz = generate_quiz(keccak256(b"same"), make_config("testnet", manifest), read_lexicon("smollm2-135m"))
+    quiz = generate_quiz(
+        keccak256(b"same"), get_rules(make_config("testnet", manifest), (), 0), read_lexicon("smollm2-135m")
+    )
     floats = LlamaEngine(smollm2_path, manifest).evaluate([quiz.tokens], [quiz.scored])[0]
     integers = ExactEngine(read_gguf(smollm2_path), 1).evaluate([quiz.tokens], [quiz.scored])[0]
     differences = [abs(a - b) / 65536 for a, b in zip(floats.nlls, integers.nlls, strict=True)]

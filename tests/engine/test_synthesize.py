@@ -182,7 +182,7 @@ def test_tinyllama_shape(tinyllama_shape: tuple[Path, int]) -> None:
 
 
 def test_unknown_name_and_unwritable_place(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no synthetic model 'huge': the names are mini, tinyllama-shape"):
+    with pytest.raises(ModelError, match="no synthetic model 'huge': the names are mini, micro, tinyllama-shape"):
         synthesize("huge", tmp_path / "x.gguf")
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot be written"):

@@ -16,7 +16,7 @@ from coincurve import PrivateKey
 from poai_engine.corpus_maker import read_lines
 from poai_engine.gguf_file import read_gguf, read_vocabulary
 from poai_engine.lexicon_maker import format_lexicon
-from poai_spec.block import Judge
+from poai_spec.block import make_judge
 from poai_spec.corpus import MIN_CORPUS_ITEMS, Corpus, CorpusItem
 from poai_spec.encoding import encode
 from poai_spec.lexicon import PIECES, Lexicon, check_lexicon, parse_lexicon
@@ -84,7 +84,7 @@ def import_chain(data: bytes, folder: Path) -> None:
     network = reader.read_network()
     now = network.config.genesis_timestamp + 10**9
     with Store.create_or_open(folder, network, "mini") as store:
-        judge_of = Judge(network.config, network.questions, StubEngine(network.config))
+        judge_of = make_judge(network.config, network.questions, StubEngine(network.config))
         ChainImport(Chain(store, network.config, now), judge_of, lambda: now).run(reader.read_blocks())
 
 

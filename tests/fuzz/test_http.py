@@ -9,7 +9,8 @@ from starlette.applications import Starlette
 from starlette.types import Message
 
 from poai_engine.gguf_file import read_vocabulary
-from poai_spec.block import Judge, make_genesis
+from poai_spec.block import make_genesis, make_judge
+from poai_spec.upgrades import get_rules
 from poaid.http import MAX_BLOCKS, make_app
 from poaid.metrics import Metrics
 from poaid.models import load_engine
@@ -70,7 +71,9 @@ def make_request(rng: Random) -> Request:
 def app(mini_path: Path) -> Starlette:
     """The application over seven blocks; its engine answers each quiz once."""
     network = make_vector_network()
-    judge = Judge(network.config, network.questions, Remembering(load_engine(str(mini_path), network.config, 1)))
+    judge = make_judge(
+        network.config, network.questions, Remembering(load_engine(str(mini_path), get_rules(network.config, (), 0), 1))
+    )
     blocks = read_chain()[:HEIGHT]
     headers = [make_genesis(network.config).header, *(block.header for block in blocks)]
     view = MemoryView(judge, headers, blocks, read_vocabulary(mini_path), MINER, HEIGHT)

@@ -65,12 +65,12 @@ def edit(value: Any, rng: Random) -> Any:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """The folder of a node with five blocks and a peer."""
-    network, judge_of, line = make_easy_network(), make_easy_judge(), grow_line(make_root(), 5)
+    network, line = make_easy_network(), grow_line(make_root(), 5)
     now = network.config.genesis_timestamp + 10**9
     with Store.create_or_open(tmp_path / "node", network, "mini") as store:
         chain = Chain(store, network.config, now)
         for made in line:
-            chain.append(made.block, judge_of, now)
+            chain.append(made.block, now)
         store.write_peers([StoredPeer("12D3KooWPeer", "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWPeer", 1, 0)])
     return tmp_path / "node"
 

@@ -19,7 +19,7 @@ from poai_spec.networking import (
     encode_response,
 )
 from poai_spec.parameters import Config, ModelManifest
-from poaid.header_check import decode_header, encode_header
+from poaid.layout import decode_header, encode_header
 from tests.fuzz.driving import WIRE, drive, judge
 from tests.fuzz.mutation import break_one, make_pool
 

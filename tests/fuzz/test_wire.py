@@ -38,8 +38,10 @@ from poai_spec.networking import (
     encode_frame,
 )
 from poai_spec.notation import SpecError
-from poaid.header_check import HEADER_BYTES, check_encoded_header
+from poai_spec.upgrades import get_rules
+from poaid.header_check import check_encoded_header
 from poaid.importer import Sender
+from poaid.layout import HEADER_BYTES
 from poaid.node import Node, Options
 from poaid.peers import Peer, Peers
 from poaid.store import Store
@@ -81,7 +83,7 @@ def test_headers_are_checked_in_a_chain() -> None:
         "header in a chain",
         break_one(pool, 2),
         300,
-        lambda data: judge(lambda: check_encoded_header(data, chain, hashes, config, now)),
+        lambda data: judge(lambda: check_encoded_header(data, chain, hashes, get_rules(config, (), 0), now)),
         long=VALIDATOR,
     )
     assert {"encoding/undecodable", "header/version", "header/parent"} < set(seen)

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge
+from poai_spec.block import Judge, make_judge
 from poai_spec.containers import Block, Header
 from poai_spec.encoding import decode
 from poai_spec.notation import Milliseconds
 from poai_spec.state import State
+from poai_spec.upgrades import get_rules
 from poaid import cli
 from poaid.models import load_engine
 from poaid.networks import Network
@@ -66,7 +67,9 @@ def network() -> Network:
 
 @pytest.fixture(scope="package")
 def judge(network: Network) -> Judge:
-    return Judge(network.config, network.questions, Remembering(load_engine("mini", network.config, 1)))
+    return make_judge(
+        network.config, network.questions, Remembering(load_engine("mini", get_rules(network.config, (), 0), 1))
+    )
 
 
 @pytest.fixture(scope="package")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from poai_spec.block import Judge, make_genesis
+from poai_spec.block import Judge, make_genesis, make_judge
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.encoding import encode
 from poai_spec.engine import Evaluation
@@ -20,8 +20,8 @@ from poai_tools.vectors.chains import TRUE, Alteration, make_core, seal_block
 from poai_tools.vectors.engines import get_lexicon
 from poai_tools.vectors.network import LEXICON
 from poaid.chain import Chain
-from poaid.header_check import HEADER_BYTES
 from poaid.importer import Importer
+from poaid.layout import HEADER_BYTES
 from poaid.metrics import Metrics
 from poaid.networks import Network
 from poaid.store import Store
@@ -78,7 +78,7 @@ def make_easy_network() -> Network:
 def make_easy_judge() -> Judge:
     """Return its judge, with a stub that nobody has asked yet."""
     network = make_easy_network()
-    return Judge(network.config, network.questions, StubEngine(network.config))
+    return make_judge(network.config, network.questions, StubEngine(network.config))
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,8 @@ class Rig:
     @property
     def asked(self) -> list[tuple[int, ...]]:
         """The quizzes that the model was asked."""
-        assert isinstance(self.judge.engine, StubEngine)
-        return self.judge.engine.asked
+        assert isinstance(self.judge.models[0].engine, StubEngine)
+        return self.judge.models[0].engine.asked
 
 
 def make_rig(store: Store, judge: Judge, now: Milliseconds) -> Rig:

@@ -7,7 +7,7 @@ import trio
 
 from poai_engine.corpus_maker import get_text
 from poai_engine.gguf_file import Vocabulary
-from poai_spec.block import Judge, process_block
+from poai_spec.block import Judge, get_judge_rules, process_block
 from poai_spec.containers import Block, Header, compute_block_hash
 from poai_spec.difficulty import compute_target, compute_work
 from poai_spec.economics import compute_subsidy
@@ -17,6 +17,7 @@ from poai_spec.notation import Address, Height
 from poai_spec.parameters import compute_network_id
 from poai_spec.quiz import Quiz, get_quiz_name
 from poai_spec.state import Account, State
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from poaid.view import (
     AccountView,
@@ -108,9 +109,14 @@ class MemoryView:
             head=_hex(compute_block_hash(head)),
             head_time=head.core.timestamp,
             genesis=_hex(compute_block_hash(self.headers[0])),
-            work=str(sum(compute_work(header.core.target) for header in self.chain[1:])),
-            target=f"0x{compute_target(self.chain, config):064x}",
-            epoch=get_epoch(self.height + 1, config),
+            work=str(
+                sum(
+                    compute_work(header.core.target, get_judge_rules(self.judge, header.core.height))
+                    for header in self.chain[1:]
+                )
+            ),
+            target=f"0x{compute_target(self.chain, get_rules(config, (), 0)):064x}",
+            epoch=get_epoch(self.height + 1, get_rules(config, (), 0)),
             spacing=config.spacing,
             miner=_hex(self.miner),
             balance=self.get_account(self.miner)["balance"],
@@ -151,7 +157,7 @@ class MemoryView:
     def make_quiz(self, height: Height) -> QuizView:
         """Return the quiz of a block, its losses from the engine."""
         header, quiz = self.headers[height], self._quiz(height)
-        evaluation = self.judge.engine.evaluate([quiz.tokens], [quiz.scored])[0]
+        evaluation = self.judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])[0]
         answers = ["".join(question.answer) for question in quiz.questions]
         first = self.judge.config.salt_tokens + int(self.judge.config.model.add_bos)
         pieces = [get_text(self.vocabulary, [token]) for token in quiz.tokens]
@@ -220,7 +226,9 @@ class MemoryView:
 
     def _quiz(self, height: Height) -> Quiz:
         core = self.headers[height].core
-        return get_quiz(core, self.headers[:height], self.judge.config, self.judge.questions)
+        return get_quiz(
+            core, self.headers[:height], get_rules(self.judge.config, (), 0), self.judge.models[0].questions
+        )
 
     def _show(self, height: Height) -> BlockView:
         header, quiz = self.headers[height], self._quiz(height) if height else None
@@ -231,7 +239,7 @@ class MemoryView:
             parent=_hex(core.parent_hash),
             time=core.timestamp,
             target=f"0x{core.target:064x}",
-            work=str(compute_work(core.target)),
+            work=str(compute_work(core.target, get_judge_rules(self.judge, core.height))),
             miner=_hex(core.miner),
             subsidy=str(compute_subsidy(height)),
             nonce=str(core.nonce),

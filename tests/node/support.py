@@ -13,7 +13,7 @@ from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import Address, Hash32, Height
 from poaid import miner
 from poaid.chain import Chain
-from poaid.header_check import HEADER_BYTES
+from poaid.layout import HEADER_BYTES
 from poaid.networks import Network, check_network, get_network
 from poaid.store import FILE_NAME, ChainRow, Store
 
@@ -76,7 +76,13 @@ def make_quick_network() -> Network:
     """Return a network with poai-mini where epoch and difficulty period are two blocks long."""
     network = get_network("minimal", "mini")
     config = replace(
-        network.config, epoch_blocks=2, retarget_blocks=2, spacing=1_000, max_future=200, initial_target=2**256 // 32
+        network.config,
+        epoch_blocks=2,
+        retarget_blocks=2,
+        spacing=1_000,
+        max_future=200,
+        initial_target=2**256 // 32,
+        genesis_seed=b"\1" * 32,  # with it the eight blocks' targets rise, fall and rise
     )
     return check_network(replace(network, name="quick", config=config))
 
@@ -89,7 +95,7 @@ def mine(store: Store, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> 
         for pace in paces:
             clock.pace = pace
             *_, last = miner.mine_block(chain.headers, chain.state, judge, MINER)
-            chain.append(last[-1].make_block(), judge, clock.now)
+            chain.append(last[-1].block, clock.now)
     return chain
 
 

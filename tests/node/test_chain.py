@@ -133,7 +133,7 @@ def test_every_vector_gives_the_files_result(key: tuple[str, str], case: dict[st
     def run(i: Mapping[str, Any]) -> dict[str, Any]:
         async def main() -> dict[str, Any]:
             judge = get_judge(i["config"], i["lexicon"], i["model"])
-            network = Network("vectors", i["config"], judge.questions, LEXICON)
+            network = Network("vectors", i["config"], judge.models[0].questions, LEXICON)
             async with running(tmp_path, network, judge, i["now"]) as rig:
                 return await RUNS[key](i, rig)
 
@@ -414,7 +414,10 @@ def test_forged_work_moves_the_accounts_a_few_blocks_at_most(tmp_path: Path, mon
             assert await get_code(rig, false_state.data) == "state/root"
             assert false_state.hash in rig.chain.tree.invalid
             quiz = get_quiz(
-                false_state.block.header.core, false_state.chain[:-1], rig.judge.config, rig.judge.questions
+                false_state.block.header.core,
+                false_state.chain[:-1],
+                rig.chain.tree.get_rules(0),
+                rig.judge.models[0].questions,
             )
             assert rig.asked[-1] == tuple(quiz.tokens)
             assert rig.chain.state == line[-1].state
@@ -428,7 +431,7 @@ def test_what_was_assumed_is_remembered_over_a_restart(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as rig:
             for made in line[:2]:
-                checked = rig.chain.check_block(made.block, made.data, b"peer", rig.judge)
+                checked = rig.chain.check_block(made.block, made.data, b"peer")
                 assert checked is not None
                 rig.importer.accept(checked, None)
             assert await get_code(rig, line[2].data) is None
@@ -446,8 +449,8 @@ def test_a_block_assumed_during_its_replay_stays(tmp_path: Path) -> None:
 
     async def main() -> None:
         async with running(tmp_path) as rig:
-            checked = rig.chain.check_block(made.block, made.data, b"peer", rig.judge)
-            again = rig.chain.check_block(made.block, made.data, b"peer", rig.judge)
+            checked = rig.chain.check_block(made.block, made.data, b"peer")
+            again = rig.chain.check_block(made.block, made.data, b"peer")
             assert checked is not None
             assert again is not None
             rig.importer.accept(again, None)

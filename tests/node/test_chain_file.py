@@ -11,14 +11,15 @@ import pytest
 
 from poai_engine.lexicon_maker import format_lexicon
 from poai_spec import fork_choice
-from poai_spec.block import Judge
+from poai_spec.block import make_judge
 from poai_spec.encoding import encode
 from poai_spec.engine import Evaluation
 from poai_spec.lexicon import Lexicon
 from poai_spec.networking import MAX_BLOCK_BYTES
 from poai_spec.notation import Hash32, Invalid, Milliseconds, keccak256
 from poai_spec.parameters import make_config
-from poaid import chain_import, models
+from poai_spec.upgrades import UpgradeList
+from poaid import chain_import, judges
 from poaid.chain import Chain
 from poaid.chain_file import MAGIC, ChainReader, export_chain
 from poaid.chain_import import ChainImport
@@ -48,7 +49,13 @@ def make_head(network: Network) -> bytes:
     lexicon = network.questions
     assert isinstance(lexicon, Lexicon)
     name = network.questions_name
-    records = (encode(network.config), b"lexicon", name.encode(), format_lexicon(name, lexicon).encode())
+    records: tuple[bytes, ...] = (
+        encode(network.config),
+        b"lexicon",
+        name.encode(),
+        format_lexicon(name, lexicon).encode(),
+    )
+    records += (encode(UpgradeList(network.upgrades)),)
     return MAGIC + b"".join(map(record, records))
 
 
@@ -72,7 +79,7 @@ def take(data: bytes, mined: MinedChain, folder: Path, now: Milliseconds | None 
         reader = ChainReader(BytesIO(data), NAME)
         network = reader.read_network()
         with Store.create_or_open(folder, network, "mini") as store:
-            judge = Judge(network.config, network.questions, mined.judge.engine)
+            judge = make_judge(network.config, network.questions, mined.judge.models[0].engine)
             run = ChainImport(Chain(store, network.config, mined.now), judge, lambda: now or mined.now)
             try:
                 run.run(reader.read_blocks())
@@ -241,7 +248,7 @@ def make_odd_files(mined: MinedChain) -> dict[str, tuple[bytes, str]]:
     tail = record(b"n") + record(b"{}")
     return {
         "another kind of file": (b"SQLite format 3\0" * 9, "chain is no chain file: make one with `poaid export`"),
-        "another version": (whole.replace(b"chain 1", b"chain 2", 1), "chain is no chain file"),
+        "another version": (whole.replace(b"chain 2", b"chain 1", 1), "chain is no chain file"),
         "bytes behind the end": (whole + b"\0", "chain is damaged: it goes on behind its end"),
         "two files in one": (whole + whole, "chain is damaged: it goes on behind its end"),
         "a large config": (MAGIC + struct.pack("<I", 1 << 21), "has 2,097,152 bytes, more than the 1,048,576 that"),
@@ -260,6 +267,12 @@ def make_odd_files(mined: MinedChain) -> dict[str, tuple[bytes, str]]:
         "a name that is none": (
             make_head(network).replace(record(b"mini"), record(b"mi\xff\xff"), 1), "the questions' name is no UTF-8",
         ),
+        "a name for the terminal": (
+            make_head(network).replace(record(b"mini"), record(b"\x1b[1m"), 1), "characters that cannot be shown",
+        ),
+        "a name of another folder": (
+            make_head(network).replace(record(b"mini"), record(b"../m"), 1), "the questions' name has a path in it",
+        ),
         "a wrong count": (end(whole[:-44], BLOCKS + 1), "it has 8 blocks, and says that it has 9"),
     }  # fmt: skip
 
@@ -267,7 +280,8 @@ def make_odd_files(mined: MinedChain) -> dict[str, tuple[bytes, str]]:
 ODD = [
     "another kind of file", "another version", "bytes behind the end", "two files in one", "a large config",
     "a large name", "a large lexicon", "a large block", "an odd kind", "a corpus for a lexicon", "no lexicon",
-    "no config", "another lexicon", "a name that is none", "a wrong count",
+    "no config", "another lexicon", "a name that is none", "a name for the terminal",
+    "a name of another folder", "a wrong count",
 ]  # fmt: skip
 
 
@@ -337,7 +351,7 @@ class Moody:
     """An engine that fails as `llama.cpp` may: for whole batches, or for one quiz."""
 
     def __init__(self, mined: MinedChain, bad: int | None) -> None:
-        self._engine, self._bad, self._asked = mined.judge.engine, bad, 0
+        self._engine, self._bad, self._asked = mined.judge.models[0].engine, bad, 0
         self.profile, self.integer_model_root = self._engine.profile, self._engine.integer_model_root
         self.layer_count = self._engine.layer_count
 
@@ -355,7 +369,7 @@ class Moody:
 def test_a_quiz_without_a_loss(mined: MinedChain, exported: bytes, tmp_path: Path, bad: int | None) -> None:
     reader = ChainReader(BytesIO(exported), NAME)
     with Store.create_or_open(tmp_path, reader.read_network(), "mini") as store:
-        judge = replace(mined.judge, engine=Moody(mined, bad))
+        judge = make_judge(mined.judge.config, mined.judge.models[0].questions, Moody(mined, bad))
         run = ChainImport(Chain(store, judge.config, mined.now), judge, lambda: mined.now)
         if bad is None:
             run.run(reader.read_blocks())
@@ -459,7 +473,7 @@ def test_import_of_another_network_than_the_one_named(exported: bytes, run: Run,
     named = ("--network", "minimal", "--model", "mini")
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file", *named)
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert ", and --network minimal is b46e4749: give another file" in err
+    assert ", and --network minimal is 9fdb2c7d: give another file" in err
     assert not (tmp_path / "new").exists()
 
 
@@ -481,7 +495,7 @@ def test_an_interrupt_keeps_what_was_accepted(
             return super().evaluate(tokens, scored)
 
     (tmp_path / "file").write_bytes(exported)
-    monkeypatch.setattr(models, "load_engine", lambda *_: Interrupted(mined, None))
+    monkeypatch.setattr(judges, "load_engine", lambda *_: Interrupted(mined, None))
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file")
     assert (status, out, err) == (130, "", "stopped; 5 new blocks are stored\n")
     assert read_stored(tmp_path / "new") == mined.data[:5]

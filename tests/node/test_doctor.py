@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from poai_engine.gguf_file import read_vocabulary
-from poai_spec.block import Judge
+from poai_spec.block import Judge, make_judge
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Hash32
 from poaid import doctor
@@ -336,7 +336,7 @@ class Broken:
     """An engine that is wrong in one of its two ways, or in both alike."""
 
     def __init__(self, judge: Judge, *, batch: bool, steps: bool) -> None:
-        self._engine, self._batch, self._steps = judge.engine, batch, steps
+        self._engine, self._batch, self._steps = judge.models[0].engine, batch, steps
         self.profile, self.integer_model_root = self._engine.profile, self._engine.integer_model_root
         self.layer_count = self._engine.layer_count
 
@@ -360,7 +360,9 @@ class Broken:
     ],
 )
 def test_an_engine_that_is_wrong(mined: MinedChain, mini_path: Path, batch: bool, steps: bool, text: str) -> None:
-    judge = replace(mined.judge, engine=Broken(mined.judge, batch=batch, steps=steps))
+    judge = make_judge(
+        mined.judge.config, mined.judge.models[0].questions, Broken(mined.judge, batch=batch, steps=steps)
+    )
     found = doctor.check_engine(judge, mini_path)
     assert (found.level, found.text[: len(text)]) == (Level.FAILED, text)
 

@@ -8,7 +8,8 @@ import pytest
 
 from poai_engine import array_engine
 from poai_engine.devices import Device, open_torch
-from poai_spec.block import Judge
+from poai_spec.block import make_judge
+from poai_spec.upgrades import get_rules
 from poaid import cli
 from poaid.models import load_engine
 from poaid.store import Store
@@ -57,8 +58,8 @@ def test_a_chain_is_verified_by_torch(mined: MinedChain, monkeypatch: pytest.Mon
         return open_torch(kind)
 
     monkeypatch.setattr(array_engine, "open_torch", open_what_is_there)
-    engine = load_engine("mini", mined.network.config, None, gpu_layers=1)
-    judge = Judge(mined.network.config, mined.network.questions, engine)
+    engine = load_engine("mini", get_rules(mined.network.config, (), 0), None, gpu_layers=1)
+    judge = make_judge(mined.network.config, mined.network.questions, engine)
     with Store.open(mined.folder) as store:
         state = verify_store(store, judge, mined.now, ignore)
     assert asked == ["cuda"]

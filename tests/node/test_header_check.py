@@ -12,7 +12,9 @@ from poai_spec.containers import Header, HeaderCore, compute_block_hash
 from poai_spec.encoding import decode, encode
 from poai_spec.header import check_header_alone, check_header_in_chain
 from poai_spec.notation import Hash32, Malformed, Milliseconds, SpecError
-from poaid.header_check import HEADER_BYTES, check_encoded_header, decode_header, encode_header
+from poai_spec.upgrades import get_rules
+from poaid.header_check import check_encoded_header
+from poaid.layout import HEADER_BYTES, decode_header, encode_header
 from tests.spec.support import Branch, get_config, make_core, wins
 
 START = get_config().genesis_timestamp
@@ -45,7 +47,9 @@ def get_branch() -> Branch:
 def judge(data: bytes, chain: list[Header], now: Milliseconds) -> tuple[Header, Hash32] | tuple[type[SpecError], str]:
     """Return what the checks here say."""
     try:
-        return check_encoded_header(data, chain, [compute_block_hash(header) for header in chain], get_config(), now)
+        return check_encoded_header(
+            data, chain, [compute_block_hash(header) for header in chain], get_rules(get_config(), (), 0), now
+        )
     except SpecError as error:
         return type(error), error.code
 
@@ -57,7 +61,7 @@ def judge_by_pages(
     try:
         header = decode(Header, data)
         check_header_alone(header)
-        check_header_in_chain(header, chain, get_config(), now)
+        check_header_in_chain(header, chain, get_rules(get_config(), (), 0), now)
     except SpecError as error:
         return type(error), error.code
     return header, compute_block_hash(header)

@@ -10,8 +10,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from poai_spec.encoding import encode
 from poai_spec.networking import MAX_BLOCK_BYTES
-from poai_spec.notation import Invalid, SpecError
+from poai_spec.notation import Invalid, Malformed, SpecError
 from poai_spec.state import Account
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from poai_tools.vectors.chains import Alteration
 from poaid import importer as importer_module
@@ -221,7 +222,6 @@ async def test_a_malformed_copy_does_not_hurt_the_true_block(tmp_path: Path) -> 
     [
         (b"", "encoding/undecodable"),
         (bytes(300), "encoding/undecodable"),
-        (bytes(MAX_BLOCK_BYTES + 1), "networking/block-size"),
     ],
 )
 async def test_what_is_no_block_leaves_no_trace(tmp_path: Path, data: bytes, code: str) -> None:
@@ -230,6 +230,15 @@ async def test_what_is_no_block_leaves_no_trace(tmp_path: Path, data: bytes, cod
         assert await peer.send(data) == code
         tree = rig.chain.tree
         assert (len(tree.entries), len(tree.orphans), len(tree.invalid), peer.charged) == (1, 0, 0, [])
+
+
+async def test_what_is_too_large_for_its_rules_is_refused_before_it_waits(tmp_path: Path) -> None:
+    made = grow(make_root())
+    async with running(tmp_path) as rig:
+        rig.importer.check_size(made.data)
+        for data in (made.data + bytes(1), bytes(MAX_BLOCK_BYTES + 1)):
+            with pytest.raises(Malformed, match="networking/block-size"):
+                rig.importer.check_size(data)
 
 
 # --- Budgets ---
@@ -269,8 +278,13 @@ async def test_a_given_evaluation_spares_the_model(tmp_path: Path) -> None:
     line = grow_line(make_root(), 2)
     async with running(tmp_path) as rig:
         for number, made in enumerate(line, 1):
-            quiz = get_quiz(made.block.header.core, made.chain[:-1], rig.judge.config, rig.judge.questions)
-            (evaluation,) = rig.judge.engine.evaluate([quiz.tokens], [quiz.scored])
+            quiz = get_quiz(
+                made.block.header.core,
+                made.chain[:-1],
+                get_rules(rig.judge.config, (), 0),
+                rig.judge.models[0].questions,
+            )
+            (evaluation,) = rig.judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])
             if number == 2:
                 evaluation = replace(evaluation, trace=evaluation.trace[::-1])
                 with pytest.raises(Invalid) as error:

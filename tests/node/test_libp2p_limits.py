@@ -15,8 +15,11 @@ from libp2p.abc import IHost
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyType
 from libp2p.crypto.pb import crypto_pb2
+from libp2p.discovery.events.peerDiscovery import peerDiscovery
+from libp2p.discovery.mdns.listener import PeerListener
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
 from libp2p.protocol_muxer.exceptions import MultiselectError
 from libp2p.protocol_muxer.multiselect import MULTISELECT_PROTOCOL_ID, Multiselect
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
@@ -35,13 +38,15 @@ from libp2p.stream_muxer.yamux.yamux import (
 )
 from libp2p.utils import encode_varint_prefixed
 from libp2p.utils.varint import encode_uvarint
+from zeroconf import ServiceInfo, Zeroconf
 
 from poai_spec.notation import Malformed
 from poaid import libp2p_gossip, libp2p_session
 from poaid.libp2p_gossip import MESHSUB, check_counts
+from poaid.libp2p_host import get_peer_id
 from poaid.libp2p_session import Communicator, Listener, Session, Stream, check_handshake
 from poaid.libp2p_streams import BROKEN
-from poaid.network import Network
+from poaid.network import Network, keep_nothing
 from tests.node.test_network import (
     ECHO,
     PATIENCE_S,
@@ -236,6 +241,43 @@ async def test_who_overruns_a_window_is_disconnected_and_blamed() -> None:
         assert owner.faults == [(peer.peer_id, "encoding/undecodable")]
         await honest.connect(victim.addresses[0])
         assert await honest.request(victim.peer_id, ECHO, b"question", 100) == b"question"
+
+
+# mDNS.
+
+
+class Neighbour:
+    """Stands for zeroconf: a service that announces a peer."""
+
+    def __init__(self, number: int) -> None:
+        self.peer_id = get_peer_id(number.to_bytes(32, "big"))
+
+    def get_service_info(self, kind: str, name: str, **_: Any) -> ServiceInfo:
+        return ServiceInfo(kind, name, 4001, properties={"dnsaddr": f"/ip4/192.0.2.1/tcp/4001/p2p/{self.peer_id}"})
+
+
+def hear(listener: PeerListener) -> int:
+    """Have a listener hear of ten peers; return how much of it is remembered."""
+    listener.service_name, listener.ttl, listener.retry_attempts = "own", 120, 1
+    heard, kind = list[str](), "_p2p-abcd0123._udp.local."
+    peerDiscovery.register_peer_discovered_handler(remember := lambda info: heard.append(str(info.peer_id)))
+    for number in range(10):
+        listener.add_service(cast("Zeroconf", Neighbour(number)), kind, f"{number}.{kind}")
+    peerDiscovery.unregister_peer_discovered_handler(remember)
+    assert len(heard) == 10
+    return len(listener.discovered_services) + len(listener.peerstore.peers_with_addrs())
+
+
+async def test_library_remembers_every_neighbour() -> None:
+    listener = object.__new__(PeerListener)
+    listener.peerstore, listener.discovered_services = PeerStore(), {}
+    assert hear(listener) == 20
+
+
+async def test_no_neighbour_is_remembered_by_the_library() -> None:
+    listener = object.__new__(PeerListener)
+    keep_nothing(listener)
+    assert hear(listener) == 0
 
 
 # Negotiation.

@@ -9,11 +9,12 @@ import pytest
 
 from poai_engine.errors import ModelError
 from poai_engine.llama_engine import LlamaEngine
-from poai_spec.block import Judge, check_block
+from poai_spec.block import check_block, make_judge
 from poai_spec.containers import Block
 from poai_spec.header import make_genesis_header
 from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Invalid
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_trace
 from poaid.chain import Chain
 from poaid.miner import get_time, mine_block
@@ -34,31 +35,31 @@ def llama_network() -> Network:
 
 @pytest.mark.llama
 def test_blocks_have_one_trace_entry_and_are_valid(llama_network: Network, tmp_path: Path) -> None:
-    engine = load_engine("mini", llama_network.config, None)
+    engine = load_engine("mini", get_rules(llama_network.config, (), 0), None)
     assert isinstance(engine, LlamaEngine)
-    judge = Judge(llama_network.config, llama_network.questions, engine)
+    judge = make_judge(llama_network.config, llama_network.questions, engine)
     with Store.create_or_open(tmp_path, llama_network, "mini") as store:
         chain = Chain(store, llama_network.config, get_time())
         for _ in range(3):
             *_, attempts = mine_block(chain.headers, chain.state, judge, MINER)
-            block, before = attempts[-1].make_block(), list(chain.headers)
+            block, before = attempts[-1].block, list(chain.headers)
             assert len(block.trace) == 1
             assert check_block(block, before, chain.state, judge, get_time()) != chain.state
-            chain.append(block, judge, get_time())
+            chain.append(block, get_time())
         assert verify_store(store, judge, get_time(), lambda height: None) == chain.state
 
 
 @pytest.mark.llama
 def test_a_trace_of_the_other_profile_has_the_wrong_length(llama_network: Network) -> None:
-    engine = load_engine("mini", llama_network.config, None)
-    judge = Judge(llama_network.config, llama_network.questions, engine)
+    engine = load_engine("mini", get_rules(llama_network.config, (), 0), None)
+    judge = make_judge(llama_network.config, llama_network.questions, engine)
     chain = [make_genesis_header(llama_network.config)]
     *_, attempts = mine_block(chain, {}, judge, MINER)
-    block = attempts[-1].make_block()
+    block = attempts[-1].block
     trace = block.trace * (llama_network.config.model.layer_count + 1)
     header = replace(block.header, trace_digest=compute_trace_digest(trace))
     with pytest.raises(Invalid) as caught:
-        check_trace(Block(header, block.body, trace), llama_network.config)
+        check_trace(Block(header, block.body, trace), get_rules(llama_network.config, (), 0))
     assert caught.value.code == "work/trace-length"
 
 
@@ -93,4 +94,4 @@ def test_another_file_is_not_the_networks_model(llama_network: Network, mini_pat
     changed = Path(shutil.copy(mini_path, tmp_path / "changed.gguf"))
     changed.write_bytes(changed.read_bytes() + b"\0")
     with pytest.raises(ModelError, match=r"changed\.gguf is not this network's model \(SHA-256 465be937"):
-        load_engine(str(changed), llama_network.config, None)
+        load_engine(str(changed), get_rules(llama_network.config, (), 0), None)

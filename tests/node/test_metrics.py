@@ -13,12 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from poai_engine.gguf_file import read_vocabulary
 from poai_spec.notation import Invalid
 from poaid.handlers import Refusal
-from poaid.metrics import PREFIX, Metrics, Protocol, Result, Source, Verdict
+from poaid.metrics import BLOCK_CODES, PREFIX, Metrics, Protocol, Result, Source, Verdict
 from poaid.view import StatusView
 from tests.node.conftest import MinedChain
 from tests.node.memory_view import MemoryView
 from tests.node.support import MINER
 
+SPEC = Path(__file__).parents[2] / "poai_spec"
 NAME = re.compile(rf"\b{PREFIX}_\w+")
 ON_LINUX = Path("/proc/self/stat").exists()  # the process's own numbers come from there
 
@@ -106,7 +107,17 @@ def test_every_series_is_there_before_anything_happens(status: StatusView) -> No
     metrics = Metrics()
     untouched = read(metrics.render(status)).keys()
     touch(metrics)
-    assert read(metrics.render(status)).keys() - untouched == {("poai_blocks_rejected_total", "difficulty/target")}
+    assert read(metrics.render(status)).keys() - untouched == set()
+
+
+def test_the_rules_that_a_block_may_break_are_those_of_the_pages() -> None:
+    """A counter that begins at 1 hides its first count from `rate`."""
+    pages = "body", "difficulty", "encoding", "fork_choice", "header", "state", "work"
+    raised = re.compile(r'(?:Invalid|Malformed|NotYet)\(\s*"([a-z-]+/[a-z0-9-]+)"')
+    found = {code for page in pages for code in raised.findall((SPEC / f"{page}.py").read_text("utf-8"))}
+    others = {"llama-profile/nan", "networking/block-size"}  # of pages that say more than how a block is judged
+    assert set(BLOCK_CODES) == found - {"work/engine"} | others
+    assert list(BLOCK_CODES) == sorted(set(BLOCK_CODES))
 
 
 def test_every_name_begins_with_the_project(status: StatusView) -> None:

@@ -11,6 +11,7 @@ from poai_engine.model_store import MODEL_DIR_VARIABLE
 from poai_spec.lexicon import compute_lexicon_digest, read_lexicon
 from poai_spec.notation import Invalid
 from poai_spec.parameters import get_model_manifest
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine
 from poaid.errors import NodeError
 from poaid.models import get_known_model, get_pinned_model, load_engine, locate_model
@@ -27,26 +28,26 @@ def test_a_pinned_model_by_name_and_by_path(mini_path: Path, tmp_path: Path) -> 
 def test_how_a_network_finds_its_model_again(
     network: Network, mini_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert locate_model(None, network.config) == "mini"
-    assert locate_model("smollm2", network.config) == "smollm2"
+    assert locate_model(None, network.config.model) == "mini"
+    assert locate_model("smollm2", network.config.model) == "smollm2"
     monkeypatch.chdir(mini_path.parent)
-    assert locate_model(mini_path.name, network.config) == str(mini_path)
+    assert locate_model(mini_path.name, network.config.model) == str(mini_path)
     with pytest.raises(ModelError, match=r"no model 'none\.gguf'"):
-        locate_model("none.gguf", network.config)
+        locate_model("none.gguf", network.config.model)
     other = replace(network.config, model=replace(network.config.model, gguf_sha256=b"\x07" * 32))
     with pytest.raises(ModelError, match=f"no pinned one: give --model PATH, the file with SHA-256 {'07' * 32}"):
-        locate_model(None, other)
+        locate_model(None, other.model)
 
 
 def test_another_file_is_not_the_networks_model(network: Network, mini_path: Path, tmp_path: Path) -> None:
     changed = tmp_path / "changed.gguf"
     changed.write_bytes(mini_path.read_bytes() + b"\0")
     with pytest.raises(ModelError, match=r"changed\.gguf is not this network's model \(SHA-256 465be937"):
-        load_engine(str(changed), network.config, 1)
+        load_engine(str(changed), get_rules(network.config, (), 0), 1)
     # A config that names the right file, but another root for its weights.
     other = replace(network.config, model=replace(network.config.model, integer_model_root=bytes(32)))
     with pytest.raises(Invalid, match="work/engine"):
-        load_engine("mini", other, 1)
+        load_engine("mini", get_rules(other, (), 0), 1)
 
 
 def rename_model(source: Path, target: Path, name: str) -> None:
@@ -71,7 +72,7 @@ def test_a_model_of_ones_own(mini_path: Path, tmp_path: Path, monkeypatch: pytes
     assert known.lexicon_name == digest.hex()
 
     kept = tmp_path / "models" / "manifests"
-    names = [f"{digest.hex()}.{ending}" for ending in ("lexicon.json", "w8a8-1.ssz")]
+    names = [f"{digest.hex()}.{ending}" for ending in ("lexicon.json", "w8a8-2.ssz")]
     assert sorted(path.name for path in kept.iterdir()) == names
     with monkeypatch.context() as patch:
         patch.setattr("poaid.models.make_lexicon", lambda path: pytest.fail("made twice"))
@@ -83,7 +84,7 @@ def test_a_model_of_ones_own(mini_path: Path, tmp_path: Path, monkeypatch: pytes
         assert path.read_bytes() == good
 
     network = get_network("minimal", str(own))
-    check_engine(load_engine(str(own), network.config, 1), network.config)
+    check_engine(load_engine(str(own), get_rules(network.config, (), 0), 1), get_rules(network.config, (), 0))
     write_network(network, tmp_path / "net.toml")
     assert (tmp_path / "net.lexicon.json").is_file()
     assert get_network(str(tmp_path / "net.toml")).config == network.config

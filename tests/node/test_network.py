@@ -752,6 +752,31 @@ async def test_somebody_else_at_an_address_is_refused() -> None:
             await here.connect(there.addresses[0].partition("/p2p/")[0] + f"/p2p/{other}")
 
 
+async def test_a_copy_of_the_own_identity_is_refused_and_told_of() -> None:
+    """Noise is content with it: it has the key. The two would never hear of each other's blocks."""
+    seed, owner = bytes([7]) * 32, Owner()
+    victim = make_network(owner, seed=seed)
+    async with victim.run(), running(libp2p.new_host(create_new_key_pair(seed))) as copy:
+        where = Multiaddr(victim.addresses[0].partition("/p2p/")[0])
+        with suppress(SwarmException), trio.move_on_after(PATIENCE_S):
+            await copy.get_network().dial_addr(where, copy.get_id())
+        await until(lambda: owner.refused == ["own identity"])
+        assert owner.connected == []
+
+
+async def test_the_systems_resolver_is_asked_for_names() -> None:
+    """`localhost` is a name of /etc/hosts, of which no DNS server knows."""
+    async with networks(2) as [(here, _), (there, _)]:
+        named = there.addresses[0].replace("/ip4/127.0.0.1/", "/dns4/localhost/")
+        assert await here.connect(named) == there.peer_id
+        unknown = named.replace("/localhost/", "/nobody.invalid/")
+        other = make_network(Owner()).peer_id
+        with pytest.raises(
+            PeerError, match=r"^/dns4/nobody\.invalid/tcp/[0-9]+ cannot be reached: its name is not known"
+        ):
+            await here.connect(unknown.partition("/p2p/")[0] + f"/p2p/{other}")
+
+
 async def test_who_hangs_up_at_once_is_named() -> None:
     async with networks(1) as [(here, _)], trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, trio.SocketStream.aclose, 0, host="127.0.0.1"))

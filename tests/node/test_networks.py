@@ -314,7 +314,7 @@ def test_every_parameter_changes_the_network_id(network: Network) -> None:
     others += [replace(config, model=replace(model, **{f.name: change_field(getattr(model, f.name))}))
                for f in fields(ModelManifest)]  # fmt: skip
     ids = {compute_network_id(other) for other in [config, *others]}
-    assert len(ids) == 1 + len(fields(Config)) - 1 + len(fields(ModelManifest)) == 23
+    assert len(ids) == 1 + len(fields(Config)) - 1 + len(fields(ModelManifest)) == 26
 
 
 def test_networks_of_other_models_and_targets_are_other_networks() -> None:

@@ -9,6 +9,7 @@ from poai_engine.gguf_file import Vocabulary
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Address
 from poaid import node_view
+from poaid.layout import split_block
 from poaid.node_view import View
 from tests.e2e.nodes import Made, Maker
 from tests.node.importing import MINERS, grow_line, make_easy_judge, make_easy_network, make_root
@@ -18,7 +19,7 @@ from tests.node.test_tree import count_lines
 
 def make_node(folder: Path, blocks: list[MadeBlock]) -> tuple[Made, View]:
     """Return a node that does not run, with a chain, and its view."""
-    maker = Maker(folder, make_easy_network(), make_easy_judge().engine)
+    maker = Maker(folder, make_easy_network(), make_easy_judge().models[0].engine)
     made = maker.make(blocks=[block.block for block in blocks])
     return made, View(made.node, cast(Vocabulary, None), "mini")
 
@@ -26,9 +27,9 @@ def make_node(folder: Path, blocks: list[MadeBlock]) -> tuple[Made, View]:
 def accept(made: Made, blocks: list[MadeBlock], *, assumed: bool = False) -> None:
     """Count blocks without the model: assumed valid, or as if they had been replayed."""
     for entry in blocks:
-        made.node.chain.tree.receive_header(entry.data[:216], b"peer")
+        made.node.chain.tree.receive_header(split_block(entry.data)[0], b"peer")
     for block in blocks:
-        checked = made.node.chain.check_block(block.block, block.data, b"peer", made.node.judge)
+        checked = made.node.chain.check_block(block.block, block.data, b"peer")
         assert checked is not None
         made.node.importer.accept(checked, None if assumed else Evaluation((), ()))
 
@@ -65,7 +66,7 @@ def test_the_status_names_the_last_assumed_block_of_the_heads_chain(tmp_path: Pa
     assert made.node.make_status().assumed == 0
     accept(made, grow_line(left[-1], 3), assumed=True)
     made.store.close()
-    again = Maker(tmp_path, make_easy_network(), make_easy_judge().engine).make(data_dir=tmp_path / "node-1")
+    again = Maker(tmp_path, make_easy_network(), make_easy_judge().models[0].engine).make(data_dir=tmp_path / "node-1")
     assert again.node.make_status().assumed == again.height == 8
     again.store.close()
 

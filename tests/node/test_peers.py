@@ -263,7 +263,17 @@ def test_asking_makes_no_budget_and_the_emptiest_are_kept() -> None:
 
 
 def make_status(head: bytes) -> Status:
-    return Status(version=1, network_id=bytes(32), head=head, height=1, work=1, bodies_from=1, assumed=0)
+    return Status(
+        version=1,
+        network_id=bytes(32),
+        fork_hash=bytes(4),
+        fork_next=0,
+        head=head,
+        height=1,
+        work=1,
+        bodies_from=1,
+        assumed=0,
+    )
 
 
 def test_what_a_peer_lacks_is_bounded_and_forgotten_with_a_new_head() -> None:

@@ -2,15 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from poai_spec.difficulty import compute_work
+from poai_spec.block import make_judge
+from poai_spec.difficulty import compute_quizzes
 from poai_spec.engine import Evaluation
 from poai_spec.notation import Hash32
+from poai_spec.upgrades import get_multiplications
 from poaid import verify
 from poaid.errors import NodeError
 from poaid.store import Store
@@ -23,24 +24,24 @@ ALL = range(1, BLOCKS + 1)
 
 
 class Counted(Random):
-    """Gives 0, 1, 2, ...: as many draws as there is work take every unit of it once."""
+    """Gives 0, 1, 2, ... times a unit of work: as many draws as there are units take each once."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: int = 1) -> None:
         super().__init__(0)
-        self.next = 0
+        self.next, self.unit = 0, unit
 
     def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
         assert (stop, step) == (None, 1)
         assert 0 <= self.next < start, "a unit of the work"
-        self.next += 1
-        return self.next - 1
+        self.next += self.unit
+        return self.next - self.unit
 
 
 class Counting:
     """An engine that remembers how many quizzes each call had."""
 
     def __init__(self, mined: MinedChain) -> None:
-        self._engine = mined.judge.engine
+        self._engine = mined.judge.models[0].engine
         self.profile, self.integer_model_root = self._engine.profile, self._engine.integer_model_root
         self.layer_count, self.calls = self._engine.layer_count, list[int]()
 
@@ -69,10 +70,11 @@ def find_fault(store: AlteredStore, mined: MinedChain, rows: dict[int, Row], sam
 
 
 def test_blocks_are_drawn_in_proportion_to_their_work(mined: MinedChain, altered: AlteredStore) -> None:
-    works = {header.core.height: compute_work(header.core.target) for header in mined.headers[1:]}
-    assert len(set(works.values())) > 2
-    drawn = draw_sample(altered, sum(works.values()), Counted())
-    assert Counter(drawn) == works
+    cost = get_multiplications(mined.network.get_rules())
+    quizzes = {header.core.height: compute_quizzes(header.core.target) for header in mined.headers[1:]}
+    assert len(set(quizzes.values())) > 2
+    drawn = draw_sample(altered, sum(quizzes.values()), Counted(cost))
+    assert Counter(drawn) == quizzes
 
 
 def test_a_draw_may_repeat_itself(altered: AlteredStore) -> None:
@@ -103,14 +105,26 @@ def test_only_drawn_blocks_are_replayed(
 ) -> None:
     monkeypatch.setattr(verify, "MAX_PENDING", pending)
     engine, passed = Counting(mined), list[int]()
-    state = verify_store(altered, replace(mined.judge, engine=engine), mined.now, passed.append, sample)
+    state = verify_store(
+        altered,
+        make_judge(mined.judge.config, mined.judge.models[0].questions, engine),
+        mined.now,
+        passed.append,
+        sample,
+    )
     assert (sum(engine.calls), passed, state) == (len(sample), list(ALL), mined.state)
 
 
 def test_replays_are_taken_together(mined: MinedChain, altered: AlteredStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "BATCH_BLOCKS", 2)
     engine = Counting(mined)
-    verify_store(altered, replace(mined.judge, engine=engine), mined.now, ignore, (1, 4, 5, 8))
+    verify_store(
+        altered,
+        make_judge(mined.judge.config, mined.judge.models[0].questions, engine),
+        mined.now,
+        ignore,
+        (1, 4, 5, 8),
+    )
     assert [count for count in engine.calls if count] == [2, 2]
 
 
@@ -146,7 +160,9 @@ def test_pruned_blocks_are_drawn_too(mined: MinedChain, copy_of: Callable[[], Pa
     run_sql(folder, "DELETE FROM bodies")
     with Store.open(folder) as store:
         assert set(draw_sample(store, 100, Random(7))) == set(ALL)
-        verify_store(store, replace(mined.judge, engine=engine), mined.now, ignore, {2, 5})
+        verify_store(
+            store, make_judge(mined.judge.config, mined.judge.models[0].questions, engine), mined.now, ignore, {2, 5}
+        )
     assert sum(engine.calls) == 2
 
 

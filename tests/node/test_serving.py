@@ -121,7 +121,7 @@ async def test_unknown_waiting_and_genesis_are_lacking(tmp_path: Path) -> None:
 async def test_pruned_and_assumed_are_lacking(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         await import_all(rig, LINE[:3])
-        checked = rig.chain.check_block(LINE[3].block, LINE[3].data, b"peer", rig.judge)
+        checked = rig.chain.check_block(LINE[3].block, LINE[3].data, b"peer")
         assert checked is not None
         rig.importer.accept(checked, None)
         await import_all(rig, LINE[4:6])

@@ -18,14 +18,15 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_spec.block import Judge, make_genesis
+from poai_spec.block import Judge, make_genesis, make_judge
 from poai_spec.notation import SpecError
 from poai_spec.state import Account, encode_account
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine
 from poaid import store as store_module
 from poaid.chain import Chain
 from poaid.errors import NodeError
-from poaid.header_check import decode_header
+from poaid.layout import decode_header
 from poaid.networks import Network
 from poaid.store import FILE_NAME, Store, StoredBlock, StoredPeer
 from poaid.verify import BlockError, verify_store
@@ -77,10 +78,10 @@ def test_a_block_that_breaks_a_rule_is_not_stored(mined: MinedChain, copy_of: Ca
         chain = Chain(store, mined.network.config, mined.now)
         last = mined.blocks[-1]
         with pytest.raises(SpecError, match="work/trace-digest"):
-            chain.append(replace(last, trace=last.trace[::-1]), mined.judge, mined.now)
+            chain.append(replace(last, trace=last.trace[::-1]), mined.now)
         other = replace(last, header=replace(last.header, core=replace(last.header.core, version=2)))
         with pytest.raises(SpecError, match="header/version"):
-            chain.append(other, mined.judge, mined.now)
+            chain.append(other, mined.now)
         assert (len(chain.headers), store.read_height()) == (BLOCKS + 1, BLOCKS)
         verify_store(store, mined.judge, mined.now, ignore)
 
@@ -127,11 +128,11 @@ def test_a_full_disk_keeps_what_is_stored(
         assert store.read_height() == height
 
 
-@pytest.mark.parametrize("version", [b"1", b"3", b"", b"\xff"])
+@pytest.mark.parametrize("version", [b"1", b"4", b"", b"\xff"])
 def test_another_schema_is_refused(copy_of: Callable[[], Path], network: Network, version: bytes) -> None:
     folder = copy_of()
     run_sql(folder, "UPDATE meta SET value = ? WHERE key = 'schema_version'", version)
-    assert all("this program writes 2: use its version" in message for message in refuse(folder, network))
+    assert all("this program writes 3: use its version" in message for message in refuse(folder, network))
 
 
 def test_a_foreign_database_is_refused_and_kept(network: Network, tmp_path: Path) -> None:
@@ -310,8 +311,10 @@ def verify_folder(folder: Path, mined: MinedChain) -> bool:
     with Store.open(folder) as store:
         network = store.read_network()
         store.read_text("model")
-        check_engine(mined.judge.engine, network.config)
-        verify_store(store, Judge(network.config, network.questions, mined.judge.engine), mined.now, ignore)
+        check_engine(mined.judge.models[0].engine, get_rules(network.config, (), 0))
+        verify_store(
+            store, make_judge(network.config, network.questions, mined.judge.models[0].engine), mined.now, ignore
+        )
         return store.read_height() == BLOCKS
 
 
@@ -494,3 +497,17 @@ def test_a_killed_miner_leaves_a_chain_that_verifies(tmp_path: Path, lines: int)
     assert (done.returncode, done.stderr) == (0, "")
     height = int(done.stdout.split()[0])
     assert stored <= height <= stored + 1  # what was logged is there; at most the block that was not logged yet
+
+
+@pytest.mark.parametrize("odd", ["model", "network", "questions"])
+def test_a_name_that_is_not_utf8_is_one_line(mined: MinedChain, tmp_path: Path, odd: str) -> None:
+    """Names of files may have any bytes; Python stands surrogates for those that are no text."""
+    name = os.fsdecode(b"m\xff.gguf")
+    networks = {
+        "model": mined.network,
+        "network": replace(mined.network, name=name),
+        "questions": replace(mined.network, questions_name=name),
+    }
+    with pytest.raises(NodeError, match=r"^'m\\udcff.gguf' is a name that is not UTF-8: rename the file or folder"):
+        Store.create_or_open(tmp_path / "new", networks[odd], name if odd == "model" else "mini")
+    Store.create_or_open(tmp_path / "new", mined.network, "mini").close()

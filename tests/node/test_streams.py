@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import pytest
+import structlog
 
 from poaid import logs
 from poaid.logs import LogFormat, configure_logs
@@ -118,6 +119,18 @@ def test_the_notice_looks_like_the_log(
     else:
         assert json.loads(notice).keys() == {"event", "level", "timestamp", "dropped"}
         assert json.loads(notice)["dropped"] == 7
+
+
+def test_a_terminal_does_not_obey_what_a_peer_has_written(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs(LogFormat.HUMAN)
+    structlog.get_logger().info("Peer \x1b[2J", reason="\x1b]0;title\x07", height=3)
+    configure_logs(LogFormat.JSON)
+    structlog.get_logger().info("Peer \x1b[2J")
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "\x07" not in err
+    assert "\\x1b[2J" in err
+    assert "height" in err
 
 
 def test_a_chunk_fits_where_the_system_says_that_there_is_room() -> None:

@@ -1,7 +1,6 @@
 """The sync, step by step: what gossip may change while it waits."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, cast
@@ -10,11 +9,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from poai_spec.block import make_judge
 from poai_spec.encoding import decode
 from poai_spec.engine import Evaluation
 from poai_spec.networking import Blocks, BlocksRequest, Result, Status, encode_response
 from poai_spec.notation import Hash32, SpecError
 from poai_spec.state import Account
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from poaid.handlers import PeerError
 from poaid.importer import Sender
@@ -47,8 +48,10 @@ async def test_a_goal_that_gossip_brings_meanwhile_is_left(tmp_path: Path) -> No
     """The heavier of two branches is looked at first; before its sample is replayed, the other one has come."""
     network, judge = make_easy_network(), make_easy_judge()
     heavy, light = grow_line(make_root(), 2), grow(make_root(), miner=MINERS[1])
-    quiz = get_quiz(light.block.header.core, light.chain[:-1], judge.config, judge.questions)
-    (evaluation,) = judge.engine.evaluate([quiz.tokens], [quiz.scored])
+    quiz = get_quiz(
+        light.block.header.core, light.chain[:-1], get_rules(judge.config, (), 0), judge.models[0].questions
+    )
+    (evaluation,) = judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])
     request = cast(Callable[[Peer, str, bytes, int], Awaitable[bytes]], fail)
     ask = Ask(request, fail, lambda peer: Sender(peer.key), fail)
     peers = Peers()
@@ -93,7 +96,7 @@ class Fetching:
         self.engine = BatchEngine(network.config)
         self.charged, self.blamed, self.served = list[float](), list[str](), {made.hash: made for made in served}
         self._store = Store.create_or_open(folder, network, "mini")
-        judge = replace(make_easy_judge(), engine=self.engine)
+        judge = make_judge(network.config, network.questions, self.engine)
         self.rig = make_rig(self._store, judge, network.config.genesis_timestamp + 10**9)
         peers = Peers()
         peers.connected["peer"] = Peer("peer", "", outbound=False, connected_at=0.0)
@@ -177,7 +180,7 @@ async def test_a_branch_shorter_than_the_named_block_is_not_assumed(tmp_path: Pa
 def make_claimant(name: str, work: int, network_id: Hash32) -> Peer:
     """Return a peer that claims a head which nobody knows."""
     peer = Peer(name, "/ip4/192.0.2.7/tcp/4001", outbound=False, connected_at=0.0)
-    peer.note_status(Status(1, network_id, name.encode().ljust(32), 9, work, 1, 0), 0.0)
+    peer.note_status(Status(1, network_id, bytes(4), 0, name.encode().ljust(32), 9, work, 1, 0), 0.0)
     return peer
 
 

@@ -27,6 +27,7 @@ from poai_spec.networking import MAX_LOCATOR, compute_locator_heights
 from poai_spec.notation import Hash32, Invalid, Malformed, Milliseconds, NotYet, SpecError
 from poai_spec.parameters import Config, check_config, get_preset
 from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors.chains import make_core, seal_header
 from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON, MODEL, make_network
@@ -35,7 +36,7 @@ from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
 from poai_tools.vectors.suites import load_all
 from poaid import tree as tree_module
 from poaid.errors import NodeError
-from poaid.header_check import HEADER_BYTES, encode_header
+from poaid.layout import HEADER_BYTES, encode_header
 from poaid.tree import BlockTree, Branch, Entry, Hashes, find_fork
 
 load_all()
@@ -66,7 +67,7 @@ class Node:
 
     def replay(self, entry: Entry, block: Block) -> None:
         judge = self.judge
-        check_contents(block, judge.config)
+        check_contents(block, get_rules(judge.config, (), 0))
         if entry.replayed:
             return
         assert entry.parent is not None
@@ -74,7 +75,7 @@ class Node:
             raise NotYet("fork-choice/parent-not-replayed")
         after = process_block(self.states[entry.parent.hash], block)
         self.tree.check_heavy_enough(entry)
-        replay_block(block, Branch(entry.parent), judge.config, judge.questions, judge.engine)
+        replay_block(block, Branch(entry.parent), judge)
         self.states[entry.hash] = after
         self.tree.mark_replayed(entry)
 
@@ -687,4 +688,19 @@ def test_a_full_tree_costs_a_header_no_more_when_it_is_larger(monkeypatch: pytes
         costs.append(count_lines(receive_all, tree, [(data, b"modest") for data in newer]))
         assert (tree.count_waiting(), tree.waiting_of(b"modest")) == (size, WINDOW)
         assert tree.waiting_of(b"greedy") == size // 2 - (0 if foreign else WINDOW // 2)
+    assert costs[1] < 1.5 * costs[0], costs
+
+
+def test_a_full_tree_costs_a_header_no_more_with_many_peers_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peer ids are free, and a header stays when its sender has left."""
+    costs = []
+    for count in (50, 500):
+        monkeypatch.setattr(page, "MAX_WAITING", 4 * count)
+        tree = BlockTree(get_easy_config(), LATER)
+        for n in range(count):
+            for data in make_line(4, miner=n.to_bytes(20)):
+                receive(tree, data, b"%d" % n)
+        newer = make_line(3, miner=b"\xff" * 20)
+        costs.append(count_lines(receive_all, tree, [(data, b"modest") for data in newer]))
+        assert (tree.count_waiting(), tree.waiting_of(b"modest")) == (4 * count, 3)
     assert costs[1] < 1.5 * costs[0], costs

@@ -9,7 +9,7 @@ import gc
 import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +48,8 @@ from poaid.handlers import TURN_BUDGET_S
 from poaid.importer import Sender
 from poaid.libp2p_gossip import MAX_LISTED_IDS, MAX_RPC_MESSAGES, MAX_RPC_PARTS, MESHSUB, check_counts
 from poaid.libp2p_session import Session
+from poaid.libp2p_streams import BROKEN
+from poaid.network import Network
 from poaid.node import Node, Options
 from poaid.peers import Peer, Peers
 from poaid.store import Store
@@ -55,7 +57,17 @@ from poaid.sync import Ask, Sync
 from tests.node import importing
 from tests.node.importing import Made, grow_line, make_easy_judge, make_easy_network, make_root
 from tests.node.test_libp2p_limits import PARTS, Wire
-from tests.node.test_network import TOPIC, Owner, make_network, message
+from tests.node.test_network import (
+    ECHO,
+    PATIENCE_S,
+    TOPIC,
+    Owner,
+    Stranger,
+    make_network,
+    message,
+    networks,
+    stranger,
+)
 
 RUNS = 5
 PEER = ID.from_string("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
@@ -200,7 +212,7 @@ def node(line: list[Made], tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A node that holds all blocks but the last."""
     with open_node(tmp_path_factory.mktemp("turns")) as node:
         for made in line[:-1]:
-            node.chain.append(made.block, node.judge, made.block.header.core.timestamp)
+            node.chain.append(made.block, made.block.header.core.timestamp)
         yield node
 
 
@@ -344,3 +356,32 @@ def test_an_rpc_of_empty_parts_is_refused_within_a_turn(name: str) -> None:
             check_counts(data)
 
     assert measure(*[check] * RUNS) < TURN_BUDGET_S
+
+
+# The library's own protocols, both sides of them in one loop: an upper bound for one.
+
+
+async def speak(peer: Stranger, victim: Network, protocol: str) -> None:
+    """Connect, open a stream, say something and wait for the answer, or for the end of the stream."""
+    with trio.fail_after(PATIENCE_S), suppress(*BROKEN):
+        stream = await peer.open(victim, protocol)
+        await stream.write(bytes(32))
+        await stream.read(1)
+
+
+@pytest.mark.parametrize("protocol", ["/ipfs/ping/1.0.0", "/ipfs/id/1.0.0", ECHO])
+def test_a_connection_and_a_stream(protocol: str) -> None:
+    async def run() -> None:
+        async with networks(1) as [(victim, _)], stranger() as peer:
+            instrument = Turns()
+            trio.lowlevel.add_instrument(instrument)
+            await speak(peer, victim, protocol)
+            await trio.lowlevel.checkpoint()
+            trio.lowlevel.remove_instrument(instrument)
+            found.append(instrument.longest)
+
+    found = list[float]()
+    for _ in range(RUNS):
+        trio.run(run)
+    print(f"{protocol}: {min(found) * 1000:.1f} ms")
+    assert min(found) < TURN_BUDGET_S

@@ -10,18 +10,20 @@ import rlp
 
 from poai_engine.gguf_file import read_gguf
 from poai_engine.reference import ReferenceEngine
-from poai_spec.block import Judge, check_block
+from poai_spec.block import check_block, make_judge
 from poai_spec.containers import Block, Body, Header, HeaderCore, compute_block_hash
 from poai_spec.encoding import decode, encode, get_sedes
 from poai_spec.lexicon import PIECES
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Hash32, NotYet, SpecError, uint64_le
 from poai_spec.parameters import Config
+from poai_spec.production import make_template
 from poai_spec.state import Account, encode_account
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine, get_quiz_seed
 from poaid import verify
 from poaid.errors import NodeError
-from poaid.miner import make_template, run_attempts
+from poaid.miner import run_attempts
 from poaid.models import load_engine
 from poaid.store import Store
 from poaid.verify import BlockError, verify_store
@@ -66,7 +68,11 @@ def test_the_chain_has_what_these_tests_need(mined: MinedChain) -> None:
 
 def test_a_mined_chain_passes(mined: MinedChain) -> None:
     passed: list[int] = []
-    judge = replace(mined.judge, engine=load_engine("mini", mined.network.config, 1))
+    judge = make_judge(
+        mined.judge.config,
+        mined.judge.models[0].questions,
+        load_engine("mini", get_rules(mined.network.config, (), 0), 1),
+    )
     with Store.open(mined.folder) as store:
         state = verify_store(store, judge, mined.now, passed.append)
     assert passed == list(range(1, BLOCKS + 1))
@@ -83,8 +89,8 @@ def test_the_size_of_batches_changes_nothing(mined: MinedChain, size: int, monke
 
 
 def test_the_reference_engine_agrees(mined: MinedChain, mini_path: Path) -> None:
-    judge = replace(mined.judge, engine=ReferenceEngine(read_gguf(mini_path)))
-    check_engine(judge.engine, mined.network.config)
+    judge = make_judge(mined.judge.config, mined.judge.models[0].questions, ReferenceEngine(read_gguf(mini_path)))
+    check_engine(judge.models[0].engine, get_rules(mined.network.config, (), 0))
     for height in (1, MIDDLE):
         state = {MINER: Account(balance=(height - 1) * 5 * 10**18)} if height > 1 else {}
         after = check_block(mined.blocks[height - 1], mined.headers[:height], state, judge, mined.now)
@@ -232,7 +238,9 @@ def forge(mined: MinedChain, height: int, forgeries: Iterator[Block]) -> Block:
     config, ancestors = mined.network.config, mined.headers[:height]
     for block in forgeries:
         header = block.header
-        l_hat = compute_l_hat(get_quiz_seed(header.core, ancestors, config), header.loss, header.trace_digest)
+        l_hat = compute_l_hat(
+            get_quiz_seed(header.core, ancestors, get_rules(config, (), 0)), header.loss, header.trace_digest
+        )
         if is_below_target(l_hat, header.core.target):
             return block
     raise AssertionError("forgeries never end")
@@ -284,10 +292,12 @@ def test_a_winning_header_over_a_trace_of_another_length(
 def test_honest_work_over_a_false_state_is_refused(mined: MinedChain, altered: AlteredStore) -> None:
     height, ancestors = 2, mined.headers[:2]
     state = {MINER: Account(balance=5 * 10**18 + 1)}
-    template = make_template(ancestors, state, mined.network.config, MINER, mined.headers[2].core.timestamp)
+    template = make_template(
+        ancestors, state, get_rules(mined.network.config, (), 0), MINER, mined.headers[2].core.timestamp
+    )
     attempts = (a for start in range(0, 1 << 20, 16) for a in run_attempts(
         replace(template, nonce=start), ancestors, mined.judge, 16))  # fmt: skip
-    forged = next(attempt for attempt in attempts if attempt.wins).make_block()
+    forged = next(attempt for attempt in attempts if attempt.wins).block
     fault = find_fault(altered, mined, {height: make_row(forged)})
     assert (fault.height, fault.code) == (height, "state/root")
 
@@ -297,11 +307,11 @@ def test_the_work_of_another_epoch_is_refused(mined: MinedChain, altered: Altere
     quizzes = replace(mined.network.config, epoch_blocks=1 << 32)  # epoch 0 for ever
     judge = replace(mined.judge, config=quizzes)
     template = make_template(
-        mined.headers[:MIDDLE], {MINER: Account(balance=15 * 10**18)}, mined.network.config, MINER,
+        mined.headers[:MIDDLE], {MINER: Account(balance=15 * 10**18)}, get_rules(mined.network.config, (), 0), MINER,
         mined.headers[MIDDLE].core.timestamp,
     )  # fmt: skip
     attempts = run_attempts(template, mined.headers[:MIDDLE], judge, 32)
-    codes = Counter(find_fault(altered, mined, {MIDDLE: make_row(a.make_block())}).code for a in attempts)
+    codes = Counter(find_fault(altered, mined, {MIDDLE: make_row(a.block)}).code for a in attempts)
     assert codes["work/l-hat"] >= 28
     assert codes.keys() <= {"work/l-hat", "work/trace"}
 
@@ -401,8 +411,8 @@ def test_damaged_accounts_and_tables(
 def judge_with_stored_network(store: Store, mined: MinedChain) -> None:
     """Do what `poaid verify` does, without loading the model again."""
     network = store.read_network()
-    check_engine(mined.judge.engine, network.config)
-    verify_store(store, Judge(network.config, network.questions, mined.judge.engine), mined.now, ignore)
+    check_engine(mined.judge.models[0].engine, get_rules(network.config, (), 0))
+    verify_store(store, make_judge(network.config, network.questions, mined.judge.models[0].engine), mined.now, ignore)
 
 
 def test_every_changed_byte_of_the_config_is_found(mined: MinedChain, altered: AlteredStore) -> None:

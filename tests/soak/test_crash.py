@@ -5,6 +5,7 @@ acknowledged block lies on its chain, and SQLite finds it whole; now and then ev
 kills five times each; `make soak` kills `5 * POAI_SOAK` times.
 """
 
+import json
 import os
 import random
 import shutil
@@ -19,8 +20,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge
+from poai_spec.block import Judge, make_judge
 from poai_spec.containers import compute_block_hash
+from poai_spec.upgrades import get_rules
 from poaid.chain import Chain
 from poaid.chain_file import export_chain
 from poaid.errors import NodeError
@@ -72,7 +74,9 @@ def _only_mini(mini_path: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def judge(mini_path: Path) -> Judge:
     network = make_fast_network()
-    return Judge(network.config, network.questions, load_engine(str(mini_path), network.config, 1))
+    return make_judge(
+        network.config, network.questions, load_engine(str(mini_path), get_rules(network.config, (), 0), 1)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +148,7 @@ def test_a_killed_miner_loses_nothing(tmp_path: Path, network_file: Path, judge:
 def test_a_killed_import_goes_on(tmp_path: Path, judge: Judge, mini_path: Path, rng: random.Random) -> None:
     """What is stored is a beginning of the file, never shorter than before; the last run brings the rest."""
     network, blocks = make_vector_network(), read_chain()
-    ours = Judge(network.config, network.questions, judge.engine)
+    ours = make_judge(network.config, network.questions, judge.models[0].engine)
     with Store.create_or_open(tmp_path / "whole", network, "mini") as store:
         fill(store, ours, blocks)
         export_chain(store, tmp_path / "chain")
@@ -269,7 +273,7 @@ def test_a_full_disk_stops_the_node_with_one_line(tmp_path: Path, network_file: 
         assert poaid.wait(PATIENCE_S), "it goes on without a place to store blocks: " + poaid.text[-2_000:]
         assert poaid.process.exitcode == 1
         last = poaid.text.splitlines()[-1]
-        assert last.startswith("error: ")
+        assert json.loads(last)["level"] == "critical"
         assert "check the disk's space and the permissions" in last
         assert "Traceback" not in poaid.text
     height = check_folder(folder, read_blocks(log.read_text("utf-8")))

@@ -25,10 +25,11 @@ import pytest
 import trio
 
 from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge
+from poai_spec.block import make_judge
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.notation import keccak256
-from poaid import models
+from poai_spec.upgrades import get_rules
+from poaid import judges
 from poaid.keys import write_whole
 from poaid.libp2p_host import SILENCE_S, get_peer_id
 from poaid.miner import get_time
@@ -103,7 +104,7 @@ class SlowEngine:
 def prepare(node: int, port: Connection, ahead_ms: int) -> None:
     """Make a process that is to be a node one of its own network, clock and speed."""
     enter(node, port, ahead_ms)
-    pytest.MonkeyPatch().setattr(models, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
+    pytest.MonkeyPatch().setattr(judges, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
 
 
 @dataclass
@@ -275,7 +276,7 @@ async def test_divided_nodes_become_one(tmp_path: Path, mini_path: Path, monkeyp
 @pytest.mark.skipif(not SOAK, reason="`tests/e2e/test_partitions.py` has the short form")
 async def test_a_deep_reorganisation(tmp_path: Path, mini_path: Path) -> None:
     network, depth = make_fast_network(), DEEP * SOAK
-    maker = Maker(tmp_path, network, load_engine(str(mini_path), network.config, 1))
+    maker = Maker(tmp_path, network, load_engine(str(mini_path), get_rules(network.config, (), 0), 1))
     seconds = await reorganise(maker, depth)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     print(f"a reorganisation of {depth} blocks took {seconds:.1f} s; both nodes and the test had {memory} MiB at most")
@@ -284,7 +285,7 @@ async def test_a_deep_reorganisation(tmp_path: Path, mini_path: Path) -> None:
 def verify_all(members: Sequence[Member], model: Path) -> int:
     """Replay what each has stored; return the height up to which all have the same blocks."""
     network = make_divided_network()
-    judge = Judge(network.config, network.questions, load_engine(str(model), network.config, 1))
+    judge = make_judge(network.config, network.questions, load_engine(str(model), get_rules(network.config, (), 0), 1))
     chains = []
     for member in members:
         with Store.open(member.folder) as store:

@@ -50,7 +50,7 @@ def make_network() -> Callable[..., Config]:
         preset: str, lexicon: Lexicon, *, add_bos: bool = False, salt: tuple[tuple[int, int], ...] = ((17, 49151),)
     ) -> Config:
         digest, ranges = compute_lexicon_digest(lexicon), tuple(TokenRange(*span) for span in salt)
-        model = ModelManifest(bytes(32), bytes(32), digest, False, 30, 49152, add_bos, int(add_bos), ranges)
+        model = ModelManifest(bytes(32), bytes(32), digest, False, 30, 49152, add_bos, int(add_bos), 1, 1, 1, ranges)
         return make_config(preset, model)
 
     return make

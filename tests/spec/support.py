@@ -7,16 +7,18 @@ from functools import cache
 from Crypto.Hash import SHAKE128
 
 from poai_engine.reference import ReferenceEngine
-from poai_spec.block import Judge, check_block, make_genesis
-from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import Chain, compute_target
+from poai_spec.block import Judge, check_block, make_genesis, make_judge
+from poai_spec.body import EMPTY_BODY
+from poai_spec.containers import Block, Header, HeaderCore
+from poai_spec.difficulty import Chain
 from poai_spec.engine import Engine, Evaluation
 from poai_spec.lexicon import PIECES, Lexicon, compute_lexicon_digest
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Address, Hash32, Milliseconds
 from poai_spec.parameters import Config, ModelManifest, TokenRange, check_config, make_config
-from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.production import make_template
+from poai_spec.state import State, process_header
+from poai_spec.upgrades import get_rules
 from poai_spec.weights import Float32, GgufFile, GgufTensor
 from poai_spec.work import get_quiz, get_quiz_seed
 
@@ -78,6 +80,9 @@ def get_config() -> Config:
         vocabulary_size=VOCABULARY,
         add_bos=False,
         bos_id=0,
+        position_cost=1_000,
+        pair_cost=10,
+        scored_cost=100,
         salt_ranges=(TokenRange(1, VOCABULARY - 1),),
     )
     config = replace(
@@ -89,7 +94,7 @@ def get_config() -> Config:
 
 def get_judge() -> Judge:
     """Return what the tests' node judges with."""
-    return Judge(get_config(), LEXICON, get_engine())
+    return make_judge(get_config(), LEXICON, get_engine())
 
 
 @dataclass
@@ -125,23 +130,13 @@ def make_core(
     chain: Chain, state: State, timestamp: Milliseconds, *, nonce: int = 0, miner: Address = MINER
 ) -> HeaderCore:
     """Return a core that follows every rule on top of a chain; `state` is the one after its last header."""
-    core = HeaderCore(
-        version=1,
-        height=len(chain),
-        parent_hash=compute_block_hash(chain[-1]),
-        timestamp=timestamp,
-        target=compute_target(chain, get_config()),
-        miner=miner,
-        body_root=EMPTY_BODY_ROOT,
-        state_root=bytes(32),
-        nonce=nonce,
-    )
-    return replace(core, state_root=compute_state_root(process_header(state, core)))
+    rules = get_rules(get_config(), (), len(chain))
+    return replace(make_template(chain, state, rules, miner, timestamp), nonce=nonce)
 
 
 def complete(core: HeaderCore, chain: Chain) -> Block:
     """Return the block of a core: its quiz is run, and the header says truly what that gave, won or not."""
-    quiz = get_quiz(core, chain, get_config(), LEXICON)
+    quiz = get_quiz(core, chain, get_rules(get_config(), (), 0), LEXICON)
     (evaluation,) = get_engine().evaluate([quiz.tokens], [quiz.scored])
     header = Header(core, evaluation.loss, compute_trace_digest(evaluation.trace))
     return Block(header, EMPTY_BODY, evaluation.trace)
@@ -149,7 +144,7 @@ def complete(core: HeaderCore, chain: Chain) -> Block:
 
 def wins(header: Header, chain: Chain) -> bool:
     """Tell whether a header is below its target."""
-    seed = get_quiz_seed(header.core, chain, get_config())
+    seed = get_quiz_seed(header.core, chain, get_rules(get_config(), (), 0))
     return is_below_target(compute_l_hat(seed, header.loss, header.trace_digest), header.core.target)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import poai_spec.fork_choice
-from poai_spec.block import check_block, make_genesis
+from poai_spec.block import Judge, check_block, make_genesis
 from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
 from poai_spec.containers import Block, Body, Header, HeaderCore, compute_block_hash, compute_body_root
 from poai_spec.encoding import decode, encode
@@ -21,6 +21,7 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.parameters import compute_network_id
 from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz
 from tests.spec.support import LEXICON, Branch, get_config, get_engine, get_judge, make_core, wins
 
@@ -49,6 +50,7 @@ class Draft:
         win: whether the header shall be below its target.
         change_store: applied to the store, given the block.
         limit: the number of waiting headers that a peer may have.
+        has_model: whether the model of its rules is loaded.
     """
 
     core: dict[str, Any] = field(default_factory=dict)
@@ -61,6 +63,12 @@ class Draft:
     change_store: list[Callable[[dict[Hash32, Kept], Block], None]] = field(default_factory=list)
     known_invalid: list[Callable[[Block], Hash32]] = field(default_factory=list)
     limit: int = 8_192
+    has_model: bool = True
+
+    @property
+    def judge(self) -> Judge:
+        """What the block is judged with."""
+        return get_judge() if self.has_model else replace(get_judge(), models={})
 
     def carry(self, body: Body) -> "Draft":
         """Send a body, unless another defect has already replaced it."""
@@ -89,7 +97,7 @@ def build(draft: Draft) -> Block:
     branch = get_branch()
     core = replace(make_core(branch.chain, branch.state, NOW), **draft.core)
     while True:
-        quiz = get_quiz(core, branch.chain, get_config(), LEXICON)
+        quiz = get_quiz(core, branch.chain, get_rules(get_config(), (), 0), LEXICON)
         (evaluation,) = get_engine().evaluate([quiz.tokens], [quiz.scored])
         trace = evaluation.trace
         for change in draft.change_trace:
@@ -136,6 +144,7 @@ DEFECTS: dict[str, Callable[[Draft], object]] = {
     "fork-choice/parent-not-replayed": lambda d: d.change_store.append(forget_parent_state),
     "state/root": lambda d: d.core.update(state_root=EMPTY_TRIE_ROOT),
     "fork-choice/lighter": lambda d: d.change_store.append(add_heavy_rival),
+    "block/model-missing": lambda d: setattr(d, "has_model", False),
     "work/trace": lambda d: d.change_trace.append(lambda trace: (trace[0], bytes(32), *trace[2:])),
     "work/loss": lambda d: setattr(d, "extra_loss", 1),
 }
@@ -152,7 +161,7 @@ def receive(draft: Draft, monkeypatch: pytest.MonkeyPatch) -> Store:
     before = deepcopy(store)
     monkeypatch.setattr(poai_spec.fork_choice, "MAX_WAITING_PER_PEER", draft.limit)
     try:
-        return on_block(store, block, b"peer", get_judge())
+        return on_block(store, block, b"peer", draft.judge)
     finally:
         assert store == before
 
@@ -206,7 +215,7 @@ def test_on_a_given_chain_the_parent_is_checked_before_the_height(code: str | No
         DEFECTS[code](draft)
     branch = get_branch()
     with pytest.raises(Invalid) as error:
-        check_block(build(draft), branch.chain, branch.state, get_judge(), draft.now)
+        check_block(build(draft), branch.chain, branch.state, draft.judge, draft.now)
     alone = code in ("header/version", "body/transactions-not-active")
     assert error.value.code == (code if alone else "header/parent")
 
@@ -217,7 +226,7 @@ def test_the_same_code_without_a_store(code: str) -> None:
     DEFECTS[code](draft)
     block = build(draft)
     with pytest.raises(SpecError) as error:
-        check_block(block, branch.chain, branch.state, get_judge(), draft.now)
+        check_block(block, branch.chain, branch.state, draft.judge, draft.now)
     assert error.value.code == code
 
 

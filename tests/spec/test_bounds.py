@@ -401,3 +401,15 @@ def test_scores_of_any_head_dimension() -> None:
     for head_dim in range(2, MAX_HEAD_DIM + 1, 2):
         worst = head_dim * 2**32 * integer_model.compute_attention_scale(head_dim) + 2**23
         assert worst**2 <= 9 * head_dim * 2**110
+
+
+@pytest.mark.parametrize("width", [1, 2, 255, 256, 13_108, 15_421, MAX_WIDTH - 1, MAX_WIDTH])
+def test_rms_norms_result_fits_int32(width: int) -> None:
+    """The bound of its docstring, for one value among zeros, which is as far above the root mean square as can be."""
+    gains = (2**23 - 1,) + (0,) * (width - 1)
+    largest = 0
+    for value in (1, 2, 3, 2**15, 2**16 + 1, 2**23 - 1, 2**24 + 1, 2**31 - 1, -(2**31)):
+        x = (value,) + (0,) * (width - 1)
+        largest = max(largest, abs(inference.rms_norm(x, gains, Float32(1))[0]))
+    assert largest < 2**30 + 2**10
+    assert largest > 2**29 or width < MAX_WIDTH // 4

@@ -21,6 +21,7 @@ from poai_spec.lexicon import read_lexicon
 from poai_spec.notation import Invalid, Malformed, keccak256, uint64_le
 from poai_spec.parameters import ModelManifest, compute_network_id, get_preset
 from poai_spec.quiz import check_longest_question, draw_salt, generate_quiz, get_quiz_text
+from poai_spec.upgrades import get_rules
 
 CONFIG = get_preset("minimal")
 ITEMS = tuple(
@@ -100,7 +101,7 @@ def test_a_quiz_is_bos_salt_and_lines_of_the_corpus() -> None:
     config = replace(CONFIG, model=name(CORPUS))
     for n in range(50):
         seed = keccak256(uint64_le(n))
-        quiz, drbg = generate_quiz(seed, config, CORPUS), Drbg(seed)
+        quiz, drbg = generate_quiz(seed, get_rules(config, (), 0), CORPUS), Drbg(seed)
         assert quiz.salt == draw_salt(drbg, config.salt_tokens, config.model)
         assert list(quiz.items) == [ITEMS[drbg.below(len(ITEMS))] for _ in quiz.items]
         line = [token for item in quiz.items for token in (*item.prompt, *item.answer, 13)]
@@ -115,7 +116,11 @@ def test_a_quiz_is_bos_salt_and_lines_of_the_corpus() -> None:
 def test_every_item_is_equally_likely() -> None:
     few = replace(CORPUS, items=ITEMS[:5])
     config = replace(CONFIG, model=name(few))
-    drawn = Counter(item for n in range(2000) for item in generate_quiz(keccak256(uint64_le(n)), config, few).items[:1])
+    drawn = Counter(
+        item
+        for n in range(2000)
+        for item in generate_quiz(keccak256(uint64_le(n)), get_rules(config, (), 0), few).items[:1]
+    )
     assert len(drawn) == 5
     assert all(abs(count - 400) < 90 for count in drawn.values())  # five standard deviations
 
@@ -125,6 +130,6 @@ def test_the_longest_line_has_to_fit() -> None:
     assert compute_longest_item(long) == 25
     room = CONFIG.quiz_tokens - CONFIG.salt_tokens - 1
     assert room == 25
-    check_longest_question(CONFIG, long)
+    check_longest_question(get_rules(CONFIG, (), 0), long)
     with pytest.raises(Invalid, match="quiz/question-too-long"):
-        check_longest_question(replace(CONFIG, quiz_tokens=31), long)
+        check_longest_question(get_rules(replace(CONFIG, quiz_tokens=31), (), 0), long)

@@ -17,12 +17,12 @@ from poai_spec.difficulty import (
     check_target,
     compute_median_time,
     compute_next_target,
+    compute_quizzes,
     compute_target,
-    compute_work,
-    is_retarget_height,
 )
 from poai_spec.notation import Invalid
 from poai_spec.parameters import PRESET_CHANGES, UINT256_MAX, Config, make_config
+from poai_spec.upgrades import get_rules, is_retarget_height
 from tests.spec.support import get_config
 
 ROOT = Path(__file__).parents[2]
@@ -40,20 +40,20 @@ def make_headers(stamps: list[int], target: int = CONFIG.initial_target) -> list
 
 @given(st.integers(1, UINT256_MAX))
 def test_work_is_the_rounded_inverse(target: int) -> None:
-    work = compute_work(target)
+    work = compute_quizzes(target)
     assert work * (target + 1) <= 2**256 < (work + 1) * (target + 1)
     assert 1 <= work <= 2**255
 
 
 @given(st.integers(1, UINT256_MAX - 1), st.integers(1, 2**200))
 def test_a_lower_target_never_has_less_work(target: int, more: int) -> None:
-    assert compute_work(target) >= compute_work(min(target + more, UINT256_MAX))
+    assert compute_quizzes(target) >= compute_quizzes(min(target + more, UINT256_MAX))
 
 
 @pytest.mark.parametrize("retarget_blocks", [1, 2, 4, 10, 2016])
 def test_the_schedule_counts_every_interval_between_1_and_the_tip_once(retarget_blocks: int) -> None:
     config = replace(CONFIG, retarget_blocks=retarget_blocks)
-    heights = [h for h in range(6 * retarget_blocks) if is_retarget_height(h, config)]
+    heights = [h for h in range(6 * retarget_blocks) if is_retarget_height(h, get_rules(config, (), 0))]
     assert heights[0] == 2 + retarget_blocks
     covered = [interval for h in heights for interval in range(h - retarget_blocks, h)]  # interval i: block i-1 to i
     assert covered == list(range(2, heights[-1]))
@@ -62,9 +62,9 @@ def test_the_schedule_counts_every_interval_between_1_and_the_tip_once(retarget_
 def test_presets_keep_mainnets_first_period_off_genesis() -> None:
     assert PRESET_CHANGES["mainnet"]["retarget_blocks"] == 2016
     mainnet = make_config("mainnet", CONFIG.model)
-    assert not any(is_retarget_height(h, mainnet) for h in range(2018))
-    assert is_retarget_height(2018, mainnet)
-    assert is_retarget_height(4034, mainnet)
+    assert not any(is_retarget_height(h, get_rules(mainnet, (), 0)) for h in range(2018))
+    assert is_retarget_height(2018, get_rules(mainnet, (), 0))
+    assert is_retarget_height(4034, get_rules(mainnet, (), 0))
 
 
 @pytest.mark.parametrize(
@@ -83,53 +83,55 @@ def test_presets_keep_mainnets_first_period_off_genesis() -> None:
 )
 def test_the_step_is_clamped_to_a_factor_of_four(actual: int, numerator: int) -> None:
     target = 10**60 + 7
-    assert compute_next_target(target, actual, CONFIG) == target * numerator // E
+    assert compute_next_target(target, actual, get_rules(CONFIG, (), 0)) == target * numerator // E
 
 
 def test_the_target_stays_between_one_and_the_easiest() -> None:
-    assert compute_next_target(1, 1, CONFIG) == 1
-    assert compute_next_target(3, 1, CONFIG) == 1
-    assert compute_next_target(CONFIG.max_target, 4 * E, CONFIG) == CONFIG.max_target
+    assert compute_next_target(1, 1, get_rules(CONFIG, (), 0)) == 1
+    assert compute_next_target(3, 1, get_rules(CONFIG, (), 0)) == 1
+    assert compute_next_target(CONFIG.max_target, 4 * E, get_rules(CONFIG, (), 0)) == CONFIG.max_target
     limited = replace(CONFIG, max_target=1000)
-    assert compute_next_target(999, 2 * E, limited) == 1000
-    assert compute_next_target(1000, E, limited) == 1000
+    assert compute_next_target(999, 2 * E, get_rules(limited, (), 0)) == 1000
+    assert compute_next_target(1000, E, get_rules(limited, (), 0)) == 1000
 
 
 def test_a_period_not_divisible_by_four() -> None:
     config = replace(CONFIG, retarget_blocks=1, spacing=7)
-    assert compute_next_target(7_000, 0, config) == 1_000
-    assert compute_next_target(7_000, 1, config) == 1_000
-    assert compute_next_target(7_000, 2, config) == 2_000
-    assert compute_next_target(7_000, 28, config) == 28_000
+    assert compute_next_target(7_000, 0, get_rules(config, (), 0)) == 1_000
+    assert compute_next_target(7_000, 1, get_rules(config, (), 0)) == 1_000
+    assert compute_next_target(7_000, 2, get_rules(config, (), 0)) == 2_000
+    assert compute_next_target(7_000, 28, get_rules(config, (), 0)) == 28_000
 
 
 @given(st.integers(1, UINT256_MAX), st.integers(-(2**70), 2**70))
 def test_a_step_stays_within_its_bounds(target: int, actual: int) -> None:
-    after = compute_next_target(target, actual, CONFIG)
+    after = compute_next_target(target, actual, get_rules(CONFIG, (), 0))
     assert max(target // 4, 1) <= after <= min(4 * target, CONFIG.max_target)
 
 
 @given(st.integers(2**20, 2**250), st.integers(-(2**70), 2**70), st.integers(0, 2**40))
 def test_a_longer_period_never_gives_a_lower_target(target: int, actual: int, more: int) -> None:
-    assert compute_next_target(target, actual, CONFIG) <= compute_next_target(target, actual + more, CONFIG)
+    assert compute_next_target(target, actual, get_rules(CONFIG, (), 0)) <= compute_next_target(
+        target, actual + more, get_rules(CONFIG, (), 0)
+    )
 
 
 def test_only_the_ends_of_a_period_count() -> None:
     stamps = [0, 10_000, 11_000, 99_000, 13_000, 12_000]
     target = CONFIG.initial_target
-    assert compute_target(make_headers(stamps), CONFIG) == target * 2_000 // E
+    assert compute_target(make_headers(stamps), get_rules(CONFIG, (), 0)) == target * 2_000 // E
     for height in (1, 2, 3, 4, 5):
-        assert compute_target(make_headers(stamps[:height]), CONFIG) == target
+        assert compute_target(make_headers(stamps[:height]), get_rules(CONFIG, (), 0)) == target
 
 
 def test_genesis_is_in_no_period() -> None:
     recent = [0] + [10**12 + 1000 * n for n in range(5)]
-    assert compute_target(make_headers(recent), CONFIG) == CONFIG.initial_target
+    assert compute_target(make_headers(recent), get_rules(CONFIG, (), 0)) == CONFIG.initial_target
 
 
 def test_between_periods_the_parents_target_holds() -> None:
     headers = make_headers([1000 * n for n in range(8)], target=12345)
-    assert compute_target(headers, CONFIG) == 12345
+    assert compute_target(headers, get_rules(CONFIG, (), 0)) == 12345
 
 
 @pytest.mark.parametrize("delta", [-1, 1])
@@ -137,9 +139,9 @@ def test_another_target_is_refused(delta: int) -> None:
     headers = make_headers([0, 1000, 2000, 3000, 4000, 6000])
     target = CONFIG.initial_target * 5_000 // E
     core = replace(headers[-1].core, height=6, target=target)
-    check_target(core, headers, CONFIG)
+    check_target(core, headers, get_rules(CONFIG, (), 0))
     with pytest.raises(Invalid) as error:
-        check_target(replace(core, target=target + delta), headers, CONFIG)
+        check_target(replace(core, target=target + delta), headers, get_rules(CONFIG, (), 0))
     assert error.value.code == "difficulty/target"
 
 
@@ -173,7 +175,7 @@ def test_five_false_stamps_do_not_move_the_median_out_of_the_true_ones(stamps: l
 def forward(height: int, stamp: int, config: Config = CONFIG) -> None:
     """Check a stamp at a height whose ancestors have the stamps 1000, 2000, ..."""
     headers = make_headers([1000 * (n + 1) for n in range(height)])
-    check_period_forward(replace(headers[0].core, height=height, timestamp=stamp), headers, config)
+    check_period_forward(replace(headers[0].core, height=height, timestamp=stamp), headers, get_rules(config, (), 0))
 
 
 @pytest.mark.parametrize(("height", "first"), [(5, 2000), (9, 6000), (13, 10_000)])
@@ -208,7 +210,12 @@ class History:
         """Return the target of each block from 1 on, as the page gives it."""
         headers = make_headers(self.stamps[:1], self.config.initial_target)
         for height, stamp in enumerate(self.stamps[1:], 1):
-            core = replace(headers[0].core, height=height, timestamp=stamp, target=compute_target(headers, self.config))
+            core = replace(
+                headers[0].core,
+                height=height,
+                timestamp=stamp,
+                target=compute_target(headers, get_rules(self.config, (), 0)),
+            )
             headers.append(Header(core, 0, bytes(32)))
         return [header.core.target for header in headers[1:]]
 
@@ -258,7 +265,7 @@ def test_the_target_cannot_grow_faster_than_claimed_time(spans: list[int]) -> No
     """The bound that the page proves: ln(T_n / T_0) <= claimed / E - n, here as T_n <= T_0 * e^(claimed / E - n)."""
     target = first = 2**200
     for span in spans:
-        target = compute_next_target(target, span, replace(CONFIG, max_target=UINT256_MAX))
+        target = compute_next_target(target, span, get_rules(replace(CONFIG, max_target=UINT256_MAX), (), 0))
     exponent = sum(spans) / E - len(spans)
     assert exponent > 38 or target <= first * 2.718281828459046**exponent * (1 + 1e-9)
 
@@ -274,7 +281,7 @@ def test_a_chain_never_leads_its_schedule_by_more_than_max_future(claims: list[i
         assert elapsed >= n * E - max_future
         latest = max(stamp + 1, int(elapsed) + max_future)
         stamp, before = min(stamp + claim, latest), stamp
-        target = compute_next_target(target, stamp - before, config)
+        target = compute_next_target(target, stamp - before, get_rules(config, (), 0))
 
 
 def test_the_table_of_gains_follows_from_the_presets() -> None:

@@ -10,6 +10,7 @@ from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.lexicon import Lexicon
 from poai_spec.notation import keccak256
 from poai_spec.parameters import PRESET_CHANGES, Config
+from poai_spec.upgrades import get_rules
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_epoch_of_a_height(
     preset: str, height: int, epoch: int, make_network: Callable[..., Config], plain_lexicon: Lexicon
 ) -> None:
     assert preset in PRESET_CHANGES
-    assert get_epoch(height, make_network(preset, plain_lexicon)) == epoch
+    assert get_epoch(height, get_rules(make_network(preset, plain_lexicon), (), 0)) == epoch
 
 
 @given(epoch=st.integers(1, 2**40))
@@ -35,13 +36,16 @@ def test_the_seed_is_the_last_block_before_the_epoch(
     make_network: Callable[..., Config], plain_lexicon: Lexicon, epoch: int
 ) -> None:
     config = make_network("testnet", plain_lexicon)
-    height = get_seed_height(epoch, config)
-    assert (get_epoch(height, config), get_epoch(height + 1, config)) == (epoch - 1, epoch)
+    height = get_seed_height(epoch, get_rules(config, (), 0))
+    assert (get_epoch(height, get_rules(config, (), 0)), get_epoch(height + 1, get_rules(config, (), 0))) == (
+        epoch - 1,
+        epoch,
+    )
 
 
 def test_epoch_zero_has_no_seed_block(make_network: Callable[..., Config], plain_lexicon: Lexicon) -> None:
     with pytest.raises(AssertionError, match="genesis_seed"):
-        get_seed_height(0, make_network("testnet", plain_lexicon))
+        get_seed_height(0, get_rules(make_network("testnet", plain_lexicon), (), 0))
 
 
 def test_key_hashes_seed_and_epoch_without_a_tag() -> None:

@@ -115,7 +115,7 @@ def settle(store: Store, blocks: Iterable[Block]) -> Store:
 def replay(block: Block, chain: tuple[Header, ...]) -> SpecError | None:
     """Replay once for all tests; `on_block` still asks for every replay."""
     try:
-        replay_block(block, chain, get_judge().config, get_judge().questions, get_judge().engine)
+        replay_block(block, chain, get_judge())
     except SpecError as error:
         return error
     return None

@@ -8,6 +8,7 @@ from poai_spec.containers import Body, Header, compute_body_root
 from poai_spec.header import check_header_alone, check_header_in_chain
 from poai_spec.notation import Invalid, NotYet
 from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.upgrades import get_rules
 from tests.spec.support import Branch, get_config, make_core, mine
 
 START = get_config().genesis_timestamp
@@ -24,7 +25,7 @@ def check(branch: Branch, stamp: int, now: int = 10**15) -> None:
     """Check a header with work at a stamp (relative to genesis) by the rules of headers."""
     header = mine(make_core(branch.chain, branch.state, START + stamp), branch.chain).header
     check_header_alone(header)
-    check_header_in_chain(header, branch.chain, get_config(), START + now)
+    check_header_in_chain(header, branch.chain, get_rules(get_config(), (), 0), START + now)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_other_heights_are_refused(height: int) -> None:
     branch = grow([])
     core = replace(make_core(branch.chain, branch.state, START + 1000), height=height)
     with pytest.raises(Invalid) as error:
-        check_header_in_chain(Header(core, 0, bytes(32)), branch.chain, get_config(), START)
+        check_header_in_chain(Header(core, 0, bytes(32)), branch.chain, get_rules(get_config(), (), 0), START)
     assert error.value.code == "header/height"
 
 

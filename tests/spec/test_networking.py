@@ -45,22 +45,24 @@ from poai_spec.networking import (
     check_gossip_size,
     check_headers,
     check_headers_request,
+    check_topic,
     compute_locator_heights,
     compute_message_id,
     decode_response,
     encode_frame,
     encode_response,
+    get_block_bytes,
     get_blocks_topic,
     get_penalty,
-    get_transactions_topic,
     get_verdict,
 )
 from poai_spec.notation import Invalid, Malformed, NotYet, SpecError
-from poai_spec.parameters import MAX_TRACE
+from poai_spec.parameters import MAX_TRACE, get_preset
+from poai_spec.upgrades import get_rules
 
 PAGE = (Path(__file__).parents[2] / "specs" / "networking.md").read_text("utf-8")
 CLASSES: dict[str, type[SpecError]] = {"Invalid": Invalid, "Malformed": Malformed, "NotYet": NotYet}
-STATUS = Status(1, b"\1" * 32, b"\2" * 32, 3, 4, 0, 0)
+STATUS = Status(1, b"\1" * 32, b"\5" * 4, 6, b"\2" * 32, 3, 4, 0, 0)
 NOWHERE = bytes(32)
 
 
@@ -118,7 +120,7 @@ def test_the_tables_give_the_values_of_the_constants() -> None:
     numbers = {
         name: value
         for name, value in vars(networking).items()
-        if name.isupper() and isinstance(value, int) and name != "MAX_TRACE"
+        if name.isupper() and isinstance(value, int) and name not in ("MAX_TRACE", "FORK_HASH_BYTES")
     }
     assert stated == numbers
 
@@ -140,7 +142,9 @@ def test_the_table_of_verdicts_has_every_rule_for_a_block() -> None:
     text = (Path(__file__).parents[2] / "specs" / "block.md").read_text("utf-8")
     order = dict(re.findall(r"^\| \d+ \| `([^`]+)` \| (\w+) \|", text, re.MULTILINE))
     listed = [(code, kind) for code, kind, _, _ in read_verdicts()]
-    assert sorted(listed) == sorted({**order, "networking/block-size": "Malformed"}.items())
+    assert sorted(listed) == sorted(
+        {**order, "networking/block-size": "Malformed", "networking/topic": "Malformed"}.items()
+    )
 
 
 @pytest.mark.parametrize(("code", "kind", "verdict", "points"), read_verdicts())
@@ -174,10 +178,12 @@ def test_one_malformed_message_a_half_life_never_bans() -> None:
 
 
 def test_topics_tell_networks_apart_and_protocols_do_not() -> None:
-    here, there = bytes.fromhex("00a1b2c3" + "00" * 28), bytes.fromhex("00a1b2c4" + "00" * 28)
-    assert get_blocks_topic(here) == "/poai/00a1b2c3/blocks/1"
-    assert get_transactions_topic(here) == "/poai/00a1b2c3/transactions/1"
+    here, there = (get_rules(get_preset(name), (), 0) for name in ("minimal", "testnet"))
+    assert get_blocks_topic(here) == f"/poai/{here.digest[:4].hex()}/blocks/1"
     assert get_blocks_topic(here) != get_blocks_topic(there)
+    check_topic(get_blocks_topic(here), here)
+    with fails("networking/topic"):
+        check_topic(get_blocks_topic(here), there)
 
 
 def test_a_message_id_is_sha_256() -> None:
@@ -199,9 +205,18 @@ def test_a_frame_is_its_length_and_its_payload(payload: bytes) -> None:
 
 
 def test_the_largest_block_travels_and_a_byte_more_does_not() -> None:
-    check_gossip_size(encode(LARGEST))
+    config = get_preset("minimal")
+    rules = get_rules(replace(config, model=replace(config.model, layer_count=MAX_TRACE - 1)), (), 0)
+    check_gossip_size(encode(LARGEST), rules)
     with fails("networking/block-size"):
-        check_gossip_size(encode(LARGEST) + b"\0")
+        check_gossip_size(encode(LARGEST) + b"\0", rules)
+
+
+def test_every_set_of_rules_has_its_own_block_size() -> None:
+    rules = get_rules(get_preset("minimal"), (), 0)
+    assert get_block_bytes(rules) == 216 + 12 + 4 * 32
+    with fails("networking/block-size"):
+        check_gossip_size(bytes(get_block_bytes(rules) + 1), rules)
 
 
 @pytest.mark.parametrize("message", [STATUS, Headers(tuple(CHAIN)), Blocks((LARGEST,), (HASHES[1],))])

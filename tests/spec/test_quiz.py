@@ -26,6 +26,7 @@ from poai_spec.quiz import (
     select_scored,
 )
 from poai_spec.solvers import solve
+from poai_spec.upgrades import get_rules
 
 CheckUniform = Callable[..., None]
 MakeNetwork = Callable[..., Config]
@@ -79,9 +80,9 @@ def check_quiz(quiz: Quiz, config: Config, lexicon: Lexicon) -> None:
 def test_layout_and_scored_positions(network: tuple[Config, Lexicon]) -> None:
     config, lexicon = network
     check_config(config)
-    check_longest_question(config, lexicon)
+    check_longest_question(get_rules(config, (), 0), lexicon)
     for i in range(400):
-        check_quiz(generate_quiz(get_seed(i), config, lexicon), config, lexicon)
+        check_quiz(generate_quiz(get_seed(i), get_rules(config, (), 0), lexicon), config, lexicon)
 
 
 @pytest.mark.slow
@@ -93,7 +94,7 @@ def test_a_hundred_thousand_quizzes(make_network: MakeNetwork, check_uniform: Ch
     verdicts: Counter[tuple[str, ...]] = Counter()
     places: Counter[int] = Counter()
     for i in range(100_000):
-        quiz = generate_quiz(get_seed(i), config, lexicon)
+        quiz = generate_quiz(get_seed(i), get_rules(config, (), 0), lexicon)
         check_quiz(quiz, config, lexicon)
         seen.add(b"".join(token.to_bytes(4, "little") for token in quiz.tokens))
         for question in quiz.questions:
@@ -114,14 +115,14 @@ def test_both_ways_of_scoring_occur(network: tuple[Config, Lexicon]) -> None:
     config, lexicon = network
     whole: Counter[bool] = Counter()
     for i in range(400):
-        quiz = generate_quiz(get_seed(i), config, lexicon)
+        quiz = generate_quiz(get_seed(i), get_rules(config, (), 0), lexicon)
         whole[config.quiz_tokens - 1 in quiz.scored] += 1
     assert min(whole[True], whole[False]) > 0
 
 
 def test_salt_is_drawn_first_and_questions_follow_on_the_same_stream(network: tuple[Config, Lexicon]) -> None:
     config, lexicon = network
-    quiz = generate_quiz(get_seed(0), config, lexicon)
+    quiz = generate_quiz(get_seed(0), get_rules(config, (), 0), lexicon)
     drbg = Drbg(get_seed(0))
     assert draw_salt(drbg, config.salt_tokens, config.model) == quiz.salt
     assert tuple(generate_question(drbg) for _ in quiz.questions) == quiz.questions
@@ -169,7 +170,7 @@ def test_scored_positions_are_answers_first_then_the_highest(
 ) -> None:
     config = replace(make_network("testnet", plain_lexicon, add_bos=True), scored_tokens=scored)
     check_config(config)
-    result = select_scored(answers, config)
+    result = select_scored(answers, get_rules(config, (), 0))
     inside = [position for position in answers if position < 64]
     assert len(result) == scored
     assert list(result) == sorted(set(result))
@@ -187,7 +188,7 @@ def test_without_salt_and_bos_position_zero_is_still_not_scored(
 ) -> None:
     config = replace(make_network("testnet", plain_lexicon), salt_tokens=0, scored_tokens=63)
     check_config(config)
-    quiz = generate_quiz(get_seed(0), config, plain_lexicon)
+    quiz = generate_quiz(get_seed(0), get_rules(config, (), 0), plain_lexicon)
     assert quiz.scored == tuple(range(1, 64))
     with pytest.raises(Invalid, match="parameters/quiz-length"):
         check_config(replace(config, scored_tokens=64))
@@ -195,20 +196,20 @@ def test_without_salt_and_bos_position_zero_is_still_not_scored(
 
 def test_the_longest_question_must_fit_exactly(make_network: MakeNetwork, plain_lexicon: Lexicon) -> None:
     config = make_network("minimal", plain_lexicon, add_bos=True)
-    check_longest_question(replace(config, quiz_tokens=18 + 6 + 1), plain_lexicon)
-    check_longest_question(replace(config, quiz_tokens=18 + 1, salt_tokens=0), plain_lexicon)
+    check_longest_question(get_rules(replace(config, quiz_tokens=18 + 6 + 1), (), 0), plain_lexicon)
+    check_longest_question(get_rules(replace(config, quiz_tokens=18 + 1, salt_tokens=0), (), 0), plain_lexicon)
     for small in (replace(config, quiz_tokens=24), replace(config, quiz_tokens=64, salt_tokens=46)):
         with pytest.raises(Invalid) as caught:
-            check_longest_question(small, plain_lexicon)
+            check_longest_question(get_rules(small, (), 0), plain_lexicon)
         assert caught.value.code == "quiz/question-too-long"
     without_bos = replace(config, quiz_tokens=24, model=replace(config.model, add_bos=False))
-    check_longest_question(without_bos, plain_lexicon)
+    check_longest_question(get_rules(without_bos, (), 0), plain_lexicon)
 
 
 def test_a_quiz_for_people(make_network: MakeNetwork, plain_lexicon: Lexicon) -> None:
     assert get_quiz_name((0x1A2B, 0xFF, 0x1FFFF)) == "1a2b-00ff-1ffff"
     config = make_network("testnet", plain_lexicon)
-    quiz = generate_quiz(get_seed(3), config, plain_lexicon)
+    quiz = generate_quiz(get_seed(3), get_rules(config, (), 0), plain_lexicon)
     lines = get_quiz_text(quiz).splitlines()
     assert lines == [question.text for question in quiz.questions]
     tokens = [token for question in quiz.questions for token in get_tokens(plain_lexicon, question.pieces)]

@@ -12,6 +12,7 @@ from poai_spec.engine import Evaluation
 from poai_spec.epoch import compute_epoch_key
 from poai_spec.loss import compute_l_hat, compute_trace_digest
 from poai_spec.notation import Invalid
+from poai_spec.upgrades import get_rules
 from poai_spec.work import MemoEngine, check_engine, check_l_hat, get_epoch_key, get_quiz, get_quiz_seed, verify_work
 from tests.spec.support import (
     LAYERS,
@@ -28,7 +29,7 @@ from tests.spec.support import (
 START = get_config().genesis_timestamp
 CHAIN = [make_genesis(get_config()).header]
 BLOCK = complete(make_core(CHAIN, {}, START + 1000), CHAIN)
-QUIZ = get_quiz(BLOCK.header.core, CHAIN, get_config(), LEXICON)
+QUIZ = get_quiz(BLOCK.header.core, CHAIN, get_rules(get_config(), (), 0), LEXICON)
 
 
 def with_false_entry(block: Block, index: int) -> Block:
@@ -73,7 +74,7 @@ def test_epochs_are_seeded_on_the_branch() -> None:
     config, main = get_config(), Branch.start()
     for n in range(6):
         main.grow(START + 1000 * (n + 1))
-    keys = [get_epoch_key(main.chain[:height], config) for height in range(1, 7)]
+    keys = [get_epoch_key(main.chain[:height], get_rules(config, (), 0)) for height in range(1, 7)]
     second, third = (compute_block_hash(main.chain[height]) for height in (2, 5))
     assert keys == [
         *[compute_epoch_key(config.genesis_seed, 0)] * 2,
@@ -82,32 +83,34 @@ def test_epochs_are_seeded_on_the_branch() -> None:
     ]
     rival = main.fork(1)
     rival.grow(START + 2500)
-    assert get_epoch_key(rival.chain, config) != keys[2], "another branch has another seed"
-    assert get_epoch_key(rival.chain[:2], config) == keys[1]
+    assert get_epoch_key(rival.chain, get_rules(config, (), 0)) != keys[2], "another branch has another seed"
+    assert get_epoch_key(rival.chain[:2], get_rules(config, (), 0)) == keys[1]
 
 
 def test_l_hat_must_be_strictly_below_the_target() -> None:
     header = mine(make_core(CHAIN, {}, START + 1000), CHAIN).header
-    seed = get_quiz_seed(header.core, CHAIN, get_config())
+    seed = get_quiz_seed(header.core, CHAIN, get_rules(get_config(), (), 0))
     assert compute_l_hat(seed, header.loss, header.trace_digest) < header.core.target
-    check_l_hat(header, CHAIN, get_config())
+    check_l_hat(header, CHAIN, get_rules(get_config(), (), 0))
     lost = mine(make_core(CHAIN, {}, START + 1000), CHAIN, win=False).header
     with pytest.raises(Invalid) as error:
-        check_l_hat(lost, CHAIN, get_config())
+        check_l_hat(lost, CHAIN, get_rules(get_config(), (), 0))
     assert error.value.code == "work/l-hat"
 
 
 @pytest.mark.parametrize("change", [{"profile": b"llama.cpp"}, {"root": bytes(32)}, {"layers": 3}])
 def test_an_engine_of_another_model_is_refused(change: dict[str, Any]) -> None:
     config = get_config()
-    check_engine(get_engine(), config)
+    check_engine(get_engine(), get_rules(config, (), 0))
     model = replace(
         config.model,
         integer_model_root=change.get("root", config.model.integer_model_root),
         layer_count=change.get("layers", config.model.layer_count),
     )
     with pytest.raises(Invalid) as error:
-        check_engine(get_engine(), replace(config, model=model, profile=change.get("profile", config.profile)))
+        check_engine(
+            get_engine(), get_rules(replace(config, model=model, profile=change.get("profile", config.profile)), (), 0)
+        )
     assert error.value.code == "work/engine"
 
 
@@ -136,7 +139,7 @@ def test_what_is_remembered_equals_what_is_computed() -> None:
         assert [next(steps) for _ in range(taken)] == fresh[:taken]
     assert list(engine.steps(QUIZ.tokens, QUIZ.scored)) == fresh
     assert engine.evaluate([QUIZ.tokens], [QUIZ.scored]) == [fresh[-1]]
-    check_engine(engine, get_config())
+    check_engine(engine, get_rules(get_config(), (), 0))
 
 
 def test_two_readers_of_one_quiz_get_the_same_steps() -> None:

@@ -18,6 +18,7 @@ from poai_spec.encoding import encode
 from poai_spec.integer_model import read_architecture
 from poai_spec.notation import Invalid
 from poai_spec.parameters import get_preset
+from poai_spec.upgrades import get_rules
 from poai_tools import cli, engine_bench, header_bench, replay_bench, spec_bench
 from poai_tools.measure import Spread, Worker
 from poai_tools.plots.registry import MEASURED
@@ -145,14 +146,16 @@ def test_the_chain_of_the_header_bench_passes_but_for_the_header_without_work() 
     hashes: list[bytes] = []
     for height, header in enumerate(chain):
         if height:
-            found, block_hash = check_encoded_header(encode(header), chain[:height], hashes, config, 10**15)
+            found, block_hash = check_encoded_header(
+                encode(header), chain[:height], hashes, get_rules(config, (), 0), 10**15
+            )
             assert found == header
             hashes.append(block_hash)
         else:
             hashes.append(chain[1].core.parent_hash)
     loser = header_bench.find_loss(chain[-1], chain[:-1], config, win=False)
     with pytest.raises(Invalid) as error:
-        check_encoded_header(encode(loser), chain[:-1], hashes, config, 10**15)
+        check_encoded_header(encode(loser), chain[:-1], hashes, get_rules(config, (), 0), 10**15)
     assert error.value.code == "work/l-hat"
 
 

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge, check_block, make_genesis
+from poai_spec.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
 from poai_spec.encoding import decode, encode
 from poai_spec.loss import compute_l_hat
 from poai_spec.notation import SpecError
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_epoch_key, get_quiz
 from poai_tools import cli
+from poai_tools.explain import report
 from poai_tools.explain.checks import RULES, Place, Subject, apply_rules
 from poai_tools.explain.explanation import describe_target, explain, find_quiz, format_time
 from poai_tools.explain.fields import lay_out
@@ -61,7 +63,9 @@ class Mined:
 @pytest.fixture(scope="module")
 def mined(_models: None, tmp_path_factory: pytest.TempPathFactory) -> Mined:
     network, folder, clock = make_quick_network(), tmp_path_factory.mktemp("mined"), FakeClock()
-    judge = Judge(network.config, network.questions, Remembering(load_engine("mini", network.config, 1)))
+    judge = make_judge(
+        network.config, network.questions, Remembering(load_engine("mini", get_rules(network.config, (), 0), 1))
+    )
     with Store.create_or_open(folder, network, "mini") as store:
         chain = mine(store, judge, clock, PACES)
         return Mined(folder, judge, list(chain.headers), read_data(store), clock.now)
@@ -225,12 +229,12 @@ def test_targets_and_times_for_people() -> None:
 def test_a_block_of_a_data_directory(run: Run, mined: Mined) -> None:
     status, out, _ = run("--data-dir", mined.folder)
     config, chain, block = mined.judge.config, mined.chain[:3], decode(Block, mined.data[2])
-    quiz = get_quiz(block.header.core, chain, config, mined.judge.questions)
-    evaluation = mined.judge.engine.evaluate([quiz.tokens], [quiz.scored])[0]
+    quiz = get_quiz(block.header.core, chain, get_rules(config, (), 0), mined.judge.models[0].questions)
+    evaluation = mined.judge.models[0].engine.evaluate([quiz.tokens], [quiz.scored])[0]
     l_hat = compute_l_hat(quiz.seed, evaluation.loss, block.header.trace_digest)
     for text in (
         f"hash 0x{compute_block_hash(block.header).hex()}",
-        f"epoch key     0x{get_epoch_key(chain, config).hex()}",
+        f"epoch key     0x{get_epoch_key(chain, get_rules(config, (), 0)).hex()}",
         f"quiz seed     0x{quiz.seed.hex()}",
         f"l_hat         0x{l_hat:064x}",
         f"loss          {evaluation.loss}\n              as claimed",
@@ -261,7 +265,9 @@ def test_json_says_the_same_as_the_pages(run: Run, mined: Mined) -> None:
     found, block = json.loads(out), decode(Block, mined.data[1])
     assert (status, found["verdict"], found["kind"]) == (0, None, "block")
     assert "".join(field["hex"] for field in found["fields"]) == mined.data[1].hex()
-    quiz = get_quiz(block.header.core, mined.chain[:2], mined.judge.config, mined.judge.questions)
+    quiz = get_quiz(
+        block.header.core, mined.chain[:2], get_rules(mined.judge.config, (), 0), mined.judge.models[0].questions
+    )
     assert found["quiz"]["tokens"] == list(quiz.tokens)
     assert [row["prompt"] + row["answer"] for row in found["quiz"]["questions"]] == [q.text for q in quiz.questions]
     assert sum(row["nll"] for row in found["quiz"]["scored"]) == block.header.loss
@@ -337,6 +343,19 @@ def test_a_model_that_is_not_at_hand(run: Run, mined: Mined, tmp_path: Path) -> 
     assert "17 hold" in run(*arguments, "--model", "mini")[1]
     status, out, err = run(*arguments, "--model", "none.gguf")
     assert (status, out, err.count("\n")) == (1, "", 1)
+
+
+def test_a_terminal_does_not_obey_what_a_file_says(mined: Mined, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names and questions of a chain file are its maker's."""
+    case = read_case("block/check_block/ninth", None)
+    subject = Subject(*decode_found(case.found), case.place, case.now)
+    explanation = explain(subject, case.found.data, "\x1b]0;origin\x07", None)
+    assert explanation.network is not None
+    report.print_explanation(replace(explanation, network=explanation.network | {"name": "\x1b[2Jnet"}))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "\\x1b[2Jnet" in out
 
 
 def test_the_dump_is_all_bytes(run: Run, mined: Mined) -> None:

@@ -12,11 +12,13 @@ from poai_engine.weight_cache import CACHE_DIR_VARIABLE
 from poai_spec.containers import Header, compute_block_hash
 from poai_spec.notation import Invalid
 from poai_spec.parameters import get_preset
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz_seed
 from poai_tools import cli, forgery_bench, header_bench
 from poai_tools.forgery_bench import describe, forge_loss
 from poai_tools.measure import Spread
-from poaid.header_check import check_encoded_header, encode_header
+from poaid.header_check import check_encoded_header
+from poaid.layout import encode_header
 
 CONFIG = get_preset("testnet")
 
@@ -28,21 +30,21 @@ def make_header() -> tuple[Header, list[Header]]:
 
 def test_a_forged_loss_passes_all_checks_before_the_replay() -> None:
     header, chain = make_header()
-    forged = forge_loss(header, get_quiz_seed(header.core, chain, CONFIG))
+    forged = forge_loss(header, get_quiz_seed(header.core, chain, get_rules(CONFIG, (), 0)))
     assert forged is not None
     hashes = [compute_block_hash(each) for each in chain]
-    assert check_encoded_header(encode_header(forged), chain, hashes, CONFIG, 10**15)[0] == forged
+    assert check_encoded_header(encode_header(forged), chain, hashes, get_rules(CONFIG, (), 0), 10**15)[0] == forged
     if forged.loss:
         before = Header(forged.core, forged.loss - 1, forged.trace_digest)
         with pytest.raises(Invalid) as error:
-            check_encoded_header(encode_header(before), chain, hashes, CONFIG, 10**15)
+            check_encoded_header(encode_header(before), chain, hashes, get_rules(CONFIG, (), 0), 10**15)
         assert error.value.code == "work/l-hat"
 
 
 def test_a_hard_target_is_not_met_by_a_few_tries() -> None:
     header, chain = make_header()
     hard = Header(replace(header.core, target=1), 0, header.trace_digest)
-    assert forge_loss(hard, get_quiz_seed(hard.core, chain, CONFIG), 10) is None
+    assert forge_loss(hard, get_quiz_seed(hard.core, chain, get_rules(CONFIG, (), 0)), 10) is None
 
 
 def test_figures_follow_from_the_measurements() -> None:

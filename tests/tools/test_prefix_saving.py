@@ -13,7 +13,9 @@ from poai_tools.prefix_saving import generate_token_sequences, measure_prefix_sa
 
 def make_network(preset: str, name: str, *, add_bos: bool, salt: tuple[int, int]) -> Config:
     digest = compute_lexicon_digest(read_lexicon(name))
-    model = ModelManifest(bytes(32), bytes(32), digest, False, 30, salt[1] + 1, add_bos, 1, (TokenRange(*salt),))
+    model = ModelManifest(
+        bytes(32), bytes(32), digest, False, 30, salt[1] + 1, add_bos, 1, 1, 1, 1, (TokenRange(*salt),)
+    )
     return make_config(preset, model)
 
 

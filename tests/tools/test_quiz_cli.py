@@ -12,6 +12,7 @@ from poai_engine.exact import ExactEngine
 from poai_engine.gguf_file import read_gguf, read_vocabulary
 from poai_spec.loss import compute_l_hat, compute_trace_digest
 from poai_spec.quiz import generate_quiz, get_quiz_text
+from poai_spec.upgrades import get_rules
 from poai_tools import cli, quiz_cli
 from poaid.errors import NodeError
 from poaid.networks import get_network
@@ -40,7 +41,7 @@ def test_what_it_prints_is_the_quiz_of_the_seed(run: Run, mini_path: Path) -> No
     status, out, err = run("quiz", "--network", "minimal", "--model", "mini", "--seed", "1")
     assert (status, "error" in err) == (0, False)  # a first start says what takes long
     network = get_network("minimal")
-    quiz = generate_quiz(SEED, network.config, network.questions)
+    quiz = generate_quiz(SEED, get_rules(network.config, (), 0), network.questions)
     evaluation = ExactEngine(read_gguf(mini_path), 1).evaluate([quiz.tokens], [quiz.scored])[0]
     digest = compute_trace_digest(evaluation.trace)
     l_hat = compute_l_hat(SEED, evaluation.loss, digest)
@@ -105,7 +106,7 @@ def test_a_seed_that_is_none(run: Run, seed: str) -> None:
 
 def test_a_token_that_looks_like_mark_up(mini_path: Path) -> None:
     network = get_network("minimal", str(mini_path))
-    quiz = generate_quiz(SEED, network.config, network.questions)
+    quiz = generate_quiz(SEED, get_rules(network.config, (), 0), network.questions)
     evaluation = ExactEngine(read_gguf(mini_path), 1).evaluate([quiz.tokens], [quiz.scored])[0]
     console = Console(width=100)
     for text in ("[/INST]", "[bold]", "[", "\\", "\n"):

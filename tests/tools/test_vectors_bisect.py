@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from poai_tools.vectors.bisect import describe, get_expected, locate
-from poai_tools.vectors.check import FAILED, CaseResult, CommittedCase, judge, read_file
+from poai_tools.vectors.check import FAILED, CaseResult, CommittedCase, SpecAnswerer, judge, read_file
 from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, Answer, Client
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
@@ -63,7 +63,7 @@ COUNT = len(EXPECTED["steps"])
         (Answer(output=EXPECTED), "all steps are equal"),
         (
             change(0, digest="0x"),
-            f"layer 0, step embedding (step 1 of {COUNT}): the values shown are equal, the digest",
+            f"first difference: layer 0, step embedding (step 1 of {COUNT})",
         ),
         (change(1, first=[]), "layer 1, step attn_norm (step 2 of 18), in the first row value 0: expected "),
         (change(1, last=None), "in the last row: expected ["),
@@ -80,6 +80,40 @@ COUNT = len(EXPECTED["steps"])
 )
 def test_what_a_client_answers_is_described(found: Answer, words: str) -> None:
     assert words in describe(EXPECTED, found)
+
+
+class WrongFrom(SpecAnswerer):
+    """A client whose step `number` is wrong from a position on, in values that are not shown, or in one that is."""
+
+    def __init__(self, number: int, position: int, *, shown: bool) -> None:
+        self.number, self.position, self.shown, self.asked = number, position, shown, 0
+
+    def ask(self, suite: str, function: str, case_id: str, data: Any) -> Answer:
+        self.asked += 1
+        output = super().ask(suite, function, case_id, data).output
+        if len(data["tokens"]) > self.position:
+            step = output["steps"][self.number]
+            step["digest"] = "0x" + "00" * 32
+            if self.shown and len(data["tokens"]) == self.position + 1:
+                step["last"] = [*step["last"][:2], step["last"][2] + 1, *step["last"][3:]]
+        return Answer(output=output)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    ("number", "position", "shown"),
+    [(0, 7, True), (0, 7, False), (4, 3, True), (20, 2, False), (9, 11, False), (3, 1, True)],
+)
+def test_the_position_of_a_difference_is_found_where_only_the_digest_differs(
+    number: int, position: int, shown: bool
+) -> None:
+    case = STEPS["mini-twelve"]
+    client = WrongFrom(number, position, shown=shown)
+    detail = locate(CaseResult(case, FAILED, "wrong"), client, list(STEPS.values())).detail
+    where = f" at position {position if position > 1 else '0 or 1'}"
+    assert detail.endswith(f"{where}, in values that are not shown") is not shown
+    assert f"{where}, in the last row value 2: expected " in detail or not shown
+    assert client.asked <= 1 + 4
 
 
 def test_only_failed_passes_are_located() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import poai_spec
 from poai_spec.drbg import Drbg
 from poai_tools import cli
 from poai_tools.vectors import check, disk, pack
@@ -431,22 +432,38 @@ def test_fuzz_refuses_wrong_usage(run: Run) -> None:
 # init-client
 
 
+TOOLS = {"python": "python3", "javascript": "node", "go": "go", "rust": "cargo"}
+BAD_LINES = [b"{", b"null", b"7", b'{"id":1,"suite":"a","function":"b","input":{}}', b'{"id":', b"[" * 100_000]
+ODD_TEXT = 'a"b\\c/\b\f\n\r\t\x1f\x7f é \u2028 \U0001f600'
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_skeleton_runs(run: Run, tmp_path: Path, language: str) -> None:
-    name, command = LANGUAGES[language]
-    if shutil.which(command) is None:
-        pytest.skip(f"{command} is not installed")
+def test_a_skeleton_runs(run: Run, tmp_path: Path, language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which(TOOLS[language]) is None:
+        pytest.skip(f"{TOOLS[language]} is not installed")
+    monkeypatch.setenv("GOCACHE", str(tmp_path / "go-cache"))
     folder = tmp_path / "my client"
     status, out, _ = run("init-client", folder, "--language", language)
-    assert status == 0
-    client = f"{command} {shlex.quote(str(folder / name))}"
-    assert f'poai vectors check --client "{client}"' in (folder / "README.md").read_text()
+    written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert (status, written) == (0, sorted(["README.md", *LANGUAGES[language].files]))
+    lines = [line[2:] for line in (folder / "README.md").read_text().splitlines() if line.startswith("$ ")]
+    *build, check_all = lines[: lines.index(next(line for line in lines if line.startswith("poai vectors check"))) + 1]
+    for command in build:
+        subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+    client = shlex.split(check_all)[-1]
     status, out, _ = run("check", "--suite", "fixed_point", "--client", client)
     passed, failed, lacking, _ = read_table(out)["fixed_point"]
     assert (status, passed, failed) == (0, len(check.read_file(VECTORS / "fixed_point" / "round_shift.json")), 0)
     assert lacking > 0
-    done = subprocess.run([command, str(folder / name)], input=b"{\nnull\n", capture_output=True, check=True)
-    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"id": None, "code": BAD_REQUEST}] * 2
+    done = subprocess.run(shlex.split(client), input=b"\n".join([*BAD_LINES, b""]), capture_output=True, check=True)
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{"id": None, "code": BAD_REQUEST}] * len(
+        BAD_LINES
+    )
+    odd = json.dumps(
+        {"id": ODD_TEXT, "suite": ODD_TEXT, "function": "\ud83d\ude00", "input": {"a": [None, True, 1.5e3, []]}}
+    )
+    done = subprocess.run(shlex.split(client), input=odd.encode() + b"\n", capture_output=True, check=True)
+    assert json.loads(done.stdout) == {"id": ODD_TEXT, "code": NOT_IMPLEMENTED}
 
 
 def test_a_skeleton_lists_every_function(run: Run, tmp_path: Path) -> None:
@@ -478,11 +495,38 @@ def test_packing_twice_gives_the_same_bytes(run: Run, tmp_path: Path) -> None:
     assert [(status, out.split()[0]) for status, out, _ in outs] == [(0, digest)] * 2
 
 
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+CODE = re.compile(r"^```.*?^```|`+[^`]+`+", re.DOTALL | re.MULTILINE)
+
+
+def test_every_link_of_the_unpacked_archive_leads_somewhere(run: Run, tmp_path: Path) -> None:
+    assert run("pack", tmp_path / "a.zip")[0] == 0
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.extractall(tmp_path / "a")
+    (root,) = (tmp_path / "a").iterdir()
+    pages = sorted(root.rglob("*.md"))
+    links = [(page, link) for page in pages for link in LINK.findall(CODE.sub("", page.read_text("utf-8")))]
+    inside = [(page, link) for page, link in links if not link.startswith(("#", "https://", "http://"))]
+    assert len(inside) > 100
+    assert [(page.name, link) for page, link in inside if not (page.parent / link.partition("#")[0]).exists()] == []
+    outside = [link for _, link in links if f"/blob/v{poai_spec.__version__}/" in link]
+    assert outside
+    assert all((ROOT / link.partition(f"v{poai_spec.__version__}/")[2].partition("#")[0]).exists() for link in outside)
+
+
+def test_links_out_of_the_archive_lead_to_the_repository() -> None:
+    text = "[a](../b.md#c) [d](e.md) [f](https://g/) `[h](i.md)` [j](#k) ![l](../img/m.svg)\n```text\n[n](o.md)\n```\n"
+    found = pack.link_outside("docs/a.md", text, {"docs/e.md"}, "R")
+    version = f"R/blob/v{poai_spec.__version__}"
+    assert found == text.replace("../b.md", f"{version}/b.md").replace("../img", f"{version}/img")
+
+
 def make_tree(root: Path) -> None:
     disk.write(root / "specs" / "a.md", "page")
     manifest = {"name": "m", "gguf_sha256": "00", "integer_model_root": "11", "lexicon_digest": "22", "more": 1}
     disk.write(root / "specs" / "manifests" / "m.json", json.dumps(manifest))
     disk.write(root / "specs" / "manifests" / "m.lexicon.json", "{}")
+    disk.write(root / "pyproject.toml", '[project.urls]\nRepository = "https://example.org/r"\n')
     for name in pack.SINGLE:
         disk.write(root / name, name)
     disk.write(root / "test_vectors" / "codes.json", "{}")

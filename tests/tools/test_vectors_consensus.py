@@ -14,7 +14,7 @@ import poai_spec.networking
 import poai_spec.work
 from poai_spec.containers import Header
 from poai_spec.encoding import encode
-from poai_spec.parameters import Config
+from poai_spec.parameters import MAX_SALT_RANGES, MAX_TRACE, Config
 from poai_tools.pages import find_code_rows
 from poai_tools.vectors import engines
 from poai_tools.vectors.cases import Case, CaseFile
@@ -304,3 +304,15 @@ def test_the_vectors_name_every_constant_of_networking() -> None:
     names = {target.id for target in targets if isinstance(target, ast.Name) and target.id.isupper()}
     (case,) = read("networking", "constants")
     assert names - {"T", "FALSE_WORK"} == case["output"].keys() - {"reasons"}
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "limit"), [("block", "trace", MAX_TRACE), ("model_manifest", "salt_ranges", MAX_SALT_RANGES)]
+)
+def test_lists_have_the_limits_of_their_encoding(name: str, field: str, limit: int) -> None:
+    kind = CONTAINERS[name].fields[field]
+    assert kind.schema()["maxItems"] == limit
+    item: Any = "0x" + "00" * 32 if field == "trace" else dict.fromkeys(CONTAINERS["token_range"].fields, 0)
+    assert len(kind.from_json([item] * limit, "")) == limit
+    with pytest.raises(KindError, match=f"at most {limit} items, found {limit + 1}"):
+        kind.from_json([item] * (limit + 1), "")

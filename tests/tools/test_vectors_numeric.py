@@ -213,3 +213,22 @@ def test_smollm2_by_the_exact_engine_and_the_spot_check(
     assert cases
     for case in cases:
         assert call(FUNCTIONS[suite, function], case["input"]).output == case["output"]
+
+
+RAGGED = {
+    "quantise_matrix": {"weights": [[1, 2], [3]]},
+    "vectors_digest": {"name": "a", "vectors": [[1, 2], [3]]},
+    "matrix_digest": {"matrix": {"name": "a", "k": 1, "multipliers": [1, 1], "rows": [[1, 2], [3]]}},
+}
+
+
+@pytest.mark.parametrize("function", RAGGED)
+def test_rows_of_unequal_lengths_are_outside_the_domain(function: str) -> None:
+    with pytest.raises(KindError, match="unequal lengths"):
+        call(FUNCTIONS["weights", function], RAGGED[function])
+
+
+def test_a_matrix_has_a_multiplier_a_row() -> None:
+    matrix = {"name": "a", "k": 1, "multipliers": [1], "rows": [[1, 2], [3, 4]]}
+    with pytest.raises(KindError, match="as many multipliers as rows"):
+        call(FUNCTIONS["weights", "matrix_digest"], {"matrix": matrix})

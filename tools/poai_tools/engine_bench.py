@@ -24,6 +24,7 @@ from poai_spec.integer_model import Architecture, read_architecture
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import Quiz, generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.engine_worker import LLAMA_TYPES, load_llama_library, requantise
 from poai_tools.flags import UBATCH
 from poai_tools.measure import Say, Spread, Worker, describe_machine
@@ -79,7 +80,7 @@ def make_quizzes(model: str) -> Iterator[Quiz]:
     known, number = get_known_model(model), 0
     config = make_config("testnet", known.manifest)
     while True:
-        yield generate_quiz(keccak256(b"poai bench" + uint64_le(number)), config, known.lexicon)
+        yield generate_quiz(keccak256(b"poai bench" + uint64_le(number)), get_rules(config, (), 0), known.lexicon)
         number += 1
 
 

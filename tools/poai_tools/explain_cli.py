@@ -151,12 +151,12 @@ def _run_model(
         return subject, None
     if not replay:
         return replace(subject, no_replay="left out by --no-replay"), None
-    config = subject.place.network.config
+    rules = subject.place.network.get_rules(len(subject.place.chain))
     try:
-        name = locate_model(model or stored, config)
+        name = locate_model(model or stored, rules.model)
         vocabulary = read_vocabulary(resolve_model(name))
         with Console(stderr=True).status(f"running the model {escape(name)}"):
-            engine = load_engine(name, config, threads, 0, lambda line: print(line, file=sys.stderr))
+            engine = load_engine(name, rules, threads, 0, lambda line: print(line, file=sys.stderr))
             (evaluation,) = engine.evaluate([quiz.tokens], [quiz.scored])
     except ModelError as error:
         if model is not None:

@@ -19,6 +19,7 @@ from poai_engine.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.flags import FIDELITY_QUIZZES
 from poai_tools.float_pass import FloatScores, compute_float_scores, score
 from poaid.models import get_known_model
@@ -72,7 +73,7 @@ def make_sequences(llama: Any, model: str, vocabulary: Vocabulary, quizzes: int)
     known = get_known_model(model)
     config = make_config("testnet", known.manifest)
     seeds = (keccak256(b"fidelity" + uint64_le(i)) for i in range(quizzes))
-    sequences = [list(generate_quiz(seed, config, known.lexicon).tokens) for seed in seeds]
+    sequences = [list(generate_quiz(seed, get_rules(config, (), 0), known.lexicon).tokens) for seed in seeds]
     text = (files("poai_tools") / "fidelity_text.txt").read_bytes()
     ids = llama.tokenize(text, add_bos=False, special=False)
     bos = [vocabulary.bos_id] if vocabulary.add_bos else []

@@ -28,6 +28,7 @@ from poai_spec.networking import REPLAY_BUDGET_MS, REPLAY_BUDGET_PERIOD_MS
 from poai_spec.notation import Hash32, keccak256, uint64_le, uint256_be
 from poai_spec.parameters import Config, make_config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz_seed
 from poai_tools.engine_bench import find_model
 from poai_tools.measure import Say, Spread, describe_machine
@@ -75,7 +76,7 @@ def measure_hashes(config: Config, tries: int, rounds: int) -> Spread:
     """Return the tries a second of a forger on one core; none of them may win, so the target is the hardest."""
     genesis = make_genesis_header(config)
     header = replace(genesis, core=replace(genesis.core, height=1, target=1))
-    seed, rates = get_quiz_seed(header.core, [genesis], config), list[float]()
+    seed, rates = get_quiz_seed(header.core, [genesis], get_rules(config, (), 0)), list[float]()
     for _ in range(rounds):
         start = perf_counter()
         forge_loss(header, seed, tries)
@@ -88,7 +89,7 @@ def measure_replays(engine: Engine, config: Config, model: str, quizzes: int) ->
     lexicon, first, whole = get_known_model(model).lexicon, list[float](), list[float]()
     for number in range(quizzes):
         start = perf_counter()
-        quiz = generate_quiz(keccak256(b"poai bench forgery" + uint64_le(number)), config, lexicon)
+        quiz = generate_quiz(keccak256(b"poai bench forgery" + uint64_le(number)), get_rules(config, (), 0), lexicon)
         steps = engine.steps(quiz.tokens, quiz.scored)
         next(steps)
         first.append(perf_counter() - start)
@@ -118,7 +119,7 @@ def run(presets: Sequence[tuple[str, str]], tries: int, quizzes: int, say: Say) 
         find_model(model, say)
         say(f"{preset}, with {model}")
         config = make_config(preset, get_known_model(model).manifest)
-        engine = load_engine(model, config, 1, say=say)
+        engine = load_engine(model, get_rules(config, (), 0), 1, say=say)
         hashes = measure_hashes(config, tries, quizzes)
         results.append(describe(preset, model, config, hashes, *measure_replays(engine, config, model, quizzes)))
     return {"bench": "forgery", "machine": machine, "results": results}

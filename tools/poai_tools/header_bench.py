@@ -12,17 +12,19 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_spec.body import EMPTY_BODY_ROOT
-from poai_spec.containers import Header, HeaderCore, compute_block_hash
+from poai_spec.containers import Header, compute_block_hash
 from poai_spec.difficulty import compute_target
 from poai_spec.encoding import decode
 from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
 from poai_spec.loss import compute_l_hat, is_below_target
 from poai_spec.notation import Invalid, keccak256
-from poai_spec.parameters import PROTOCOL_VERSION, Config, get_preset
+from poai_spec.parameters import Config, get_preset
+from poai_spec.production import make_template
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz_seed
 from poai_tools.measure import Spread, describe_machine, make_rate_table
-from poaid.header_check import check_encoded_header, decode_header, encode_header
+from poaid.header_check import check_encoded_header
+from poaid.layout import decode_header, encode_header
 
 HEADERS, QUICK_HEADERS = 2_000, 300
 ROUNDS, QUICK_ROUNDS = 7, 3
@@ -30,26 +32,19 @@ ROUNDS, QUICK_ROUNDS = 7, 3
 
 def make_chain(config: Config, count: int) -> list[Header]:
     """Return genesis and `count` headers that pass every check but the replay."""
-    chain = [make_genesis_header(config)]
+    chain, rules = [make_genesis_header(config)], get_rules(config, (), 0)
+    first = make_template(chain, {}, rules, bytes(20), config.genesis_timestamp + config.spacing)
     for height in range(1, count + 1):
-        core = HeaderCore(
-            version=PROTOCOL_VERSION,
-            height=height,
-            parent_hash=compute_block_hash(chain[-1]),
-            timestamp=config.genesis_timestamp + height * config.spacing,
-            target=compute_target(chain, config),
-            miner=bytes(20),
-            body_root=EMPTY_BODY_ROOT,
-            state_root=bytes(32),
-            nonce=0,
-        )
+        stamp = config.genesis_timestamp + height * config.spacing
+        core = replace(first, height=height, parent_hash=compute_block_hash(chain[-1]), timestamp=stamp)
+        core = replace(core, target=compute_target(chain, rules))
         chain.append(find_loss(Header(core, 0, bytes(32)), chain, config, win=True))
     return chain
 
 
 def find_loss(header: Header, chain: list[Header], config: Config, *, win: bool) -> Header:
     """Return a header on top of `chain` with the next loss that wins, or loses."""
-    seed = get_quiz_seed(header.core, chain, config)
+    seed = get_quiz_seed(header.core, chain, get_rules(config, (), 0))
     while is_below_target(compute_l_hat(seed, header.loss, header.trace_digest), header.core.target) != win:
         header = replace(header, loss=header.loss + 1)
     return header
@@ -76,7 +71,7 @@ def run(headers: int = HEADERS, rounds: int = ROUNDS) -> dict[str, Any]:
     def check_chain() -> None:
         ours, known = chain[:1], hashes[:1]
         for item in data[1:]:
-            header, block_hash = check_encoded_header(item, ours, known, config, now)
+            header, block_hash = check_encoded_header(item, ours, known, get_rules(config, (), 0), now)
             ours.append(header)
             known.append(block_hash)
 
@@ -85,14 +80,14 @@ def run(headers: int = HEADERS, rounds: int = ROUNDS) -> dict[str, Any]:
         for item in data[1:]:
             header = decode(Header, item)
             check_header_alone(header)
-            check_header_in_chain(header, ours, config, now)
+            check_header_in_chain(header, ours, get_rules(config, (), 0), now)
             compute_block_hash(header)
             ours.append(header)
 
     def refuse() -> None:
         for _ in range(headers):
             with suppress(Invalid):
-                check_encoded_header(worthless, ancestors, hashes, config, now)
+                check_encoded_header(worthless, ancestors, hashes, get_rules(config, (), 0), now)
 
     def each(work: Callable[[bytes], object]) -> Callable[[], None]:
         def run_all() -> None:

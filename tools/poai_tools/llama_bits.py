@@ -19,6 +19,7 @@ from poai_spec.engine import Evaluation
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import Quiz, generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.flags import LLAMA_BITS_QUIZZES
 from poaid.models import get_known_model
 
@@ -80,7 +81,10 @@ def make_quizzes(model: str, count: int) -> list[Quiz]:
     """Return quizzes of the preset testnet with a model's lexicon."""
     known = get_known_model(model)
     config = make_config("testnet", known.manifest)
-    return [generate_quiz(keccak256(b"llama bits" + uint64_le(i)), config, known.lexicon) for i in range(count)]
+    return [
+        generate_quiz(keccak256(b"llama bits" + uint64_le(i)), get_rules(config, (), 0), known.lexicon)
+        for i in range(count)
+    ]
 
 
 def run_variant(

@@ -5,12 +5,14 @@ kept from the manifest that is there; everything else is computed again.
 """
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from poai_engine.errors import ModelError
 from poai_engine.exact_model import compute_exact_root, load_exact_model
 from poai_engine.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_spec.difficulty import compute_cost
 from poai_spec.lexicon import Lexicon, compute_lexicon_digest
 from poai_spec.parameters import read_manifest
 
@@ -58,6 +60,7 @@ def make_manifest(path: Path, name: str, lexicon: Lexicon) -> dict[str, Any]:
         "gguf_sha256": sha256_file(path).hex(),
         "integer_model_root": compute_exact_root(model).hex(),
         "layer_count": model.architecture.layer_count,
+        **asdict(compute_cost(model.architecture)),
         **describe_vocabulary(path, lexicon),
     }
 

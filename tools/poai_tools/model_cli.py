@@ -171,7 +171,7 @@ def measure_share(path: Path, pieces: Lexicon) -> float:
     vocabulary = read_vocabulary(path)
     salt = tuple(TokenRange(first, last) for first, last in get_salt_ranges(vocabulary))
     size, blank = len(vocabulary.tokens), bytes(32)
-    manifest = ModelManifest(blank, blank, blank, False, 1, size, vocabulary.add_bos, vocabulary.bos_id, salt)
+    manifest = ModelManifest(blank, blank, blank, False, 1, size, vocabulary.add_bos, vocabulary.bos_id, 1, 1, 1, salt)
     return measure_natural_share(open_tokenizer(path), make_config("testnet", manifest), pieces, SHARE_QUIZZES)
 
 

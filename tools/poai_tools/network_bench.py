@@ -234,7 +234,7 @@ def run_testnet(network: Network, model: str, nodes: int, blocks: int, step: int
 
 def get_rate(network: Network, model: str) -> float:
     """Return quizzes a second on the whole machine; the model is unmapped again, else it would count in every PSS."""
-    return measure_rate(load_engine(model, network.config, None), network.config, network.questions)
+    return measure_rate(load_engine(model, network.get_rules(), None), network.get_rules(), network.questions)
 
 
 def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, str]:
@@ -246,7 +246,7 @@ def prepare_network(model: str, block_seconds: float | None) -> tuple[Network, s
     """
     base = get_base_network(model)
     base = replace(base, config=replace(base.config, retarget_blocks=BENCH_PERIOD))
-    source = locate_model(model, base.config)
+    source = locate_model(model, base.config.model)
     rate = get_rate(base, source)
     if block_seconds is None:
         return make_network(base, choose_target(rate, base.config)), source

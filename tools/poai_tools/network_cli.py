@@ -118,3 +118,55 @@ def show(network: Annotated[str, typer.Argument(help="Preset or network file.")]
     found = get_network(network)
     print(format_network(found), end="")
     print(f"# network id {compute_network_id(found.config).hex()}")
+
+
+@app.command()
+def upgrade(
+    file: Annotated[Path, typer.Argument(help="The TOML file to change.", metavar="FILE")],
+    at: Annotated[int, typer.Option(min=1, max=UINT64, help="Height of the first block that the change holds for.")],
+    model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
+    profile: Annotated[Profile | None, typer.Option(help="How logits are computed.")] = None,
+    retarget_blocks: Annotated[
+        int | None, typer.Option(min=1, max=UINT64, help="Blocks in a difficulty period.")
+    ] = None,
+    spacing: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Intended time between blocks, ms.")] = None,
+    max_future: Annotated[
+        int | None, typer.Option(min=0, max=UINT64, help="How far a stamp may lie ahead, ms.")
+    ] = None,
+    quiz_tokens: Annotated[int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Tokens of a quiz.")] = None,
+    salt_tokens: Annotated[
+        int | None, typer.Option(min=0, max=MAX_QUIZ_TOKENS, help="Random tokens at its start.")
+    ] = None,
+    scored_tokens: Annotated[
+        int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Positions whose loss counts.")
+    ] = None,
+) -> None:
+    """Add an upgrade to the end of a network file's list: what changes, and from which height on.
+
+    The network id stays. Every node of the network needs the new file before that height.
+    """
+    from poai_spec.parameters import compute_network_id
+    from poai_spec.upgrades import Upgrade, get_multiplications, make_change
+    from poaid.models import get_known_model
+    from poaid.networks import Planned, check_network, read_network, write_network
+
+    network = check_network(read_network(file))
+    known = None if model is None else get_known_model(model)
+    values: dict[str, Any] = {
+        "profile": None if profile is None else profile.value.encode(),
+        "model": None if known is None else known.manifest,
+        "retarget_blocks": retarget_blocks,
+        "spacing": spacing,
+        "max_future": max_future,
+        "quiz_tokens": quiz_tokens,
+        "salt_tokens": salt_tokens,
+        "scored_tokens": scored_tokens,
+    }
+    change = make_change(**{key: value for key, value in values.items() if value is not None})
+    new = Planned(Upgrade(at, change), None if known is None else known.lexicon, known.lexicon_name if known else "")
+    network = check_network(replace(network, planned=(*network.planned, new)))
+    write_network(network, file)
+    before, after = network.list_rules()[-2:]
+    print(f"{file}: network {compute_network_id(network.config).hex()}, upgrade {len(network.planned)} at height {at}")
+    ratio = get_multiplications(after) / get_multiplications(before)
+    print(f"a quiz takes {get_multiplications(after):,} multiplications from there on, {ratio:.4g} times as many")

@@ -12,6 +12,7 @@ from poai_spec.lexicon import Lexicon
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import Config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 
 
 def count_common(a: Sequence[int], b: Sequence[int]) -> int:
@@ -41,4 +42,4 @@ def generate_token_sequences(config: Config, lexicon: Lexicon, count: int) -> li
     """Return the tokens, without BOS, of `count` quizzes; seed i is Keccak("prefix saving" || uint64_le(i))."""
     first = int(config.model.add_bos)
     seeds = (keccak256(b"prefix saving" + uint64_le(i)) for i in range(count))
-    return [generate_quiz(seed, config, lexicon).tokens[first:] for seed in seeds]
+    return [generate_quiz(seed, get_rules(config, (), 0), lexicon).tokens[first:] for seed in seeds]

@@ -44,6 +44,7 @@ from poai_spec.inference import ACTIVATION_LIMIT, ACTIVATION_Q, RESIDUAL_Q, rms_
 from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.flags import PRESCREEN_QUIZZES
 from poai_tools.float_pass import FloatModel, Floats, compute_final_rows
 from poaid.models import get_known_model
@@ -201,7 +202,7 @@ def run(model: str, path: Path, quizzes: int = PRESCREEN_QUIZZES, say: Say = lam
     gguf, known = read_gguf(path), get_known_model(model)
     config = make_config("testnet", known.manifest)
     seeds = (keccak256(b"prescreen" + uint64_le(i)) for i in range(quizzes))
-    sequences = [generate_quiz(seed, config, known.lexicon).tokens for seed in seeds]
+    sequences = [generate_quiz(seed, get_rules(config, (), 0), known.lexicon).tokens for seed in seeds]
     engine, first = ArrayEngine(gguf), int(config.model.add_bos)
     exact, exact_layers = zip(*(compute_exact_entries(engine, tokens) for tokens in sequences), strict=True)
     integers = engine.model

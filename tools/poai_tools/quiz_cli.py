@@ -61,10 +61,10 @@ def show_quiz(
     from poaid.networks import get_network
 
     net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
-    quiz = generate_quiz(quiz_seed, net.config, net.questions)
-    source = locate_model(model, net.config)
+    quiz = generate_quiz(quiz_seed, net.get_rules(), net.questions)
+    source = locate_model(model, net.config.model)
     with Console(stderr=True).status(f"loading the model {escape(source)}"):
-        engine = load_engine(source, net.config, threads, gpu_layers, lambda line: print(line, file=sys.stderr))
+        engine = load_engine(source, net.get_rules(), threads, gpu_layers, lambda line: print(line, file=sys.stderr))
     evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
     vocabulary = read_vocabulary(resolve_model(source))
     texts = [text.decode("utf-8", "replace") for text in vocabulary.tokens]

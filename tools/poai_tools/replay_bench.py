@@ -15,11 +15,12 @@ from typing import Any
 from rich.table import Table
 
 from poai_engine.model_store import get_model_path
-from poai_spec.block import Judge, check_block, make_genesis
+from poai_spec.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.containers import Block, Header
 from poai_spec.encoding import decode
 from poai_spec.parameters import UINT256_MAX
 from poai_spec.state import State
+from poai_spec.upgrades import get_rules
 from poai_tools.engine_bench import find_model
 from poai_tools.flags import BENCH_PERIOD
 from poai_tools.measure import Say, Spread, describe_machine
@@ -58,7 +59,9 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
     for model in models or choose_models():
         find_model(model, say)
         network = make_network(model)
-        judge = Judge(network.config, network.questions, load_engine(model, network.config, threads))
+        judge = make_judge(
+            network.config, network.questions, load_engine(model, get_rules(network.config, (), 0), threads)
+        )
         with (
             tempfile.TemporaryDirectory(prefix="poai-bench-") as folder,
             Store.create_or_open(Path(folder), network, model) as store,
@@ -75,7 +78,7 @@ def mine(store: Store, judge: Judge, blocks: int) -> None:
     chain = Chain(store, judge.config, get_time())
     for _ in range(blocks):
         *_, last = mine_block(chain.headers, chain.state, judge, bytes(20))
-        chain.append(last[-1].make_block(), judge, get_time())
+        chain.append(last[-1].block, get_time())
 
 
 def _measure(model: str, threads: int, store: Store, judge: Judge, rounds: int) -> list[dict[str, Any]]:

@@ -23,11 +23,11 @@ from poai_spec.containers import Header, HeaderCore
 from poai_spec.difficulty import (
     compute_median_time,
     compute_next_target,
+    compute_quizzes,
     compute_target,
-    compute_work,
-    is_retarget_height,
 )
 from poai_spec.parameters import Config, ModelManifest, make_config
+from poai_spec.upgrades import get_rules, is_retarget_height
 
 OURS, NO_FORWARD, BITCOIN = "ours", "ours without period-not-forward", "Bitcoin's"
 RULES = (OURS, NO_FORWARD, BITCOIN)
@@ -82,14 +82,20 @@ class Network:
         """Return the target that the rule demands on top of `chain`."""
         height, parent = len(chain), chain[-1].core
         if self.rule != BITCOIN:
-            return compute_target(chain, self.config)
+            return compute_target(chain, get_rules(self.config, (), 0))
         if height % BLOCKS:
             return parent.target
-        return compute_next_target(parent.target, parent.timestamp - chain[height - BLOCKS].core.timestamp, self.config)
+        return compute_next_target(
+            parent.target, parent.timestamp - chain[height - BLOCKS].core.timestamp, get_rules(self.config, (), 0)
+        )
 
     def ends_period(self, height: int) -> bool:
         """Tell whether a block's stamp is the later one of a retarget."""
-        return (height + 1) % BLOCKS == 0 if self.rule == BITCOIN else is_retarget_height(height + 1, self.config)
+        return (
+            (height + 1) % BLOCKS == 0
+            if self.rule == BITCOIN
+            else is_retarget_height(height + 1, get_rules(self.config, (), 0))
+        )
 
     def earliest(self, chain: Sequence[Header]) -> int:
         """Return the lowest legal stamp on top of `chain`."""
@@ -102,7 +108,7 @@ class Network:
 @cache
 def make_network_config(max_future: float) -> Config:
     """Return a network with short periods; nothing of the model matters here."""
-    model = ModelManifest(bytes(32), bytes(32), bytes(32), False, 1, 2, False, 0, ())
+    model = ModelManifest(bytes(32), bytes(32), bytes(32), False, 1, 2, False, 0, 1, 1, 1, ())
     config = make_config("testnet", model)
     return replace(
         config,
@@ -151,11 +157,11 @@ def play(
         seed: decides which ones.
     """
     config, random, now = network.config, Random(seed), 0.0  # noqa: S311
-    hash_rate = compute_work(config.initial_target) / SPACING
+    hash_rate = compute_quizzes(config.initial_target) / SPACING
     chain = [make_header(0, 0, config.initial_target)]
     for height in range(1, periods * BLOCKS + 2):
         target = network.next_target(chain)
-        now += compute_work(target) / hash_rate
+        now += compute_quizzes(target) / hash_rate
         own = hash_share >= 1 or random.random() < hash_share
         stamp = choose_stamp(network, strategy if own else HONEST, chain, now)
         chain.append(make_header(height, stamp, target))
@@ -178,8 +184,8 @@ def compute_gain(network: Network, strategy: Strategy, periods: int, hash_share:
 def compute_work_gain(network: Network, strategy: Strategy, periods: int, hash_share: float) -> float:
     """Return the chain's work over what the same time at the same hash rate does with true stamps."""
     chain, elapsed = play(network, strategy, periods, hash_share)
-    work = sum(compute_work(header.core.target) for header in chain[1:])
-    return work / (elapsed / SPACING * compute_work(network.config.initial_target))
+    work = sum(compute_quizzes(header.core.target) for header in chain[1:])
+    return work / (elapsed / SPACING * compute_quizzes(network.config.initial_target))
 
 
 def iterate_strategies(length: int) -> Iterator[Strategy]:
@@ -235,8 +241,8 @@ def search(
 def measure_difficulty(network: Network, strategy: Strategy, periods: int, hash_share: float) -> list[float]:
     """Return the work of a block at the end of each period, over the first block's."""
     chain = play(network, strategy, periods, hash_share)[0]
-    first = compute_work(chain[0].core.target)
-    return [float(f"{compute_work(header.core.target) / first:.4g}") for header in chain[1::BLOCKS]]
+    first = compute_quizzes(chain[0].core.target)
+    return [float(f"{compute_quizzes(header.core.target) / first:.4g}") for header in chain[1::BLOCKS]]
 
 
 def follow_hash_rate(network: Network, factor: float, settled: int, blocks: int, random: Random | None = None
@@ -254,10 +260,10 @@ def follow_hash_rate(network: Network, factor: float, settled: int, blocks: int,
         The time that each block is expected to take, in units of the spacing.
     """
     chain, now = play(network, HONEST, settled)
-    hash_rate, expected = factor * compute_work(network.config.initial_target) / SPACING, []
+    hash_rate, expected = factor * compute_quizzes(network.config.initial_target) / SPACING, []
     for _ in range(blocks):
         target = network.next_target(chain)
-        expected.append(compute_work(target) / hash_rate / SPACING)
+        expected.append(compute_quizzes(target) / hash_rate / SPACING)
         now += expected[-1] * SPACING * (random.expovariate(1) if random else 1)
         chain.append(make_header(len(chain), choose_stamp(network, HONEST, chain, now), target))
     return expected

@@ -21,6 +21,7 @@ from poai_spec.notation import keccak256, uint64_le
 from poai_spec.parameters import get_preset
 from poai_spec.quiz import generate_quiz
 from poai_spec.state import Account, State, compute_state_root
+from poai_spec.upgrades import get_rules
 from poai_tools.header_bench import make_chain
 from poai_tools.measure import Say, Spread, describe_machine, make_rate_table
 
@@ -42,7 +43,7 @@ def make_works() -> dict[str, Callable[[], object]]:
 
     def check() -> None:
         check_header_alone(header)
-        check_header_in_chain(header, ancestors, config, now)
+        check_header_in_chain(header, ancestors, get_rules(config, (), 0), now)
 
     return {
         "notation: Keccak-256 of 216 bytes": lambda: keccak256(data),
@@ -51,8 +52,10 @@ def make_works() -> dict[str, Callable[[], object]]:
         "containers: block hash": lambda: compute_block_hash(header),
         "drbg: draw below 49,152": lambda: drbg.below(49_152),
         "fixed-point: log2 of a 40-bit number": lambda: log2_fixed((1 << 40) - 12_345),
-        "quiz: generate one of 64 tokens": lambda: generate_quiz(keccak256(uint64_le(next(number))), config, lexicon),
-        "difficulty: the target": lambda: compute_target(ancestors, config),
+        "quiz: generate one of 64 tokens": lambda: generate_quiz(
+            keccak256(uint64_le(next(number))), get_rules(config, (), 0), lexicon
+        ),
+        "difficulty: the target": lambda: compute_target(ancestors, get_rules(config, (), 0)),
         "header: every rule of a header": check,
         f"state: root of {ACCOUNTS} accounts": lambda: compute_state_root(state),
         f"inference: a pass of mini, {PASS_TOKENS} tokens": lambda: reference.evaluate([tokens], [(PASS_TOKENS - 1,)]),

@@ -1,7 +1,9 @@
 // Follows specs/block.md: every rule that needs no store, in the one total order.
 
+import { notYet } from "./bytes.js";
 import { EMPTY_BODY, checkBody, checkHeaderAlone, checkHeaderInChain, makeGenesisHeader } from "./header.js";
 import { checkStateRoot, processHeader } from "./state.js";
+import { getRules } from "./upgrades.js";
 import { checkTrace, getQuiz, verifyWork } from "./work.js";
 
 export function makeGenesis(config) {
@@ -9,9 +11,9 @@ export function makeGenesis(config) {
 }
 
 /** Rules 15 to 17: body and trace list are those that the header commits to. */
-export function checkContents(block, config) {
+export function checkContents(block, rules) {
   checkBody(block);
-  checkTrace(block, config);
+  checkTrace(block, rules);
 }
 
 /** The state after a block: rule 19. */
@@ -21,18 +23,27 @@ export function processBlock(state, block) {
   return after;
 }
 
-/** Run the block's quiz and compare: rules 21 and 22. */
-export function replayBlock(block, chain, config, lexicon, engine) {
-  const quiz = getQuiz(block.header.core, chain, config, lexicon);
-  return verifyWork(engine, quiz, block.header, block.trace);
+/** The rules of a height; a judge is {config, upgrades, models}, `models` a Map from `since` to {lexicon, engine}. */
+export function getJudgeRules(judge, height) {
+  return getRules(judge.config, judge.upgrades, height);
 }
 
-/** Apply every rule that needs no store, in order; return the state after. `judge` is {config, lexicon, engine}. */
+/** Run the block's quiz and compare: rules 21 to 23. */
+export function replayBlock(block, chain, judge) {
+  const rules = getJudgeRules(judge, BigInt(chain.length));
+  const model = judge.models.get(rules.since);
+  if (model === undefined) throw notYet("block/model-missing", `the model of height ${rules.since}`);
+  const quiz = getQuiz(block.header.core, chain, rules, model.lexicon);
+  return verifyWork(model.engine, quiz, block.header, block.trace);
+}
+
+/** Apply every rule that needs no store, in order; return the state after. */
 export function checkBlock(block, chain, state, judge, now) {
+  const rules = getJudgeRules(judge, BigInt(chain.length));
   checkHeaderAlone(block.header);
-  checkHeaderInChain(block.header, chain, judge.config, now);
-  checkContents(block, judge.config);
+  checkHeaderInChain(block.header, chain, rules, now);
+  checkContents(block, rules);
   const after = processBlock(state, block);
-  replayBlock(block, chain, judge.config, judge.lexicon, judge.engine);
+  replayBlock(block, chain, judge);
   return after;
 }

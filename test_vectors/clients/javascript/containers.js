@@ -18,10 +18,13 @@ export const ModelManifest = container({
   vocabulary_size: uint32,
   add_bos: boolean,
   bos_id: uint32,
+  position_cost: uint64,
+  pair_cost: uint64,
+  scored_cost: uint64,
   salt_ranges: list(TokenRange, 2 ** 16),
 });
 
-export const Config = container({
+export const CONFIG_FIELDS = {
   version: uint32,
   profile: byteList(32),
   model: ModelManifest,
@@ -36,7 +39,27 @@ export const Config = container({
   initial_target: uint256,
   genesis_timestamp: uint64,
   genesis_seed: bytes32,
+};
+
+export const Config = container(CONFIG_FIELDS);
+
+const MAX_UPGRADES = 64;
+
+/** A list of at most one item stands for a value that may be absent. */
+export const Change = container({
+  profile: list(byteList(32), 1),
+  model: list(ModelManifest, 1),
+  retarget_blocks: list(uint64, 1),
+  spacing: list(uint64, 1),
+  max_future: list(uint64, 1),
+  quiz_tokens: list(uint32, 1),
+  salt_tokens: list(uint32, 1),
+  scored_tokens: list(uint32, 1),
 });
+
+export const Upgrade = container({ height: uint64, change: Change });
+
+export const UpgradeList = container({ upgrades: list(Upgrade, MAX_UPGRADES) });
 
 export const HeaderCore = container({
   version: uint32,

@@ -5,34 +5,45 @@
 import { invalid } from "./bytes.js";
 import { floorDiv, max, min } from "./fixed_point.js";
 import { MEDIAN_TIME_BLOCKS, RETARGET_CLAMP } from "./parameters.js";
+import { getMultiplications, getParentRules, isRetargetHeight } from "./upgrades.js";
 
 /** The expected number of quizzes behind a block. */
-export function computeWork(target) {
+export function computeQuizzes(target) {
   return 2n ** 256n / (target + 1n);
 }
 
-export function isRetargetHeight(height, config) {
-  return height >= 2n + config.retarget_blocks && (height - 2n) % config.retarget_blocks === 0n;
+/** The expected number of multiplications behind a block. */
+export function computeWork(target, rules) {
+  return computeQuizzes(target) * getMultiplications(rules);
 }
 
 /** The target that follows a period of which the stamps claim `actual` ms. */
-export function computeNextTarget(target, actual, config) {
-  const expected = config.retarget_blocks * config.spacing;
+export function computeNextTarget(target, actual, rules) {
+  const expected = rules.retarget_blocks * rules.spacing;
   const bounded = min(max(actual, expected / RETARGET_CLAMP), expected * RETARGET_CLAMP);
-  return min(max(floorDiv(target * bounded, expected), 1n), config.max_target);
+  return min(max(floorDiv(target * bounded, expected), 1n), rules.max_target);
 }
 
-/** The target that a block on top of `chain` must have. */
-export function computeTarget(chain, config) {
+/** The target for the first block of new rules. */
+function rescaleTarget(target, before, after) {
+  return min(max((target * getMultiplications(after)) / getMultiplications(before), 1n), after.max_target);
+}
+
+/** The target that a block on top of `chain` must have, by the rules of its own height. */
+export function computeTarget(chain, rules) {
   const parent = chain.at(-1).core;
   const height = BigInt(chain.length);
-  if (!isRetargetHeight(height, config)) return parent.target;
-  const first = chain[Number(height - 1n - config.retarget_blocks)].core;
-  return computeNextTarget(parent.target, parent.timestamp - first.timestamp, config);
+  const before = getParentRules(rules, height);
+  let { target } = parent;
+  if (isRetargetHeight(height, before)) {
+    const first = chain[Number(height - 1n - before.retarget_blocks)].core;
+    target = computeNextTarget(target, parent.timestamp - first.timestamp, before);
+  }
+  return before === rules ? target : rescaleTarget(target, before, rules);
 }
 
-export function checkTarget(core, chain, config) {
-  const target = computeTarget(chain, config);
+export function checkTarget(core, chain, rules) {
+  const target = computeTarget(chain, rules);
   if (core.target !== target) throw invalid("difficulty/target", `its ancestors give ${target}`);
 }
 
@@ -44,9 +55,9 @@ export function computeMedianTime(chain) {
 }
 
 /** Refuse a block that ends a period but is not later than the block that began it. */
-export function checkPeriodForward(core, chain, config) {
+export function checkPeriodForward(core, chain, rules) {
   const height = BigInt(chain.length);
-  if (height === 1n || (height - 1n) % config.retarget_blocks !== 0n) return;
-  const first = chain[Number(height - config.retarget_blocks)].core.timestamp;
+  if (height <= rules.anchor || (height - rules.anchor) % rules.retarget_blocks !== 0n) return;
+  const first = chain[Number(height - rules.retarget_blocks)].core.timestamp;
   if (core.timestamp <= first) throw invalid("difficulty/period-not-forward", `not above ${first}`);
 }

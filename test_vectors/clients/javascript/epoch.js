@@ -3,13 +3,13 @@
 import { concat, uint64Le } from "./bytes.js";
 import { keccak256 } from "./keccak.js";
 
-export function getEpoch(height, config) {
-  return height / config.epoch_blocks; // both are positive, so truncation is floor
+export function getEpoch(height, rules) {
+  return height / rules.epoch_blocks; // both are positive, so truncation is floor
 }
 
 /** The height of the block whose hash is the seed of `epoch`, for epoch >= 1. */
-export function getSeedHeight(epoch, config) {
-  return epoch * config.epoch_blocks - 1n;
+export function getSeedHeight(epoch, rules) {
+  return epoch * rules.epoch_blocks - 1n;
 }
 
 /** The only hash without a tag. */

@@ -5,7 +5,7 @@
 // JavaScript's Map keeps the order of insertion, which "oldest first" relies on.
 
 import { SpecError, concat, fromHex, invalid, notYet, toHex } from "./bytes.js";
-import { checkContents, makeGenesis, processBlock, replayBlock } from "./block.js";
+import { checkContents, getJudgeRules, makeGenesis, processBlock, replayBlock } from "./block.js";
 import { computeBlockHash } from "./containers.js";
 import { computeWork } from "./difficulty.js";
 import { checkHeaderAlone, checkHeaderInChain } from "./header.js";
@@ -93,11 +93,11 @@ export function onBlock(store, block, peer, judge) {
   const after = onHeader(store, block.header, peer, judge);
   const blockHash = hashOf(block.header);
   if (!after.kept.has(blockHash)) throw notYet("fork-choice/unknown-parent");
-  checkContents(block, judge.config);
+  checkContents(block, getJudgeRules(judge, block.header.core.height));
   if (after.kept.get(blockHash).state !== null) return after;
   const state = processBlock(getParentState(after, block.header), block);
   checkHeavyEnough(after, blockHash);
-  replayBlock(block, getChain(after, parentOf(block.header)), judge.config, judge.lexicon, judge.engine);
+  replayBlock(block, getChain(after, parentOf(block.header)), judge);
   const kept = new Map(after.kept).set(blockHash, { ...after.kept.get(blockHash), state });
   return { ...after, kept };
 }
@@ -173,9 +173,11 @@ function countByPeer(entries) {
 function keepHeader(store, header, peer, judge) {
   const parent = parentOf(header);
   const blockHash = hashOf(header);
-  checkHeaderInChain(header, getChain(store, parent), judge.config, store.now);
+  const chain = getChain(store, parent);
+  const rules = getJudgeRules(judge, BigInt(chain.length));
+  checkHeaderInChain(header, chain, rules, store.now);
   const roomy = makeRoom(store, header, peer);
-  const work = roomy.kept.get(parent).work + computeWork(header.core.target);
+  const work = roomy.kept.get(parent).work + computeWork(header.core.target, rules);
   return {
     ...roomy,
     kept: new Map(roomy.kept).set(blockHash, { header, work, peer, state: null }),

@@ -1,5 +1,4 @@
-// Reads the container that specs/weights.md takes as given: GGUF, llama.cpp's model file, version 2 or 3.
-// See the description of GGUF in the ggml project; the pages begin where this module ends.
+// Follows the appendix of specs/weights.md: GGUF, llama.cpp's model file, version 2 or 3.
 
 import { fromHex } from "./bytes.js";
 import { Float32, TENSOR_TYPES } from "./weights.js";
@@ -18,6 +17,7 @@ const TENSOR_TYPE_NAMES = {
   30: "BF16",
 };
 const DEFAULT_ALIGNMENT = 32;
+const LISTS = ["general.", "tokenizer.", "quantize."];
 
 class Reader {
   constructor(bytes) {
@@ -41,6 +41,12 @@ class Reader {
     return this.number("getBigUint64", 8);
   }
 
+  truth() {
+    const byte = this.number("getUint8", 1);
+    if (byte > 1) throw new Error(`GGUF: a truth value of ${byte}`);
+    return byte === 1;
+  }
+
   text() {
     const length = Number(this.uint64());
     const data = this.bytes.subarray(this.at, this.at + length);
@@ -48,7 +54,7 @@ class Reader {
     return new TextDecoder("utf-8", { fatal: true }).decode(data);
   }
 
-  /** One metadata value of a GGUF type: integers as BigInt, F32 as Float32; arrays and F64 as opaque objects. */
+  /** One metadata value of a GGUF type: integers as BigInt, F32 as Float32; arrays as arrays. */
   value(type) {
     switch (type) {
       case 0:
@@ -66,11 +72,12 @@ class Reader {
       case 6:
         return new Float32(this.uint32());
       case 7:
-        return this.number("getUint8", 1) !== 0;
+        return this.truth();
       case 8:
         return this.text();
       case 9: {
         const itemType = this.uint32();
+        if (itemType === 9) throw new Error("GGUF: a list of lists");
         const items = [];
         for (let count = this.uint64(); count > 0n; count--) items.push(this.value(itemType));
         return items;
@@ -80,7 +87,7 @@ class Reader {
       case 11:
         return this.number("getBigInt64", 8);
       case 12:
-        return { float64: this.number("getFloat64", 8) };
+        throw new Error("GGUF: a 64-bit float, which no page specifies");
       default:
         throw new Error(`GGUF: unknown metadata type ${type}`);
     }
@@ -100,7 +107,8 @@ export function readGguf(bytes) {
   for (let i = 0; i < keyCount; i++) {
     const key = reader.text();
     const value = reader.value(reader.uint32());
-    const isKnownList = key.startsWith("tokenizer.") || key.startsWith("general.");
+    if (metadata.has(key)) throw new Error(`GGUF: ${key} occurs twice`);
+    const isKnownList = LISTS.some((beginning) => key.startsWith(beginning));
     if (Array.isArray(value) && !isKnownList) throw new Error(`GGUF: ${key} is a list, which no page specifies`);
     if (!Array.isArray(value)) metadata.set(key, value);
   }
@@ -118,6 +126,7 @@ export function readGguf(bytes) {
   const tensors = new Map();
   for (const { name, shape, type, offset } of infos) {
     const typeName = TENSOR_TYPE_NAMES[type] ?? `type ${type}`;
+    if (tensors.has(name)) throw new Error(`GGUF: ${name} occurs twice`);
     const start = dataStart + offset;
     const data = bytes.subarray(start, start + getDataLength(typeName, shape));
     tensors.set(name, { name, type: typeName, shape, data });

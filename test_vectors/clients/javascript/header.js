@@ -33,14 +33,14 @@ export function checkHeaderAlone(header) {
 }
 
 /** The rules that compare a header with its ancestors and the clock, in the order of the page block. */
-export function checkHeaderInChain(header, chain, config, now) {
+export function checkHeaderInChain(header, chain, rules, now) {
   checkParent(header.core, chain);
   checkHeight(header.core, chain);
-  checkTarget(header.core, chain, config);
+  checkTarget(header.core, chain, rules);
   checkMedianTime(header.core, chain);
-  checkPeriodForward(header.core, chain, config);
-  checkLHat(header, chain, config);
-  checkFuture(header.core, config, now);
+  checkPeriodForward(header.core, chain, rules);
+  checkLHat(header, chain, rules);
+  checkFuture(header.core, rules, now);
 }
 
 function checkVersion(core) {
@@ -69,6 +69,6 @@ function checkMedianTime(core, chain) {
   if (core.timestamp <= median) throw invalid("header/median-time", `not above the median ${median}`);
 }
 
-function checkFuture(core, config, now) {
-  if (core.timestamp > now + config.max_future) throw notYet("header/future", core.timestamp);
+function checkFuture(core, rules, now) {
+  if (core.timestamp > now + rules.max_future) throw notYet("header/future", core.timestamp);
 }

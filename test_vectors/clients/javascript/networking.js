@@ -4,17 +4,21 @@ import { sha256 } from "@noble/hashes/sha2";
 
 import { concat, malformed, notYet, toHex, uint32Le, utf8 } from "./bytes.js";
 import { Block, Header, MAX_TRACE, computeBlockHash } from "./containers.js";
-import { bytes32, container, decode, list, uint32, uint64, uint256 } from "./ssz.js";
+import { getForkHash } from "./upgrades.js";
+import { getTraceLength } from "./work.js";
+import { byteVector, bytes32, container, decode, list, uint32, uint64, uint256 } from "./ssz.js";
 
 export const STATUS_PROTOCOL = "/poai/status/1";
 export const HEADERS_PROTOCOL = "/poai/headers/1";
 export const BLOCKS_PROTOCOL = "/poai/blocks/1";
 export const GOODBYE_PROTOCOL = "/poai/goodbye/1";
 
-const topicOf = (networkId, kind) => `/poai/${toHex(networkId.subarray(0, 4)).slice(2)}/${kind}/1`;
+export const getBlocksTopic = (rules) => `/poai/${toHex(getForkHash(rules)).slice(2)}/blocks/1`;
 
-export const getBlocksTopic = (networkId) => topicOf(networkId, "blocks");
-export const getTransactionsTopic = (networkId) => topicOf(networkId, "transactions");
+/** Refuse a block on the topic of other rules than those of its own height. */
+export function checkTopic(topic, rules) {
+  if (topic !== getBlocksTopic(rules)) throw malformed("networking/topic", topic);
+}
 
 // Sizes, in bytes unless they count items.
 export const MAX_LOCATOR = 64;
@@ -22,7 +26,8 @@ export const LOCATOR_DENSE = 10;
 export const MAX_HEADERS = 512;
 export const MAX_BLOCKS = 32;
 export const HEADER_BYTES = Header.size;
-export const MAX_BLOCK_BYTES = HEADER_BYTES + 3 * 4 + MAX_TRACE * 32;
+export const BLOCK_OVERHEAD_BYTES = 2 * 4 + 4;
+export const MAX_BLOCK_BYTES = HEADER_BYTES + BLOCK_OVERHEAD_BYTES + MAX_TRACE * 32;
 export const MAX_GOSSIP_BYTES = 2 ** 20;
 export const RESULT_BYTES = 1;
 
@@ -58,6 +63,8 @@ const FALSE_WORK = ["work/trace", "work/loss"];
 export const Status = container({
   version: uint32,
   network_id: bytes32,
+  fork_hash: byteVector(4),
+  fork_next: uint64,
   head: bytes32,
   height: uint64,
   work: uint256,
@@ -88,6 +95,7 @@ export const Reason = Object.freeze({
   FAULT: 3,
   TOO_MANY_PEERS: 4,
   USELESS: 5,
+  OTHER_RULES: 6,
 });
 
 export const Result = Object.freeze({
@@ -96,6 +104,7 @@ export const Result = Object.freeze({
   TOO_MANY_REQUESTS: 2,
   OTHER_NETWORK: 3,
   NOT_AT_HAND: 4,
+  OTHER_RULES: 5,
 });
 
 export function encodeFrame(payload) {
@@ -125,8 +134,13 @@ export function computeMessageId(topic, data) {
   return sha256(concat(utf8(topic), Uint8Array.of(0), data));
 }
 
-export function checkGossipSize(data) {
-  if (data.length > MAX_BLOCK_BYTES) throw malformed("networking/block-size", `${data.length} bytes`);
+/** The length of the encoding of every block that follows some rules. */
+export function getBlockBytes(rules) {
+  return HEADER_BYTES + BLOCK_OVERHEAD_BYTES + 32 * Number(getTraceLength(rules));
+}
+
+export function checkGossipSize(data, rules) {
+  if (data.length > getBlockBytes(rules)) throw malformed("networking/block-size", `${data.length} bytes`);
 }
 
 /** "accept", "reject" or "ignore"; `error` is null, or has `kind` and `code`. */

@@ -10,6 +10,7 @@ export const RETARGET_CLAMP = 4n;
 const MAX_FUTURE_SHARE = 10n;
 export const INITIAL_SUBSIDY = 5n * 10n ** 18n;
 export const HALVING_BLOCKS = 210_000n;
+const MAX_MULTIPLICATIONS = 2n ** 64n - 1n;
 const MAX_QUIZ_TOKENS = 2_048n;
 const UINT256_MAX = 2n ** 256n - 1n;
 const GENESIS_TIMESTAMP = 1_767_225_600_000n;
@@ -36,7 +37,15 @@ export function checkConfig(config) {
   if (config.model.layer_count < 1n || config.model.layer_count + 1n > MAX_TRACE) {
     throw invalid("parameters/layer-count", config.model.layer_count);
   }
+  const cost = computeMultiplications(config.model, config.quiz_tokens, config.scored_tokens);
+  if (cost < 1n || cost > MAX_MULTIPLICATIONS) throw invalid("parameters/cost", cost);
   checkSaltRanges(config.model);
+}
+
+/** The multiplications of one quiz: the unit in which work is counted. */
+export function computeMultiplications(model, quizTokens, scoredTokens) {
+  const pairs = (quizTokens * (quizTokens + 1n)) / 2n;
+  return quizTokens * model.position_cost + pairs * model.pair_cost + scoredTokens * model.scored_cost;
 }
 
 const MAX_SALT_RANGES = 65_536;
@@ -75,6 +84,9 @@ export function getModelManifest(data) {
     vocabulary_size: BigInt(data.vocabulary_size),
     add_bos: data.add_bos,
     bos_id: BigInt(data.bos_id),
+    position_cost: BigInt(data.position_cost),
+    pair_cost: BigInt(data.pair_cost),
+    scored_cost: BigInt(data.scored_cost),
     salt_ranges: data.salt_ranges.map(([first, last]) => ({ first: BigInt(first), last: BigInt(last) })),
   };
 }

@@ -1,4 +1,4 @@
-// Follows specs/quiz.md: from a header core to a token sequence. A config has the field names of specs/parameters.md.
+// Follows specs/quiz.md: from a header core to a token sequence. Rules have the field names of specs/upgrades.md.
 
 import { invalid } from "./bytes.js";
 import { computeCoreHash } from "./containers.js";
@@ -8,8 +8,8 @@ import { taggedHash } from "./keccak.js";
 import { getTokens } from "./lexicon.js";
 import { computeLongestQuestion, generateQuestion, getQuestionText } from "./questions.js";
 
-export function computeQuizSeed(networkId, epochKey, core) {
-  return taggedHash("PoAI/quiz/1", networkId, epochKey, computeCoreHash(core));
+export function computeQuizSeed(rulesDigest, epochKey, core) {
+  return taggedHash("PoAI/quiz/1", rulesDigest, epochKey, computeCoreHash(core));
 }
 
 /** `count` ids, each uniform over the manifest's salt ranges laid end to end. */
@@ -41,11 +41,11 @@ function drawQuestion(drbg, source) {
 }
 
 /** The quiz of a seed: {seed, tokens, scored, salt, questions}; the questions are items if the source is a corpus. */
-export function generateQuiz(quizSeed, config, source) {
+export function generateQuiz(quizSeed, rules, source) {
   const drbg = new Drbg(quizSeed);
-  const quizTokens = Number(config.quiz_tokens);
-  const salt = drawSalt(drbg, Number(config.salt_tokens), config.model);
-  const tokens = config.model.add_bos ? [Number(config.model.bos_id), ...salt] : [...salt];
+  const quizTokens = Number(rules.quiz_tokens);
+  const salt = drawSalt(drbg, Number(rules.salt_tokens), rules.model);
+  const tokens = rules.model.add_bos ? [Number(rules.model.bos_id), ...salt] : [...salt];
   const questions = [];
   const answers = [];
   while (tokens.length < quizTokens) {
@@ -55,22 +55,22 @@ export function generateQuiz(quizSeed, config, source) {
     answer.forEach((_, i) => answers.push(tokens.length + i));
     tokens.push(...answer, ...lineEnd);
   }
-  const scored = selectScored(answers, config);
+  const scored = selectScored(answers, rules);
   return { seed: quizSeed, tokens: tokens.slice(0, quizTokens), scored, salt, questions };
 }
 
 /** Exactly `scored_tokens` positions, ascending: answers first, completed from the end of the quiz. */
-export function selectScored(answers, config) {
-  const quizTokens = Number(config.quiz_tokens);
-  const count = Number(config.scored_tokens);
+export function selectScored(answers, rules) {
+  const quizTokens = Number(rules.quiz_tokens);
+  const count = Number(rules.scored_tokens);
   const scored = new Set(answers.slice(0, count).filter((position) => position < quizTokens));
   for (let position = quizTokens - 1; position >= 0 && scored.size < count; position--) scored.add(position);
   return [...scored].sort((a, b) => a - b);
 }
 
 /** Refuse a network whose longest question is longer than what BOS and salt leave of a quiz. */
-export function checkLongestQuestion(config, source) {
-  const room = Number(config.quiz_tokens) - Number(config.salt_tokens) - (config.model.add_bos ? 1 : 0);
+export function checkLongestQuestion(rules, source) {
+  const room = Number(rules.quiz_tokens) - Number(rules.salt_tokens) - (rules.model.add_bos ? 1 : 0);
   const longest = source instanceof Map ? computeLongestQuestion(source) : computeLongestItem(source);
   if (longest > room) throw invalid("quiz/question-too-long", `${longest} tokens, room for ${room}`);
 }

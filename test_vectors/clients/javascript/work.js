@@ -7,28 +7,27 @@ import { bytesEqual, invalid, malformed, toHex, utf8 } from "./bytes.js";
 import { computeBlockHash } from "./containers.js";
 import { computeEpochKey, getEpoch, getSeedHeight } from "./epoch.js";
 import { computeLHat, computeTraceDigest, isBelowTarget } from "./loss.js";
-import { computeNetworkId } from "./parameters.js";
 import { computeQuizSeed, generateQuiz } from "./quiz.js";
 
 const MAX_REMEMBERED = 1_024;
 
 /** The epoch key of the block on top of `chain`. */
-export function getEpochKey(chain, config) {
-  const epoch = getEpoch(BigInt(chain.length), config);
-  if (epoch === 0n) return computeEpochKey(config.genesis_seed, 0n);
-  return computeEpochKey(computeBlockHash(chain[Number(getSeedHeight(epoch, config))]), epoch);
+export function getEpochKey(chain, rules) {
+  const epoch = getEpoch(BigInt(chain.length), rules);
+  if (epoch === 0n) return computeEpochKey(rules.genesis_seed, 0n);
+  return computeEpochKey(computeBlockHash(chain[Number(getSeedHeight(epoch, rules))]), epoch);
 }
 
-export function getQuizSeed(core, chain, config) {
-  return computeQuizSeed(computeNetworkId(config), getEpochKey(chain, config), core);
+export function getQuizSeed(core, chain, rules) {
+  return computeQuizSeed(rules.digest, getEpochKey(chain, rules), core);
 }
 
-export function getQuiz(core, chain, config, lexicon) {
-  return generateQuiz(getQuizSeed(core, chain, config), config, lexicon);
+export function getQuiz(core, chain, rules, lexicon) {
+  return generateQuiz(getQuizSeed(core, chain, rules), rules, lexicon);
 }
 
-export function checkLHat(header, chain, config) {
-  const lHat = computeLHat(getQuizSeed(header.core, chain, config), header.loss, header.trace_digest);
+export function checkLHat(header, chain, rules) {
+  const lHat = computeLHat(getQuizSeed(header.core, chain, rules), header.loss, header.trace_digest);
   if (!isBelowTarget(lHat, header.core.target)) throw invalid("work/l-hat", `0x${lHat.toString(16)}`);
 }
 
@@ -41,21 +40,21 @@ export function getTraceLength({ profile, model }) {
 }
 
 /** Refuse a trace list that the header does not commit to, or of another length than the network's. */
-export function checkTrace(block, config) {
+export function checkTrace(block, rules) {
   if (!bytesEqual(computeTraceDigest(block.trace), block.header.trace_digest)) {
     throw malformed("work/trace-digest", "the trace hashes to another digest");
   }
-  if (BigInt(block.trace.length) !== getTraceLength(config)) {
+  if (BigInt(block.trace.length) !== getTraceLength(rules)) {
     throw invalid("work/trace-length", `${block.trace.length} entries`);
   }
 }
 
 /** Refuse to judge a network's blocks with another model or arithmetic than its own. */
-export function checkEngine(engine, config) {
+export function checkEngine(engine, rules) {
   const same =
-    bytesEqual(engine.profile, config.profile) &&
-    bytesEqual(engine.integer_model_root, config.model.integer_model_root) &&
-    BigInt(engine.layer_count) === config.model.layer_count;
+    bytesEqual(engine.profile, rules.profile) &&
+    bytesEqual(engine.integer_model_root, rules.model.integer_model_root) &&
+    BigInt(engine.layer_count) === rules.model.layer_count;
   if (!same) throw invalid("work/engine", "the engine computes another model than the network's");
 }
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import poai_spec
 from poai_spec.body import check_body, check_body_is_empty
 from poai_spec.containers import Block, Header, HeaderCore
+from poai_spec.corpus import Questions
 from poai_spec.difficulty import Chain, check_period_forward, check_target
 from poai_spec.engine import Evaluation
 from poai_spec.header import (
@@ -30,8 +31,9 @@ from poai_spec.header import (
 )
 from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32, Milliseconds, NotYet, SpecError
-from poai_spec.parameters import Config, get_preset
+from poai_spec.parameters import get_preset
 from poai_spec.state import State, check_state_root, process_header
+from poai_spec.upgrades import Rules, get_rules
 from poai_spec.work import check_l_hat, check_trace, get_trace_length
 from poai_tools.pages import find_code_rows, find_raises
 from poaid.networks import Network
@@ -54,6 +56,16 @@ class Place(NamedTuple):
     network: Network
     chain: Chain
     state: State
+
+    @property
+    def rules(self) -> Rules:
+        """The rules in force for it."""
+        return self.network.get_rules(len(self.chain))
+
+    @property
+    def questions(self) -> Questions:
+        """The lexicon or corpus of its model."""
+        return self.network.get_questions(self.rules)
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Subject:
             or compute_trace_digest(self.block.trace) != self.header.trace_digest
         ):
             return None
-        return self.block.trace if len(self.block.trace) == get_trace_length(self.place.network.config) else None
+        return self.block.trace if len(self.block.trace) == get_trace_length(self.place.rules) else None
 
 
 @dataclass(frozen=True)
@@ -131,10 +143,6 @@ def _place(s: Subject) -> Place:
     return s.place
 
 
-def _config(s: Subject) -> Config:
-    return _place(s).network.config
-
-
 def _block(s: Subject) -> Block:
     assert s.block is not None, "these rules are not applied to a header alone"
     return s.block
@@ -151,11 +159,11 @@ def _ask_a_node(_: Subject) -> None:
 
 def _check_trace_digest(s: Subject) -> None:
     """Apply the first half of `check_trace`, in which no network counts."""
-    check_trace(_block(s), s.place.network.config if s.place else get_preset("minimal"))
+    check_trace(_block(s), s.place.rules if s.place else get_rules(get_preset("minimal"), (), 0))
 
 
 def _check_trace_length(s: Subject) -> None:
-    check_trace(_block(s), _config(s))
+    check_trace(_block(s), _place(s).rules)
 
 
 def _check_state_root(s: Subject) -> None:
@@ -178,11 +186,11 @@ RULES: dict[str, Callable[[Subject], None]] = {
     "fork-choice/unknown-parent": _find_parent,
     "header/parent": lambda s: check_parent(s.core, _place(s).chain),
     "header/height": lambda s: check_height(s.core, _place(s).chain),
-    "difficulty/target": lambda s: check_target(s.core, _place(s).chain, _config(s)),
+    "difficulty/target": lambda s: check_target(s.core, _place(s).chain, _place(s).rules),
     "header/median-time": lambda s: check_median_time(s.core, _place(s).chain),
-    "difficulty/period-not-forward": lambda s: check_period_forward(s.core, _place(s).chain, _config(s)),
-    "work/l-hat": lambda s: check_l_hat(s.header, _place(s).chain, _config(s)),
-    "header/future": lambda s: check_future(s.core, _config(s), s.now),
+    "difficulty/period-not-forward": lambda s: check_period_forward(s.core, _place(s).chain, _place(s).rules),
+    "work/l-hat": lambda s: check_l_hat(s.header, _place(s).chain, _place(s).rules),
+    "header/future": lambda s: check_future(s.core, _place(s).rules, s.now),
     "fork-choice/too-many-headers": _ask_a_node,
     "body/root": lambda s: check_body(_block(s)),
     "work/trace-digest": _check_trace_digest,

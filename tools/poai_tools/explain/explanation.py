@@ -16,7 +16,7 @@ from poai_engine.gguf_file import Vocabulary
 from poai_spec.body import EMPTY_BODY_ROOT
 from poai_spec.containers import Block, Header, compute_block_hash, compute_core_hash
 from poai_spec.corpus import Corpus
-from poai_spec.difficulty import compute_target, compute_work
+from poai_spec.difficulty import compute_quizzes, compute_target, compute_work
 from poai_spec.economics import compute_subsidy
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
@@ -24,6 +24,7 @@ from poai_spec.notation import Hash32
 from poai_spec.parameters import compute_network_id
 from poai_spec.quiz import Quiz, compute_quiz_seed, get_quiz_name
 from poai_spec.state import EMPTY_TRIE_ROOT, Account, process_header
+from poai_spec.upgrades import Rules, compute_rules_digest, get_multiplications
 from poai_spec.work import get_epoch_key, get_quiz
 from poai_tools.explain.checks import Check, Place, Subject, apply_rules, get_page
 from poai_tools.explain.fields import Field, lay_out
@@ -184,10 +185,10 @@ def explain(subject: Subject, data: bytes, origin: str, vocabulary: Vocabulary |
         kind=kind,
         size=len(data),
         hash=to_hex(compute_block_hash(subject.header)),
-        network=None if place is None else describe_network(place.network),
+        network=None if place is None else describe_network(place.network, place.rules),
         fields=list(list_fields(subject, data)),
         steps=list(derive(subject, quiz)),
-        quiz=None if quiz is None or place is None else describe_quiz(quiz, place.network, subject, vocabulary),
+        quiz=None if quiz is None or place is None else describe_quiz(quiz, place, subject, vocabulary),
         replay=None if quiz is None else describe_replay(subject),
         checks=checks,
         verdict=next((check for check in checks if check.outcome == "broken"), None),
@@ -198,14 +199,26 @@ def find_quiz(subject: Subject) -> Quiz | None:
     """Return the quiz of a block; None for genesis, and if its place is not known."""
     if subject.place is None or subject.is_genesis:
         return None
-    network = subject.place.network
-    return get_quiz(subject.core, subject.place.chain, network.config, network.questions)
+    place = subject.place
+    return get_quiz(subject.core, place.chain, place.rules, place.questions)
 
 
-def describe_network(network: Network) -> dict[str, str]:
-    """Return what tells a network from others."""
-    network_id, profile = compute_network_id(network.config), network.config.profile.decode("ascii")
-    return {"name": network.name, "id": to_hex(network_id), "profile": profile, "questions": network.questions_name}
+def describe_network(network: Network, rules: Rules) -> dict[str, str]:
+    """Return what tells a network from others, and the rules in force for the block."""
+    return {
+        "name": network.name,
+        "id": to_hex(compute_network_id(network.config)),
+        "profile": rules.profile.decode("ascii"),
+        "questions": network.get_questions_name(rules),
+        "rules": describe_rules(network, rules),
+    }
+
+
+def describe_rules(network: Network, rules: Rules) -> str:
+    """Return in words which rules hold: since when, and what changes next."""
+    coming = next((each.since for each in network.list_rules() if each.since > rules.since), None)
+    since = f"those of the upgrade at height {rules.since:,}" if rules.since else "those that the network began with"
+    return f"{since}, until height {coming - 1:,}" if coming else since
 
 
 # Fields.
@@ -279,14 +292,20 @@ def derive(subject: Subject, quiz: Quiz | None) -> Iterator[Step]:
     core, place = subject.core, subject.place
     if place is not None:
         yield _step("network id", compute_network_id(place.network.config), "tag, config", compute_network_id)
+        yield _step("rules digest", place.rules.digest, "tag, network id, upgrades passed", compute_rules_digest)
         if not subject.is_genesis:
             yield from _derive_epoch(place)
     yield _step("core hash", compute_core_hash(core), "tag, the 176 bytes of the core", compute_core_hash)
     yield Step("nonce", f"{core.nonce}", "chosen by the miner: another one makes another core hash", "")
     yield Step("target", f"{core.target:#066x}", describe_target(core.target), get_page(compute_target))
-    yield Step("work", f"{compute_work(core.target):,}", "quizzes that the block counts for", get_page(compute_work))
+    quizzes = compute_quizzes(core.target)
+    yield Step("quizzes", f"{quizzes:,}", "expected for this target", get_page(compute_quizzes))
+    if place is not None:
+        rules = place.rules
+        work, how = compute_work(core.target, rules), f"{get_multiplications(rules):,} multiplications a quiz"
+        yield Step("work", f"{work:,}", f"multiplications: quizzes times {how}", get_page(compute_work))
     if quiz is not None:
-        how = "tag, network id, epoch key, core hash"
+        how = "tag, rules digest, epoch key, core hash"
         yield _step("quiz seed", quiz.seed, how, compute_quiz_seed)
         yield from _derive_work(subject, quiz)
     how = "tag, the 216 bytes of the header"
@@ -300,12 +319,12 @@ def _step(name: str, digest: Hash32, parts: str, function: Any) -> Step:
 
 
 def _derive_epoch(place: Place) -> Iterator[Step]:
-    config, height = place.network.config, len(place.chain)
-    epoch = get_epoch(height, config)
-    how = f"{height:,} // {format_count(config.epoch_blocks, 'block')}"
+    rules, height = place.rules, len(place.chain)
+    epoch = get_epoch(height, rules)
+    how = f"{height:,} // {format_count(rules.epoch_blocks, 'block')}"
     yield Step("epoch", f"{epoch:,}", how, get_page(get_epoch))
-    seed = f"hash of block {get_seed_height(epoch, config):,}" if epoch else "the network's genesis seed"
-    yield _step("epoch key", get_epoch_key(place.chain, config), f"{seed}, epoch", compute_epoch_key)
+    seed = f"hash of block {get_seed_height(epoch, rules):,}" if epoch else "the network's genesis seed"
+    yield _step("epoch key", get_epoch_key(place.chain, rules), f"{seed}, epoch", compute_epoch_key)
 
 
 def _derive_work(subject: Subject, quiz: Quiz) -> Iterator[Step]:
@@ -335,25 +354,23 @@ def _derive_reward(subject: Subject, place: Place) -> Iterator[Step]:
 # The quiz, and what the model makes of it.
 
 
-def describe_quiz(quiz: Quiz, network: Network, subject: Subject, vocabulary: Vocabulary | None) -> QuizPart:
+def describe_quiz(quiz: Quiz, place: Place, subject: Subject, vocabulary: Vocabulary | None) -> QuizPart:
     """Return the quiz as people read it."""
-    first = len(quiz.salt) + int(network.config.model.add_bos)
-    answers = set(find_answers(quiz, network.questions, first))
+    first = len(quiz.salt) + int(place.rules.model.add_bos)
+    answers = set(find_answers(quiz, place.questions, first))
     nlls = subject.evaluation.nlls if subject.evaluation else [None] * len(quiz.scored)
-    texts = find_texts(network, vocabulary)
+    texts = find_texts(place, vocabulary)
     scored = [
         ScoredRow(at, quiz.tokens[at], texts.get(quiz.tokens[at]), at in answers, nll)
         for at, nll in zip(quiz.scored, nlls, strict=True)
     ]
-    return QuizPart(
-        get_quiz_name(quiz.salt), list(list_questions(quiz, network, vocabulary)), list(quiz.tokens), scored
-    )
+    return QuizPart(get_quiz_name(quiz.salt), list(list_questions(quiz, place, vocabulary)), list(quiz.tokens), scored)
 
 
-def list_questions(quiz: Quiz, network: Network, vocabulary: Vocabulary | None) -> Iterator[QuestionRow]:
+def list_questions(quiz: Quiz, place: Place, vocabulary: Vocabulary | None) -> Iterator[QuestionRow]:
     """Yield the questions in order; those of a corpus are numbers unless the model is at hand."""
-    first = len(quiz.salt) + int(network.config.model.add_bos)
-    is_cut = max(find_answers(quiz, network.questions, first)) >= len(quiz.tokens)
+    first = len(quiz.salt) + int(place.rules.model.add_bos)
+    is_cut = max(find_answers(quiz, place.questions, first)) >= len(quiz.tokens)
     lines = [("".join(question.prompt), "".join(question.answer)) for question in quiz.questions]
     for item in quiz.items:
         sides = (item.prompt, item.answer)
@@ -363,13 +380,13 @@ def list_questions(quiz: Quiz, network: Network, vocabulary: Vocabulary | None) 
         yield QuestionRow(prompt, answer, is_cut and number == len(lines))
 
 
-def find_texts(network: Network, vocabulary: Vocabulary | None) -> Mapping[int, str]:
+def find_texts(place: Place, vocabulary: Vocabulary | None) -> Mapping[int, str]:
     """Return the texts of tokens: the model's, or without it those that the lexicon uses."""
     if vocabulary is not None:
         return {token: text.decode("utf-8", "replace") for token, text in enumerate(vocabulary.tokens)}
-    if isinstance(network.questions, Corpus):
+    if isinstance(place.questions, Corpus):
         return {}
-    return {ids[0]: piece for piece, ids in network.questions.ids.items() if len(ids) == 1}
+    return {ids[0]: piece for piece, ids in place.questions.ids.items() if len(ids) == 1}
 
 
 def describe_replay(subject: Subject) -> Replay:

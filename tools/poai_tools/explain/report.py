@@ -3,6 +3,9 @@
 Lines are not broken, so that what is printed into a file does not depend on a terminal; the tables have short cells.
 """
 
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +21,26 @@ VERDICTS = {"Invalid": "refused for ever", "Malformed": "refused as it was sent"
 """By error class: what a node does with such a block."""
 
 
+def make_printable(value: Any) -> Any:
+    """Return an explanation with every control character of its texts as an escape.
+
+    Names and questions come with a chain's file, and a terminal would obey what stands in them.
+    """
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)
+    if isinstance(value, list | tuple):
+        parts = map(make_printable, value)
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        return {make_printable(key): make_printable(item) for key, item in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: make_printable(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
 def print_dump(subject: Subject, data: bytes) -> None:
     """Print the bytes of a block or header, each field with its value, or with its meaning where it has no other."""
-    rows = list_fields(subject, data)
+    rows = make_printable(list_fields(subject, data))
     layout = lay_out(type(subject.block or subject.header), data)
     for line in format_dump(list(layout), [row.value or row.meaning for row in rows]):
         print(line)
@@ -28,11 +48,13 @@ def print_dump(subject: Subject, data: bytes) -> None:
 
 def print_explanation(e: Explanation) -> None:
     """Print everything about a block."""
+    e = make_printable(e)
     console = Console(soft_wrap=True, highlight=False)
     console.print(Text.assemble((e.origin, "bold"), f": {e.kind} of {e.size:,} bytes"))
     console.print(f"hash {e.hash}")
     if e.network is not None:
         console.print(Text("network {name}, profile {profile}, questions {questions}".format(**e.network)))
+        console.print(Text("rules: {rules}".format(**e.network)))
     _print_fields(console, e)
     _print_steps(console, e)
     if e.quiz is not None and e.replay is not None:

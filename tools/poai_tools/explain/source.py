@@ -27,7 +27,7 @@ from poai_tools.vectors.records import read_state
 from poai_tools.vectors.suites import get_function
 from poaid.chain_file import MAGIC, ChainReader
 from poaid.errors import NodeError, UsageError
-from poaid.header_check import HEADER_BYTES, decode_header
+from poaid.layout import HEADER_BYTES, decode_header
 from poaid.networks import Network, get_network
 from poaid.store import Store
 from poaid.stored_view import open_stored_view

@@ -1,17 +1,18 @@
 """The diagram from quiz to block: names and sizes are those of the pages, the quiz is one of the preset testnet."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.containers import Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import compute_target
+from poai_spec.body import EMPTY_BODY
+from poai_spec.containers import Header, HeaderCore
 from poai_spec.encoding import encode, get_sedes
 from poai_spec.header import make_genesis_header
 from poai_spec.lexicon import Lexicon, read_lexicon
-from poai_spec.parameters import PRESET_MODELS, PROTOCOL_VERSION, Config, get_preset, read_manifest
+from poai_spec.parameters import PRESET_MODELS, Config, get_preset, read_manifest
+from poai_spec.production import make_template
 from poai_spec.quiz import Quiz
+from poai_spec.upgrades import get_rules
 from poai_spec.work import get_quiz, get_trace_length
 from poai_tools.plots.style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
 
@@ -57,18 +58,10 @@ def get_size(kind: type, name: str | None = None) -> int:
 def make_quiz(config: Config, lexicon: Lexicon) -> Quiz:
     """Return the quiz of block 1 with the nonce `NONCE`, of a miner without a name, one spacing after genesis."""
     genesis = make_genesis_header(config)
-    core = HeaderCore(
-        version=PROTOCOL_VERSION,
-        height=1,
-        parent_hash=compute_block_hash(genesis),
-        timestamp=config.genesis_timestamp + config.spacing,
-        target=compute_target([genesis], config),
-        miner=bytes(20),
-        body_root=EMPTY_BODY_ROOT,
-        state_root=bytes(32),
-        nonce=NONCE,
-    )
-    return get_quiz(core, [genesis], config, lexicon)
+    rules = get_rules(config, (), 1)
+    template = make_template([genesis], {}, rules, bytes(20), config.genesis_timestamp + config.spacing)
+    core = replace(template, nonce=NONCE)
+    return get_quiz(core, [genesis], get_rules(config, (), 0), lexicon)
 
 
 def split_questions(quiz: Quiz, lexicon: Lexicon, config: Config) -> Iterator[list[Piece]]:
@@ -91,7 +84,7 @@ def draw_quiz_to_block() -> Any:
     _draw_core(axes)
     _draw_seed(axes)
     _draw_quiz(axes, config, read_lexicon(manifest))
-    _draw_pass(axes, str(read_manifest(manifest)["title"]), get_trace_length(config))
+    _draw_pass(axes, str(read_manifest(manifest)["title"]), get_trace_length(get_rules(config, (), 0)))
     _draw_hash(axes, config)
     _draw_block(axes, config)
     return figure
@@ -160,7 +153,11 @@ def _draw_pass(axes: Any, model: str, entries: int) -> None:
 def _draw_hash(axes: Any, config: Config) -> None:
     half = (WIDE - 18) / 2
     left, right = LEFT + half / 2, RIGHT - half / 2
-    size, of_loss, entries = get_size(Header, "trace_digest"), get_size(Header, "loss"), get_trace_length(config)
+    size, of_loss, entries = (
+        get_size(Header, "trace_digest"),
+        get_size(Header, "loss"),
+        get_trace_length(get_rules(config, (), 0)),
+    )
     _draw_arrow(axes, (left, 602), (left, 622))
     _draw_arrow(axes, (right, 602), (right, 622))
     _draw_box(axes, left, 622, half, "trace digest", f"{size} bytes, Keccak-256 of {entries} entries")
@@ -180,7 +177,11 @@ def _draw_hash(axes: Any, config: Config) -> None:
 
 
 def _draw_block(axes: Any, config: Config) -> None:
-    header, entry, entries = get_size(Header), get_size(Header, "trace_digest"), get_trace_length(config)
+    header, entry, entries = (
+        get_size(Header),
+        get_size(Header, "trace_digest"),
+        get_trace_length(get_rules(config, (), 0)),
+    )
     _write_head(axes, 850, "Block", f"a header of {header} bytes, a body, and the trace that the header commits to")
     sizes = {f.name: get_size(Header, f.name) for f in fields(Header)}
     x = _draw_fields(axes, 862, sizes | {"body": len(encode(EMPTY_BODY)), "trace": entry * entries})["trace_digest"]

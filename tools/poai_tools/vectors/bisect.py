@@ -1,4 +1,8 @@
-"""Where a client's forward pass first leaves ours: its steps, compared layer by layer."""
+"""Where a client's forward pass first leaves ours: its steps, compared layer by layer, then position by position.
+
+A pass is causal: what it gives at a position depends on the tokens up to there alone. So where a step's digest differs
+and the values shown do not, the same step on shorter and shorter beginnings of the tokens finds the position.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,7 +34,45 @@ def locate(result: CaseResult, client: Answerer, committed: Sequence[CommittedCa
         expected = get_expected(case, committed)
     except ModelError as error:
         return replace(result, detail=f"{result.detail}; the steps cannot be compared: {error}")
-    return replace(result, detail=f"{result.detail}; {describe(expected, found)}")
+    number = find_step(expected, found)
+    where = ""
+    if number is not None and not _show_values(expected["steps"][number], found.output["steps"][number]):
+        where = locate_position(case, client, number)
+    return replace(result, detail=f"{result.detail}; {describe(expected, found)}{where}")
+
+
+def find_step(expected: Any, found: Answer) -> int | None:
+    """Return the number of the first step that differs; None where there is nothing to compare, or no difference."""
+    theirs = found.output.get("steps") if isinstance(found.output, dict) else None
+    if not isinstance(theirs, list):
+        return None
+    pairs = enumerate(zip(expected["steps"], theirs, strict=False))
+    return next((n for n, (ours, their) in pairs if find_difference(ours, their) is not None), None)
+
+
+def locate_position(case: CommittedCase, client: Answerer, number: int) -> str:
+    """Return the position at which a step of a pass first differs, as a part of a line."""
+    tokens, shown = case.input["tokens"], ""
+    equal, different = 1, len(tokens)
+    while different - equal > 1:
+        length = (equal + different) // 2
+        data = case.input | {"tokens": tokens[:length], "scored": _cut_scored(case.input["scored"], length)}
+        ours = SpecAnswerer().ask(SUITE, STEPS, case.id, data).output["steps"][number]
+        found = client.ask(SUITE, STEPS, f"{case.path}/steps/{length}", data)
+        theirs = found.output.get("steps") if isinstance(found.output, dict) else None
+        if not isinstance(theirs, list) or number >= len(theirs):
+            return f" (no steps for the first {length} tokens to find the position)"
+        if find_difference(ours, theirs[number]) is None:
+            equal = length
+        else:
+            different, shown = length, _show_values(ours, theirs[number])
+    position = f"{different - 1}" if different > 2 else "0 or 1"
+    return f" at position {position}{shown or ', in values that are not shown'}"
+
+
+def _cut_scored(scored: Sequence[int], length: int) -> list[int]:
+    """Return the scored positions of a beginning of the tokens; one at least."""
+    return [t for t in scored if t < length] or [length - 1]
 
 
 def get_expected(case: CommittedCase, committed: Sequence[CommittedCase]) -> Any:
@@ -78,4 +120,4 @@ def _show_values(step: dict[str, Any], theirs: Any) -> str:
         if pointer is not None:
             at = f" value {pointer[1:]}" if pointer else ""
             return f", {words}{at}: expected {look_up(step[part], pointer)}, found {look_up(their, pointer)}"
-    return ": the values shown are equal, the digest of all differs"
+    return ""

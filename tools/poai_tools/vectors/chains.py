@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from poai_spec.block import Judge, make_genesis
-from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.containers import Block, Body, Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import Chain, compute_target
+from poai_spec.block import Judge, get_judge_rules, get_model, make_genesis
+from poai_spec.body import EMPTY_BODY
+from poai_spec.containers import Block, Body, Header, HeaderCore
+from poai_spec.difficulty import Chain
 from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.notation import Address, Hash32, Milliseconds
 from poai_spec.parameters import Config
-from poai_spec.state import State, compute_state_root, process_header
+from poai_spec.production import make_template
+from poai_spec.state import State, process_header
+from poai_spec.upgrades import Upgrade, get_rules
 from poai_spec.work import get_quiz, get_quiz_seed
 from poai_tools.vectors.cases import derive, derive_seed
 from poai_tools.vectors.engines import get_judge
@@ -22,52 +24,53 @@ MINER: Address = b"\x11" * 20
 Trace = tuple[Hash32, ...]
 
 
-def make_core(chain: Chain, state: State, config: Config, timestamp: Milliseconds, miner: Address) -> HeaderCore:
+def make_core(
+    chain: Chain,
+    state: State,
+    config: Config,
+    timestamp: Milliseconds,
+    miner: Address,
+    upgrades: tuple[Upgrade, ...] = (),
+) -> HeaderCore:
     """Return a core that follows every rule on top of a chain; `state` is the one after its last header."""
-    core = HeaderCore(
-        version=1,
-        height=len(chain),
-        parent_hash=compute_block_hash(chain[len(chain) - 1]),
-        timestamp=timestamp,
-        target=compute_target(chain, config),
-        miner=miner,
-        body_root=EMPTY_BODY_ROOT,
-        state_root=bytes(32),
-        nonce=0,
-    )
-    return replace(core, state_root=compute_state_root(process_header(state, core)))
+    return make_template(chain, state, get_rules(config, upgrades, len(chain)), miner, timestamp)
 
 
-def wins(header: Header, chain: Chain, config: Config) -> bool:
+def wins(header: Header, chain: Chain, config: Config, upgrades: tuple[Upgrade, ...] = ()) -> bool:
     """Tell whether a header is below its own target."""
-    seed = get_quiz_seed(header.core, chain, config)
+    seed = get_quiz_seed(header.core, chain, get_rules(config, upgrades, len(chain)))
     return is_below_target(compute_l_hat(seed, header.loss, header.trace_digest), header.core.target)
 
 
-def seal_header(header: Header, chain: Chain, config: Config, *, win: bool = True) -> Header:
+def seal_header(
+    header: Header, chain: Chain, config: Config, upgrades: tuple[Upgrade, ...] = (), *, win: bool = True
+) -> Header:
     """Return the header with the first nonce from 0 on that wins (or loses), loss and digest being made up."""
     for nonce in count():
         header = replace(header, core=replace(header.core, nonce=nonce))
-        if wins(header, chain, config) == win:
+        if wins(header, chain, config, upgrades) == win:
             break
     return header
 
 
-def make_header_chain(config: Config, stamps: Sequence[int], name: str) -> list[Header]:
+def make_header_chain(
+    config: Config, stamps: Sequence[int], name: str, upgrades: tuple[Upgrade, ...] = ()
+) -> list[Header]:
     """Return headers that pass every rule for headers; no model has run, so their traces are not true.
 
     Args:
         config: the network.
         stamps: milliseconds after genesis of the blocks 1, 2, ...
         name: loss and digest of block h are the first integer and the seed of the DRBG of `headers/NAME-h`.
+        upgrades: the network's.
     """
     chain = [make_genesis(config).header]
     state: State = {}
     for height, stamp in enumerate(stamps, 1):
-        core = make_core(chain, state, config, config.genesis_timestamp + stamp, MINER)
+        core = make_core(chain, state, config, config.genesis_timestamp + stamp, MINER, upgrades)
         slug = f"{name}-{height}"
         drawn = Header(core, derive("headers", slug).below(2**21), derive_seed("headers", slug))
-        chain.append(seal_header(drawn, chain, config))
+        chain.append(seal_header(drawn, chain, config, upgrades))
         state = process_header(state, core)
     return chain
 
@@ -96,14 +99,15 @@ TRUE = Alteration()
 
 def seal_block(core: HeaderCore, chain: Chain, judge: Judge, alteration: Alteration = TRUE) -> Block:
     """Return the block with the first nonce from 0 on that wins (or loses); each nonce takes a forward pass."""
-    config = judge.config
+    rules = get_judge_rules(judge, len(chain))
+    model = get_model(judge, rules)
     for nonce in count():
         core = replace(core, nonce=nonce)
-        quiz = get_quiz(core, chain, config, judge.questions)
-        (evaluation,) = judge.engine.evaluate([quiz.tokens], [quiz.scored])
+        quiz = get_quiz(core, chain, rules, model.questions)
+        (evaluation,) = model.engine.evaluate([quiz.tokens], [quiz.scored])
         trace = alteration.trace(evaluation.trace)
         header = Header(core, evaluation.loss + alteration.extra_loss, compute_trace_digest(trace))
-        if wins(header, chain, config) == alteration.win:
+        if wins(header, chain, judge.config, judge.upgrades) == alteration.win:
             break
     return Block(header, alteration.body, alteration.sent_trace(trace))
 
@@ -126,14 +130,19 @@ class Branch:
 
     @classmethod
     def start(cls, config: Config) -> "Branch":
+        """Return the branch of genesis alone, of a network without upgrades."""
+        return cls.begin(get_judge(config, LEXICON, MODEL))
+
+    @classmethod
+    def begin(cls, judge: Judge) -> "Branch":
         """Return the branch of genesis alone."""
-        genesis = make_genesis(config)
-        return cls(get_judge(config, LEXICON, MODEL), [genesis.header], {}, [genesis])
+        genesis = make_genesis(judge.config)
+        return cls(judge, [genesis.header], {}, [genesis])
 
     def make_core(self, stamp: int, miner: Address = MINER, **changes: Any) -> HeaderCore:
         """Return a core on top; `stamp` is counted from genesis, `changes` come last."""
-        config = self.judge.config
-        core = make_core(self.chain, self.state, config, config.genesis_timestamp + stamp, miner)
+        rules = get_judge_rules(self.judge, len(self.chain))
+        core = make_template(self.chain, self.state, rules, miner, self.judge.config.genesis_timestamp + stamp)
         return replace(core, **changes)
 
     def grow(self, stamp: int, miner: Address = MINER, alteration: Alteration = TRUE) -> Block:
@@ -150,7 +159,7 @@ class Branch:
 
     def fork(self, height: int) -> "Branch":
         """Return a branch that shares the blocks up to a height."""
-        branch = Branch.start(self.judge.config)
+        branch = Branch.begin(self.judge)
         for block in self.blocks[1 : height + 1]:
             branch.append(block)
         return branch

@@ -56,7 +56,8 @@ def _draw_text(kind: Text, drbg: Drbg) -> Any:
 
 
 def _draw_array(kind: Array, drbg: Drbg) -> Any:
-    return [draw(kind.item, drbg) for _ in range(kind.least + drbg.below(drbg.choice((2, 4, LONGEST_LIST)) + 1))]
+    count = kind.least + drbg.below(drbg.choice((2, 4, LONGEST_LIST)) + 1)
+    return [draw(kind.item, drbg) for _ in range(count if kind.most is None else min(count, kind.most))]
 
 
 def _draw_record(kind: Record, drbg: Drbg) -> Any:

@@ -3,30 +3,32 @@
 `choose_engine` decides for the whole process whether our side computes with the exact engine or with the reference.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 from poai_engine.exact import ExactEngine
 from poai_engine.gguf_file import read_gguf
 from poai_engine.model_store import resolve_model
 from poai_engine.reference import ReferenceEngine
-from poai_spec.block import Judge
+from poai_spec.block import Judge, Model
 from poai_spec.corpus import check_questions
 from poai_spec.engine import Engine
 from poai_spec.lexicon import Lexicon, read_lexicon
-from poai_spec.notation import Invalid
+from poai_spec.notation import Height, Invalid
 from poai_spec.parameters import Config, read_manifest
+from poai_spec.upgrades import Upgrade, make_rules
 from poai_spec.weights import GgufFile
 from poai_spec.work import MemoEngine, check_engine
 from poai_tools.vectors.kinds import KindError
 
 STORED = {  # name in vectors -> name in the model store
     "mini": "mini",
+    "micro": "micro",
     "smollm2-135m": "smollm2",
     "tinyllama-shape": "tinyllama-shape",
     "tinyllama-1.1b": "tinyllama",
 }
-LEXICONS = ("mini", "smollm2-135m", "tinyllama-shape", "tinyllama-1.1b")
+LEXICONS = ("mini", "micro", "smollm2-135m", "tinyllama-shape", "tinyllama-1.1b")
 """The lexicons of `specs/manifests`; vectors name them in the field `lexicon`."""
 SMALL_WIDTH = 256
 """Below this embedding length products are so small that a second thread costs more than it saves."""
@@ -85,17 +87,33 @@ def get_lexicon(name: str) -> Lexicon:
 
 
 def get_judge(config: Config, lexicon: str, model: str) -> Judge:
-    """Return what blocks are judged with.
+    """Return what blocks of a network without upgrades are judged with.
 
     Raises:
         KindError: the network has another lexicon or model; the page `block` assumes that this was checked.
     """
-    judge = Judge(config, get_lexicon(lexicon), get_engine(model))
-    try:
-        check_questions(judge.questions, config.model)
-        check_engine(judge.engine, config)
-    except Invalid as error:
-        raise KindError(f"config: {error}") from error
-    if config.model.vocabulary_size != read_manifest(model)["vocabulary_size"]:
-        raise KindError(f"config: {model} has another vocabulary")
-    return judge
+    return get_upgraded_judge(config, (), {0: (lexicon, model)})
+
+
+def get_upgraded_judge(
+    config: Config, upgrades: tuple[Upgrade, ...], models: Mapping[Height, tuple[str, str]]
+) -> Judge:
+    """Return what blocks are judged with; `models` are the names of lexicon and model from each height on.
+
+    Raises:
+        KindError: the rules of a height ask for another lexicon or model.
+    """
+    loaded = {}
+    for rules in make_rules(config, upgrades):
+        if rules.since not in models:
+            continue
+        lexicon, name = models[rules.since]
+        loaded[rules.since] = model = Model(get_lexicon(lexicon), get_engine(name))
+        try:
+            check_questions(model.questions, rules.model)
+            check_engine(model.engine, rules)
+        except Invalid as error:
+            raise KindError(f"config: {error}") from error
+        if rules.model.vocabulary_size != read_manifest(name)["vocabulary_size"]:
+            raise KindError(f"config: {name} has another vocabulary")
+    return Judge(config, upgrades, loaded)

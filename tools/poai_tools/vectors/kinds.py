@@ -181,17 +181,21 @@ class Boolean:
 
 @dataclass(frozen=True)
 class Array:
-    """A list of values of one kind, at least `least` of them; a tuple in Python."""
+    """A list of values of one kind, at least `least` of them and at most `most`; a tuple in Python."""
 
     item: Kind
     least: int = 0
+    most: int | None = None
 
     @property
     def name(self) -> str:
-        return f"list of {self.item.name}" + (f", at least {self.least}" if self.least else "")
+        least = f", at least {self.least}" if self.least else ""
+        return f"list of {self.item.name}" + least + (f", at most {self.most}" if self.most is not None else "")
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": self.item.schema()} | ({"minItems": self.least} if self.least else {})
+        limits = {"minItems": self.least or None, "maxItems": self.most}
+        found = {"type": "array", "items": self.item.schema()}
+        return found | {key: limit for key, limit in limits.items() if limit is not None}
 
     def to_json(self, value: Any) -> Any:
         return [self.item.to_json(item) for item in value]
@@ -201,6 +205,8 @@ class Array:
             raise KindError(f"{where}: expected a list")
         if len(data) < self.least:
             raise KindError(f"{where}: expected at least {self.least} items, found {len(data)}")
+        if self.most is not None and len(data) > self.most:
+            raise KindError(f"{where}: expected at most {self.most} items, found {len(data)}")
         return tuple(self.item.from_json(item, f"{where}/{n}") for n, item in enumerate(data))
 
 

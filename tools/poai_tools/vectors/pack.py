@@ -1,12 +1,16 @@
 """The release archive of the vectors: the same bytes whenever and wherever it is packed.
 
 A zip file without compression, because compressed bytes depend on the version of zlib. Paths are in order, times are
-1980-01-01, modes 0644, and no name of a user or a machine goes in.
+1980-01-01, modes 0644, and no name of a user or a machine goes in. Links out of the archive lead to the repository.
 """
 
 import hashlib
 import io
+import posixpath
+import re
+import tomllib
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,16 @@ from poai_tools.vectors.disk import format_json, list_files, read_json, write_by
 from poai_tools.vectors.errors import VectorsError
 
 FOLDERS = ("specs", VECTORS)
-SINGLE = ("LICENSE", "docs/implementing.md", "docs/vectors-versioning.md")
+SINGLE = (
+    "LICENSE",
+    "docs/img/quiz-to-block.svg",
+    "docs/implementing.md",
+    "docs/mutants.md",
+    "docs/rejection-codes.md",
+    "docs/vectors-versioning.md",
+)
+LINK = re.compile(r"^```.*?^```|`+[^`]+`+|(\]\()([^)\s#]+)([^)\s]*\))", re.DOTALL | re.MULTILINE)
+"""A fenced block or code, which hold no links, or the end of a link: `](`, its target, anchor and `)`."""
 TIME = (1980, 1, 1, 0, 0, 0)
 MODEL_FIELDS = ("gguf_sha256", "integer_model_root", "lexicon_digest")
 
@@ -40,6 +53,21 @@ def collect(root: Path) -> dict[str, bytes]:
     if f"{VECTORS}/codes.json" not in content:
         raise VectorsError(f"{root / VECTORS} holds no vectors: run `poai vectors generate`")
     return dict(sorted(content.items()))
+
+
+def link_outside(name: str, text: str, names: Collection[str], repository: str) -> str:
+    """Return a page of the archive with its links to files outside it turned into links to the repository."""
+
+    def turn(match: re.Match[str]) -> str:
+        start, target, end = match.groups()
+        if start is None or ":" in target:  # code, or a whole address
+            return match[0]
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
+        if path in names or any(other.startswith(f"{path}/") for other in names):
+            return match[0]
+        return f"{start}{repository}/blob/v{poai_spec.__version__}/{path}{end}"
+
+    return LINK.sub(turn, text)
 
 
 def make_manifest(root: Path, content: dict[str, bytes]) -> dict[str, Any]:
@@ -65,6 +93,10 @@ def make_archive(root: Path) -> bytes:
         VectorsError: a file is missing.
     """
     content = collect(root)
+    repository = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]["urls"]["Repository"]
+    for name in content:
+        if name.endswith(".md"):
+            content[name] = link_outside(name, content[name].decode(), content, repository).encode()
     manifest = format_json(make_manifest(root, content)).encode()
     folder = f"poai-vectors-{poai_spec.__version__}"
     buffer = io.BytesIO()

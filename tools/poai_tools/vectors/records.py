@@ -11,6 +11,7 @@ from poai_spec.containers import Block, Body, Header, HeaderCore
 from poai_spec.notation import Address
 from poai_spec.parameters import Config, ModelManifest, TokenRange
 from poai_spec.state import Account, State
+from poai_spec.upgrades import Change, Upgrade, UpgradeList
 from poai_tools.vectors.kinds import ADDRESS, BOOLEAN, HASH32, UINT64, UINT256, Array, Hex, Integer, Kind, Record
 
 
@@ -42,7 +43,7 @@ def get_kind(sedes: Any, item: type | None = None) -> Kind:
     if isinstance(sedes, ByteList):  # a subclass of List
         return Hex(sedes.max_length, exact=False)
     if isinstance(sedes, List):
-        return Array(make_container(item) if item else get_kind(sedes.element_sedes))
+        return Array(make_container(item) if item else get_kind(sedes.element_sedes), most=sedes.max_length)
     assert isinstance(sedes, ByteVector), sedes
     return Hex(sedes.length)
 
@@ -55,6 +56,9 @@ def make_container(kind: type) -> Container:
 TOKEN_RANGE = make_container(TokenRange)
 MODEL_MANIFEST = make_container(ModelManifest)
 CONFIG = make_container(Config)
+CHANGE = make_container(Change)
+UPGRADE = make_container(Upgrade)
+UPGRADES = Array(UPGRADE)
 HEADER_CORE = make_container(HeaderCore)
 HEADER = make_container(Header)
 BODY = make_container(Body)
@@ -63,6 +67,9 @@ CONTAINERS: dict[str, Container] = {
     "token_range": TOKEN_RANGE,
     "model_manifest": MODEL_MANIFEST,
     "config": CONFIG,
+    "change": CHANGE,
+    "upgrade": UPGRADE,
+    "upgrade_list": make_container(UpgradeList),
     "header_core": HEADER_CORE,
     "header": HEADER,
     "body": BODY,

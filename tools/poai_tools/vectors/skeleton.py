@@ -48,11 +48,19 @@ def write_skeleton(folder: Path, language: str) -> list[Path]:
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise VectorsError(f"{folder} is not an empty folder: name a new one", status=2)
-    name, program = LANGUAGES[language]
+    chosen, quoted = LANGUAGES[language], shlex.quote(str(folder))
+    build = f"$ {chosen.build.format(folder=quoted)}\n" if chosen.build else ""
+    values = {
+        "VERSION": poai_spec.__version__,
+        "FILE": next(iter(chosen.files)),
+        "BUILD": build,
+        "COMMAND": chosen.run.format(folder=quoted),
+        "FUNCTIONS": format_signatures(),
+    }
     text = (TEMPLATES / "README.md").read_text("utf-8")
-    values = {"VERSION": poai_spec.__version__, "FILE": name, "COMMAND": f"{program} {shlex.quote(str(folder / name))}"}
-    for key, value in (values | {"FUNCTIONS": format_signatures()}).items():
+    for key, value in values.items():
         text = text.replace(f"@{key}@", value)
-    write(folder / name, (TEMPLATES / name).read_text("utf-8"))
+    for name, template in chosen.files.items():
+        write(folder / name, (TEMPLATES / template).read_text("utf-8"))
     write(folder / "README.md", text)
-    return [folder / "README.md", folder / name]
+    return [folder / name for name in ("README.md", *chosen.files)]

@@ -5,6 +5,7 @@ import { HeaderCore, ModelManifest, TokenRange } from "../containers.js";
 import * as corpora from "../corpus.js";
 import { Drbg } from "../drbg.js";
 import * as difficulty from "../difficulty.js";
+import { isRetargetHeight } from "../upgrades.js";
 import * as economics from "../economics.js";
 import * as epoch from "../epoch.js";
 import * as fixedPoint from "../fixed_point.js";
@@ -24,7 +25,7 @@ function repeat(count, draw) {
 
 /** The two numbers of a config that the page difficulty and the page epoch need. */
 function readNumbers(input) {
-  const config = {};
+  const config = { anchor: 1n, before: null };
   for (const [name, value] of Object.entries(input)) {
     if (["epoch_blocks", "retarget_blocks", "spacing", "max_target"].includes(name)) config[name] = BigInt(value);
   }
@@ -112,9 +113,9 @@ function makeChainOfStamps(timestamps) {
 }
 
 export const DIFFICULTY = {
-  compute_work: ({ target }) => ({ work: String(difficulty.computeWork(BigInt(target))) }),
+  compute_quizzes: ({ target }) => ({ quizzes: String(difficulty.computeQuizzes(BigInt(target))) }),
   is_retarget_height: (input) => ({
-    changes: difficulty.isRetargetHeight(BigInt(input.height), readNumbers(input)),
+    changes: isRetargetHeight(BigInt(input.height), readNumbers(input)),
   }),
   compute_next_target: (input) => ({
     target: String(difficulty.computeNextTarget(BigInt(input.target), BigInt(input.actual), readNumbers(input))),

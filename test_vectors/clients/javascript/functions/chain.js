@@ -1,4 +1,4 @@
-// The suites ssz, state, parameters, header, block, fork_choice and chain.
+// The suites ssz, state, parameters, header, block, fork_choice, chain, production and upgrades.
 
 import * as blocks from "../block.js";
 import { SpecError, fromHex, toHex, utf8 } from "../bytes.js";
@@ -7,9 +7,13 @@ import { Block, Config, Header, HeaderCore, ModelManifest, TokenRange } from "..
 import * as forkChoice from "../fork_choice.js";
 import * as headers from "../header.js";
 import { getPreset, readLexicon } from "../models.js";
+import * as difficulty from "../difficulty.js";
+import * as production from "../production.js";
+import * as upgradePage from "../upgrades.js";
 import * as parameters from "../parameters.js";
 import { bytes32, container, decode, uint64, uint256 } from "../ssz.js";
 import * as state from "../state.js";
+import { getRules } from "../upgrades.js";
 import * as work from "../work.js";
 import { demandEngine } from "./json.js";
 
@@ -17,6 +21,9 @@ const CONTAINERS = {
   token_range: TokenRange,
   model_manifest: ModelManifest,
   config: Config,
+  change: containers.Change,
+  upgrade: containers.Upgrade,
+  upgrade_list: containers.UpgradeList,
   header_core: HeaderCore,
   header: Header,
   body: containers.Body,
@@ -81,6 +88,11 @@ export const STATE = {
   },
 };
 
+/** The rules of a height for an input with a config and perhaps upgrades. */
+export function readRules({ config, upgrades = [] }, height) {
+  return getRules(Config.fromJson(config), upgrades.map(containers.Upgrade.fromJson), height);
+}
+
 const readChain = (chain) => chain.map(Header.fromJson);
 const blockHash = (header) => toHex(containers.computeBlockHash(header));
 
@@ -90,11 +102,11 @@ export const HEADER = {
     return { header: Header.toJson(header), hash: blockHash(header) };
   },
   get_quiz_seed(input) {
-    const config = Config.fromJson(input.config);
     const chain = readChain(input.chain);
+    const rules = readRules(input, BigInt(chain.length));
     return {
-      epoch_key: toHex(work.getEpochKey(chain, config)),
-      quiz_seed: toHex(work.getQuizSeed(HeaderCore.fromJson(input.core), chain, config)),
+      epoch_key: toHex(work.getEpochKey(chain, rules)),
+      quiz_seed: toHex(work.getQuizSeed(HeaderCore.fromJson(input.core), chain, rules)),
     };
   },
   check_header_alone(input) {
@@ -104,8 +116,8 @@ export const HEADER = {
   },
   check_header_in_chain(input) {
     const header = Header.fromJson(input.header);
-    const config = Config.fromJson(input.config);
-    headers.checkHeaderInChain(header, readChain(input.chain), config, BigInt(input.now));
+    const chain = readChain(input.chain);
+    headers.checkHeaderInChain(header, chain, readRules(input, BigInt(chain.length)), BigInt(input.now));
     return { hash: blockHash(header) };
   },
 };
@@ -120,8 +132,15 @@ function showBalances(after) {
   return showState(after).accounts.map(({ address, balance }) => ({ address, balance }));
 }
 
-function readJudge({ config, lexicon, model }) {
-  return { config: Config.fromJson(config), lexicon: readLexicon(lexicon), engine: demandEngine(model) };
+/** A judge of an input that names one model, or a list of them with the heights that they are for. */
+function readJudge({ config, upgrades = [], lexicon, model, models = [{ since: "0", lexicon, model }] }) {
+  return {
+    config: Config.fromJson(config),
+    upgrades: upgrades.map(containers.Upgrade.fromJson),
+    models: new Map(
+      models.map((row) => [BigInt(row.since), { lexicon: readLexicon(row.lexicon), engine: demandEngine(row.model) }]),
+    ),
+  };
 }
 
 export const BLOCK = {
@@ -139,7 +158,7 @@ export const BLOCK = {
     return { entries: Number(work.getTraceLength(config)) };
   },
   check_engine({ config, model }) {
-    work.checkEngine(demandEngine(model), Config.fromJson(config));
+    work.checkEngine(demandEngine(model), readRules({ config }, 0n));
     return {};
   },
   check_block(input) {
@@ -275,3 +294,75 @@ function deliverBytes(store, data, judge) {
     throw error;
   }
 }
+
+/** An input's config and upgrades. */
+function readNetwork({ config, upgrades }) {
+  return [Config.fromJson(config), upgrades.map(containers.Upgrade.fromJson)];
+}
+
+const RULES = ["since", "digest", "anchor", "profile", "model", "retarget_blocks", "spacing", "max_future"];
+RULES.push("quiz_tokens", "salt_tokens", "scored_tokens");
+const Rules = container({
+  ...containers.CONFIG_FIELDS,
+  since: uint64,
+  digest: bytes32,
+  anchor: uint64,
+});
+
+export const UPGRADES = {
+  get_rules(input) {
+    const rules = readRules(input, BigInt(input.height));
+    const shown = Rules.toJson(rules);
+    shown.profile = new TextDecoder().decode(rules.profile);
+    const output = Object.fromEntries(RULES.map((name) => [name, shown[name]]));
+    return { ...output, multiplications: String(upgradePage.getMultiplications(rules)) };
+  },
+  check_upgrades(input) {
+    upgradePage.checkUpgrades(...readNetwork(input));
+    return {};
+  },
+  get_fork_id(input) {
+    const { hash, next } = upgradePage.getForkId(...readNetwork(input), BigInt(input.head));
+    return { hash: toHex(hash), next: String(next) };
+  },
+  check_fork_id(input) {
+    const peer = { hash: fromHex(input.peer.hash), next: BigInt(input.peer.next) };
+    const place = [...readNetwork(input), BigInt(input.head), peer];
+    upgradePage.checkForkId(...place);
+    return { unknown: String(upgradePage.getUnknownUpgrade(...place)) };
+  },
+  compute_target(input) {
+    const chain = input.chain.map(({ timestamp, target }) => ({
+      core: { timestamp: BigInt(timestamp), target: BigInt(target) },
+    }));
+    const rules = readRules(input, BigInt(chain.length));
+    const target = difficulty.computeTarget(chain, rules);
+    return { target: String(target), work: String(difficulty.computeWork(target, rules)) };
+  },
+  check_header_in_chain: HEADER.check_header_in_chain,
+  verify_chain: CHAIN.verify_chain,
+  import_blocks: CHAIN.import_blocks,
+};
+
+export const PRODUCTION = {
+  choose_timestamp(input) {
+    const chain = readChain(input.chain);
+    const rules = readRules(input, BigInt(chain.length));
+    return {
+      earliest: String(production.computeEarliestTimestamp(chain, rules)),
+      timestamp: String(production.chooseTimestamp(chain, rules, BigInt(input.now))),
+    };
+  },
+  make_template(input) {
+    const chain = readChain(input.chain);
+    const rules = readRules(input, BigInt(chain.length));
+    const before = readBalances(input.accounts);
+    const core = production.makeTemplate(chain, before, rules, fromHex(input.miner), BigInt(input.timestamp));
+    return { core: HeaderCore.toJson(core), hash: toHex(containers.computeCoreHash(core)) };
+  },
+  make_block({ core, nlls, trace }) {
+    const loss = nlls.reduce((sum, nll) => sum + BigInt(nll), 0n);
+    const block = production.makeBlock(HeaderCore.fromJson(core), { loss, trace: trace.map(fromHex) });
+    return { data: toHex(Block.encode(block)), hash: blockHash(block.header) };
+  },
+};

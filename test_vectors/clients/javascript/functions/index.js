@@ -13,7 +13,7 @@ import {
   LOSS,
   QUIZ,
 } from "./basics.js";
-import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, SSZ, STATE } from "./chain.js";
+import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, PRODUCTION, SSZ, STATE, UPGRADES } from "./chain.js";
 import { INFERENCE, WEIGHTS } from "./models.js";
 import { NETWORKING } from "./network.js";
 
@@ -37,6 +37,8 @@ const SUITES = {
   block: BLOCK,
   fork_choice: FORK_CHOICE,
   chain: CHAIN,
+  production: PRODUCTION,
+  upgrades: UPGRADES,
   networking: NETWORKING,
 };
 

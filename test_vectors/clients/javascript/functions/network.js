@@ -1,8 +1,9 @@
 // The suite networking.
 
-import { fromHex, toHex } from "../bytes.js";
+import { fromHex, toHex, utf8 } from "../bytes.js";
 import * as networking from "../networking.js";
 import { decode } from "../ssz.js";
+import { readRules } from "./chain.js";
 import { texts } from "./json.js";
 
 const MESSAGES = {
@@ -21,11 +22,18 @@ const CONSTANTS = Object.fromEntries(
 
 export const NETWORKING = {
   constants: () => ({ ...CONSTANTS, reasons: networking.Reason }),
-  get_blocks_topic: ({ network_id }) => ({ topic: networking.getBlocksTopic(fromHex(network_id)) }),
-  get_transactions_topic: ({ network_id }) => ({ topic: networking.getTransactionsTopic(fromHex(network_id)) }),
+  get_blocks_topic(input) {
+    const rules = readRules(input, BigInt(input.height));
+    return { topic: networking.getBlocksTopic(rules), block_bytes: networking.getBlockBytes(rules) };
+  },
+  check_topic(input) {
+    networking.checkTopic(input.topic, readRules(input, BigInt(input.height)));
+    return {};
+  },
   compute_message_id: ({ topic, data }) => ({ id: toHex(networking.computeMessageId(topic, fromHex(data))) }),
-  check_gossip_size({ data }) {
-    networking.checkGossipSize(fromHex(data));
+  check_gossip_size({ data, layer_count }) {
+    const rules = { profile: utf8("w8a8"), model: { layer_count: BigInt(layer_count) } };
+    networking.checkGossipSize(fromHex(data), rules);
     return {};
   },
   encode_frame: ({ payload }) => ({ frame: toHex(networking.encodeFrame(fromHex(payload))) }),

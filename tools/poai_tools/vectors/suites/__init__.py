@@ -23,16 +23,16 @@ class SuiteEntry:
 NAMES = (
     "drbg",
     "epoch",
+    "ssz",
     "lexicon",
     "quiz",
     "fixed_point",
     "weights",
-    "inference",
     "loss",
+    "inference",
     "llama_profile",
     "difficulty",
     "economics",
-    "ssz",
     "state",
     "parameters",
     "corpus",
@@ -40,9 +40,11 @@ NAMES = (
     "block",
     "fork_choice",
     "chain",
+    "production",
+    "upgrades",
     "networking",
 )
-"""In the order in which a client is best built."""
+"""In the order in which a client is best built: each needs those before it at most."""
 
 
 def _make_files(name: str) -> list[CaseFile]:

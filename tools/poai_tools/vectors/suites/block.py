@@ -11,6 +11,7 @@ from poai_spec.containers import Block, Body, compute_block_hash, compute_body_r
 from poai_spec.loss import compute_trace_digest
 from poai_spec.parameters import get_preset
 from poai_spec.state import EMPTY_TRIE_ROOT
+from poai_spec.upgrades import get_rules
 from poai_spec.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.chains import Alteration, Branch, Trace, seal_block
@@ -32,17 +33,23 @@ def _make_genesis(i: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_contents(i: Mapping[str, Any]) -> dict[str, Any]:
     config = make_network()
-    check_contents(i["block"], replace(config, model=replace(config.model, layer_count=i["layer_count"])))
+    check_contents(
+        i["block"], get_rules(replace(config, model=replace(config.model, layer_count=i["layer_count"])), (), 0)
+    )
     return {}
 
 
 def _get_trace_length(i: Mapping[str, Any]) -> dict[str, Any]:
     config = replace(make_network(), profile=i["profile"].encode("ascii"))
-    return {"entries": get_trace_length(replace(config, model=replace(config.model, layer_count=i["layer_count"])))}
+    return {
+        "entries": get_trace_length(
+            get_rules(replace(config, model=replace(config.model, layer_count=i["layer_count"])), (), 0)
+        )
+    }
 
 
 def _check_engine(i: Mapping[str, Any]) -> dict[str, Any]:
-    check_engine(get_engine(i["model"]), i["config"])
+    check_engine(get_engine(i["model"]), get_rules(i["config"], (), 0))
     return {}
 
 

@@ -15,6 +15,7 @@ from poai_spec.encoding import decode, encode
 from poai_spec.notation import uint32_le
 from poai_spec.parameters import Config, ModelManifest, make_config
 from poai_spec.quiz import check_longest_question, generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import get_lexicon
@@ -51,13 +52,15 @@ def _make_config(i: Mapping[str, Any], model: ModelManifest) -> Config:
 def _generate_quiz(i: Mapping[str, Any]) -> dict[str, Any]:
     config = _make_config(i, i["model_manifest"])
     require_config(config)
-    quiz = generate_quiz(i["quiz_seed"], config, _read(i["corpus"]))
+    quiz = generate_quiz(i["quiz_seed"], get_rules(config, (), 0), _read(i["corpus"]))
     return {"tokens": quiz.tokens, "scored": quiz.scored, "salt": quiz.salt, "items": quiz.items}
 
 
 def _check_longest(i: Mapping[str, Any]) -> dict[str, Any]:
     corpus = _read(i["corpus"])
-    check_longest_question(_make_config(i, replace(make_network().model, add_bos=i["add_bos"])), corpus)
+    check_longest_question(
+        get_rules(_make_config(i, replace(make_network().model, add_bos=i["add_bos"])), (), 0), corpus
+    )
     return {"longest": compute_longest_item(corpus)}
 
 

@@ -10,12 +10,12 @@ from poai_spec.difficulty import (
     check_target,
     compute_median_time,
     compute_next_target,
+    compute_quizzes,
     compute_target,
-    compute_work,
-    is_retarget_height,
 )
 from poai_spec.header import make_genesis_header
 from poai_spec.parameters import Config
+from poai_spec.upgrades import get_rules, is_retarget_height
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, Record
@@ -50,25 +50,25 @@ def _with_targets(timestamps: Any) -> list[dict[str, int]]:
 
 def _check_target(i: Mapping[str, Any]) -> dict[str, Any]:
     core = _make_header(0, i["target"], len(i["chain"])).core
-    check_target(core, _make_chain(i["chain"]), _make_config(i))
+    check_target(core, _make_chain(i["chain"]), get_rules(_make_config(i), (), 0))
     return {}
 
 
 def _check_period_forward(i: Mapping[str, Any]) -> dict[str, Any]:
     core = _make_header(i["timestamp"], 1, len(i["timestamps"])).core
-    check_period_forward(core, _make_chain(_with_targets(i["timestamps"])), _make_config(i))
+    check_period_forward(core, _make_chain(_with_targets(i["timestamps"])), get_rules(_make_config(i), (), 0))
     return {}
 
 
-COMPUTE_WORK = register(
+COMPUTE_QUIZZES = register(
     Function(
         suite="difficulty",
-        name="compute_work",
+        name="compute_quizzes",
         page="difficulty",
         summary="the expected number of quizzes behind a block",
         input=Record({"target": TARGET}),
-        output=Record({"work": UINT256}),
-        run=lambda i: {"work": compute_work(i["target"])},
+        output=Record({"quizzes": UINT256}),
+        run=lambda i: {"quizzes": compute_quizzes(i["target"])},
     )
 )
 IS_RETARGET_HEIGHT = register(
@@ -79,7 +79,7 @@ IS_RETARGET_HEIGHT = register(
         summary="whether the target may change at a height",
         input=Record({"height": UINT64, "retarget_blocks": BLOCKS}),
         output=Record({"changes": BOOLEAN}),
-        run=lambda i: {"changes": is_retarget_height(i["height"], _make_config(i))},
+        run=lambda i: {"changes": is_retarget_height(i["height"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_NEXT_TARGET = register(
@@ -90,7 +90,7 @@ COMPUTE_NEXT_TARGET = register(
         summary="the target after a period that claims `actual` milliseconds",
         input=Record({"target": TARGET, "actual": Integer(-(2**64), 2**64), **NUMBERS}),
         output=Record({"target": TARGET}),
-        run=lambda i: {"target": compute_next_target(i["target"], i["actual"], _make_config(i))},
+        run=lambda i: {"target": compute_next_target(i["target"], i["actual"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_TARGET = register(
@@ -101,7 +101,7 @@ COMPUTE_TARGET = register(
         summary="the target of the block on top of a chain, genesis first",
         input=Record({"chain": CHAIN, **NUMBERS}),
         output=Record({"target": TARGET}),
-        run=lambda i: {"target": compute_target(_make_chain(i["chain"]), _make_config(i))},
+        run=lambda i: {"target": compute_target(_make_chain(i["chain"]), get_rules(_make_config(i), (), 0))},
     )
 )
 CHECK_TARGET = register(
@@ -158,7 +158,7 @@ RULES = {
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     return [
-        _compute_work(),
+        _compute_quizzes(),
         _is_retarget_height(),
         _compute_next_target(),
         _compute_target(),
@@ -172,7 +172,7 @@ def _pick(*names: str) -> dict[str, tuple[str, str]]:
     return {name: RULES[name] for name in names}
 
 
-def _compute_work() -> CaseFile:
+def _compute_quizzes() -> CaseFile:
     targets = {
         "easiest": EASIEST,
         "just-below-easiest": EASIEST - 1,
@@ -190,7 +190,7 @@ def _compute_work() -> CaseFile:
         target = 1 + derive("difficulty", f"drawn-{n}").below(2**64) * 2 ** (48 * n)
         cases.append(Case(f"drawn-{n}", f"target {hex(target)}", {"target": target}))
     how = "By hand; `drawn-N` is 1 + 2^(48 N) times the first 64-bit integer of the id's DRBG."
-    return CaseFile(COMPUTE_WORK, how, tuple(cases))
+    return CaseFile(COMPUTE_QUIZZES, how, tuple(cases))
 
 
 def _is_retarget_height() -> CaseFile:
@@ -269,7 +269,9 @@ LONG = [0, 9_000_000, 9_000_900, 9_001_900, 9_003_100, 9_003_500, 9_004_400, 9_0
 def _targets(count: int) -> list[int]:
     """Targets that follow from `LONG`."""
     first = 2**250
-    second = compute_next_target(first, 3500, replace(make_network(), retarget_blocks=4, spacing=1000))
+    second = compute_next_target(
+        first, 3500, get_rules(replace(make_network(), retarget_blocks=4, spacing=1000), (), 0)
+    )
     return [first] * min(count, 6) + [second] * max(0, count - 6)
 
 

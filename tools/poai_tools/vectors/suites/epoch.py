@@ -5,6 +5,7 @@ from typing import Any
 
 from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.parameters import Config
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.kinds import HASH32, UINT64, Integer, Record
 from poai_tools.vectors.network import make_network
@@ -20,7 +21,7 @@ GET_EPOCH = register(
         summary="the epoch of a height",
         input=Record({"height": UINT64, "epoch_blocks": POSITIVE}),
         output=Record({"epoch": UINT64}),
-        run=lambda i: {"epoch": get_epoch(i["height"], _make_config(i))},
+        run=lambda i: {"epoch": get_epoch(i["height"], get_rules(_make_config(i), (), 0))},
     )
 )
 GET_SEED_HEIGHT = register(
@@ -31,7 +32,7 @@ GET_SEED_HEIGHT = register(
         summary="the height of the block whose hash is the seed of an epoch from 1 on",
         input=Record({"epoch": POSITIVE, "epoch_blocks": POSITIVE}),
         output=Record({"height": UINT64}),
-        run=lambda i: {"height": get_seed_height(i["epoch"], _make_config(i))},
+        run=lambda i: {"height": get_seed_height(i["epoch"], get_rules(_make_config(i), (), 0))},
     )
 )
 COMPUTE_EPOCH_KEY = register(

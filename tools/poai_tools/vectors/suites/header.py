@@ -8,8 +8,9 @@ from poai_spec.containers import Header, compute_block_hash
 from poai_spec.difficulty import compute_median_time, compute_target
 from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
 from poai_spec.loss import compute_l_hat, is_below_target
-from poai_spec.parameters import compute_network_id, get_preset
+from poai_spec.parameters import get_preset
 from poai_spec.quiz import compute_quiz_seed
+from poai_spec.upgrades import Rules, get_rules
 from poai_spec.work import get_epoch_key, get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import make_core, make_header_chain, seal_header
@@ -27,11 +28,15 @@ def _make_genesis_header(i: Mapping[str, Any]) -> dict[str, Any]:
     return {"header": header, "hash": compute_block_hash(header)}
 
 
+def _get_rules(i: Mapping[str, Any]) -> Rules:
+    return get_rules(i["config"], (), len(i["chain"]))
+
+
 def _get_quiz_seed(i: Mapping[str, Any]) -> dict[str, Any]:
     require_config(i["config"])
     return {
-        "epoch_key": get_epoch_key(i["chain"], i["config"]),
-        "quiz_seed": get_quiz_seed(i["core"], i["chain"], i["config"]),
+        "epoch_key": get_epoch_key(i["chain"], _get_rules(i)),
+        "quiz_seed": get_quiz_seed(i["core"], i["chain"], _get_rules(i)),
     }
 
 
@@ -42,7 +47,7 @@ def _check_header_alone(i: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_header_in_chain(i: Mapping[str, Any]) -> dict[str, Any]:
     require_config(i["config"])
-    check_header_in_chain(i["header"], i["chain"], i["config"], i["now"])
+    check_header_in_chain(i["header"], i["chain"], _get_rules(i), i["now"])
     return {"hash": compute_block_hash(i["header"])}
 
 
@@ -223,8 +228,8 @@ def _in_chain() -> CaseFile:
     bad(ninth, "height-8", "the parent's height", height=8)
     bad(ninth, "height-10", "one too many", height=10)
     bad(ninth, "height-0", "genesis has no parent", height=0)
-    bad(sixth, "target-easier", "one above", target=compute_target(quick[:6], config) + 1)
-    bad(sixth, "target-harder", "one below", target=compute_target(quick[:6], config) - 1)
+    bad(sixth, "target-easier", "one above", target=compute_target(quick[:6], get_rules(config, (), 6)) + 1)
+    bad(sixth, "target-harder", "one below", target=compute_target(quick[:6], get_rules(config, (), 6)) - 1)
     bad(sixth, "target-of-parent", "not retargeted", target=quick[5].core.target)
     bad(third, "target-changed", "retargeted where nothing changes", target=2**254)
     bad(first, "stamp-of-genesis", "not above genesis", ("boundary",), timestamp=start)
@@ -257,8 +262,8 @@ def _make_widest(chain: Sequence[Header]) -> list[Case]:
     """Return blocks for which now + max_future, or 2 + R and R * spacing, pass 64 bits."""
     latest = _make_case("now-largest", "now plus max_future passes 64 bits", chain, 3000, flags=("wrap",))
     cases = [replace(latest, input={**latest.input, "now": 2**64 - 1})]
-    for name, changes in (("longest-period", {}), ("longest-epoch", {"epoch_blocks": 2**64 - 1})):
-        config = replace(make_network(), retarget_blocks=2**64 - 1, **changes)
+    longest = replace(make_network(), retarget_blocks=2**64 - 1)
+    for name, config in (("longest-period", longest), ("longest-epoch", replace(longest, epoch_blocks=2**64 - 1))):
         chain = make_header_chain(config, [1000], name)
         core = make_core(chain, {}, config, config.genesis_timestamp + 2000, b"\x11" * 20)
         header = seal_header(Header(core, 2, bytes(32)), chain, config)
@@ -269,11 +274,11 @@ def _make_widest(chain: Sequence[Header]) -> list[Case]:
 
 def _wrong_epoch(base: Case) -> Case:
     """Return block 3 with a nonce that wins with the key of epoch 0, and does not with its own."""
-    config, chain, header = base.input["config"], base.input["chain"], base.input["header"]
-    key, network = get_epoch_key(chain[:2], config), compute_network_id(config)
+    rules, chain, header = _get_rules(base.input), base.input["chain"], base.input["header"]
+    key = get_epoch_key(chain[:2], rules)
     for nonce in range(1000):
         header = replace(header, core=replace(header.core, nonce=nonce))
-        seeds = (compute_quiz_seed(network, key, header.core), get_quiz_seed(header.core, chain, config))
+        seeds = (compute_quiz_seed(rules.digest, key, header.core), get_quiz_seed(header.core, chain, rules))
         target = header.core.target
         old, new = (is_below_target(compute_l_hat(s, header.loss, header.trace_digest), target) for s in seeds)
         if old and not new:

@@ -23,6 +23,7 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import Hash32
 from poai_spec.parameters import make_config, read_manifest
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_spec.weights import Float32, GgufFile
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
@@ -491,7 +492,7 @@ def _quiz(model: str, n: int = 0) -> Case:
     """Return a pass over a quiz."""
     case_id = f"{model.replace('.', '-')}-quiz-{n}"
     config = make_config("testnet", get_manifest(model))
-    quiz = generate_quiz(derive_seed(SUITE, case_id), config, read_lexicon(model))
+    quiz = generate_quiz(derive_seed(SUITE, case_id), get_rules(config, (), 0), read_lexicon(model))
     flags = ("quiz", SLOW) if model == "tinyllama-shape" else ("quiz",)
     return Case(case_id, "a quiz", {"model": model, "tokens": quiz.tokens, "scored": quiz.scored}, flags)
 

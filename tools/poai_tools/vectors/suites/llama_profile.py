@@ -10,6 +10,7 @@ from poai_spec.loss import compute_trace_digest
 from poai_spec.notation import uint32_le
 from poai_spec.parameters import make_config
 from poai_spec.quiz import generate_quiz
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors import llama
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import make_negative
@@ -182,7 +183,7 @@ def _runs() -> CaseFile:
         config, lexicon = make_config(preset, manifest), read_lexicon(model)
         inputs: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {}
         for n in range(3):
-            quiz = generate_quiz(derive_seed(SUITE, f"{model}-quiz-{n}"), config, lexicon)
+            quiz = generate_quiz(derive_seed(SUITE, f"{model}-quiz-{n}"), get_rules(config, (), 0), lexicon)
             inputs[f"{model}-quiz-{n}"] = (f"a quiz of {preset}", quiz.tokens, quiz.scored)
         drbg = derive(SUITE, f"{model}-short")
         short = tuple(drbg.below(manifest.vocabulary_size) for _ in range(7))

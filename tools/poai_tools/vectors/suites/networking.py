@@ -10,7 +10,8 @@ from poai_spec.containers import Block, Body, Header, compute_block_hash
 from poai_spec.encoding import encode
 from poai_spec.networking import Blocks, BlocksRequest, Goodbye, Headers, HeadersRequest, Reason, Result, Status
 from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, uint32_le
-from poai_spec.parameters import compute_network_id
+from poai_spec.parameters import MAX_TRACE, compute_network_id
+from poai_spec.upgrades import get_fork_hash, get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.chains import make_header_chain
 from poai_tools.vectors.defects import make_negative
@@ -28,8 +29,8 @@ from poai_tools.vectors.kinds import (
     Text,
     require,
 )
-from poai_tools.vectors.network import make_network
-from poai_tools.vectors.records import Container, make_container
+from poai_tools.vectors.network import make_network, make_upgrades, read_rules
+from poai_tools.vectors.records import CONFIG, UPGRADES, Container, make_container
 from poai_tools.vectors.registry import Function, register
 from poai_tools.vectors.suites.ssz import (
     DATA,
@@ -45,7 +46,8 @@ from poai_tools.vectors.suites.ssz import (
 
 PROTOCOLS = ("STATUS_PROTOCOL", "HEADERS_PROTOCOL", "BLOCKS_PROTOCOL", "GOODBYE_PROTOCOL")
 LIMITS = (
-    "MAX_LOCATOR", "LOCATOR_DENSE", "MAX_HEADERS", "MAX_BLOCKS", "HEADER_BYTES", "MAX_BLOCK_BYTES", "MAX_GOSSIP_BYTES",
+    "MAX_LOCATOR", "LOCATOR_DENSE", "MAX_HEADERS", "MAX_BLOCKS", "HEADER_BYTES", "BLOCK_OVERHEAD_BYTES",
+    "MAX_BLOCK_BYTES", "MAX_GOSSIP_BYTES",
     "MAX_STATUS_BYTES", "MAX_HEADERS_REQUEST_BYTES", "MAX_HEADERS_BYTES", "MAX_BLOCKS_REQUEST_BYTES",
     "MAX_BLOCKS_BYTES", "MAX_GOODBYE_BYTES", "RESULT_BYTES", "RESPONSE_TIMEOUT_MS", "VALIDATION_TIMEOUT_MS",
     "STATUS_INTERVAL_MS", "HEARTBEAT_MS", "SEEN_MS", "MESH_DEGREE", "MESH_DEGREE_LOW", "MESH_DEGREE_HIGH",
@@ -108,19 +110,40 @@ def _check(check: Any, *names: str) -> Any:
     return run
 
 
+def _get_blocks_topic(i: Mapping[str, Any]) -> dict[str, Any]:
+    rules = read_rules(i)
+    return {"topic": page.get_blocks_topic(rules), "block_bytes": page.get_block_bytes(rules)}
+
+
+def _check_topic(i: Mapping[str, Any]) -> dict[str, Any]:
+    page.check_topic(i["topic"], read_rules(i))
+    return {}
+
+
+def _check_gossip_size(i: Mapping[str, Any]) -> dict[str, Any]:
+    config = make_network()
+    model = replace(config.model, layer_count=i["layer_count"])
+    page.check_gossip_size(i["data"], get_rules(replace(config, model=model), (), 0))
+    return {}
+
+
 GET_CONSTANTS = _register(
     "constants", "protocol ids, limits, rates and reasons", {}, {**CONSTANTS, "reasons": REASONS}, _get_constants
 )
-TOPICS = {
-    topic: _register(
-        f"get_{topic}_topic",
-        f"the gossip topic of a network's {topic}",
-        {"network_id": HASH32},
-        {"topic": TEXT},
-        lambda i, get=get: {"topic": get(i["network_id"])},
-    )
-    for topic, get in (("blocks", page.get_blocks_topic), ("transactions", page.get_transactions_topic))
-}
+GET_BLOCKS_TOPIC = _register(
+    "get_blocks_topic",
+    "the gossip topic of the blocks that follow some rules: those of a height",
+    {"config": CONFIG, "upgrades": UPGRADES, "height": UINT64},
+    {"topic": TEXT, "block_bytes": UINT32},
+    _get_blocks_topic,
+)
+CHECK_TOPIC = _register(
+    "check_topic",
+    "refuse a block of a height on the topic of other rules",
+    {"config": CONFIG, "upgrades": UPGRADES, "height": UINT64, "topic": TEXT},
+    {},
+    _check_topic,
+)
 COMPUTE_MESSAGE_ID = _register(
     "compute_message_id",
     "the id of a gossip message",
@@ -130,10 +153,10 @@ COMPUTE_MESSAGE_ID = _register(
 )
 CHECK_GOSSIP_SIZE = _register(
     "check_gossip_size",
-    "refuse data that is larger than any block",
-    {"data": DATA},
+    "refuse data that is larger than any block of the rules, whose model has so many layers",
+    {"data": DATA, "layer_count": Integer(1, MAX_TRACE - 1)},
     {},
-    _check(page.check_gossip_size, "data"),
+    _check_gossip_size,
 )
 ENCODE_FRAME = _register(
     "encode_frame",
@@ -230,7 +253,7 @@ def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     values, bad = _make_values(), _make_bad()
     files = [CaseFile(GET_CONSTANTS, "The page's.", (Case("all", "every constant of the page", {}),))]
-    files += [_topic(function) for function in TOPICS.values()]
+    files += [_blocks_topic(), _check_topic_file()]
     files += [_message_id(), _gossip_size(), _frame(), _frame_length()]
     files += [make_encode_file(ENCODE[name], values[name]) for name in MESSAGES]
     files += [make_decode_file(DECODE[name], values[name], bad[name]) for name in MESSAGES]
@@ -238,19 +261,30 @@ def make_files() -> list[CaseFile]:
     return [*files, _headers_request(), _headers(), _blocks_request(), _blocks(), _verdict()]
 
 
-def _topic(function: Function) -> CaseFile:
-    ids = {
-        "network": compute_network_id(make_network()),
-        "zeros": bytes(32),
-        "leading-zeros": b"\0\0\0\1" + b"\xff" * 28,
-        "letters": bytes(range(0xE0, 0x100)),
-    }
-    cases = tuple(Case(name, "the first 8 digits", {"network_id": network_id}) for name, network_id in ids.items())
-    return CaseFile(function, BY_HAND, cases)
+def _blocks_topic() -> CaseFile:
+    config, upgrades = make_network(), make_upgrades()
+    rows = [("network", (), 0), ("before", upgrades, 3), ("first", upgrades, 4), ("second", upgrades, 10)]
+    cases = [
+        Case(name, "8 digits of the digest", {"config": config, "upgrades": listed, "height": height})
+        for name, listed, height in rows
+    ]
+    return CaseFile(GET_BLOCKS_TOPIC, BY_HAND, tuple(cases))
+
+
+def _check_topic_file() -> CaseFile:
+    config, upgrades = make_network(), make_upgrades()
+    topics = [page.get_blocks_topic(get_rules(config, upgrades, height)) for height in (3, 4)]
+    values = {"config": config, "upgrades": upgrades, "height": 4, "topic": topics[1]}
+    base = Case("first-of-new", "the first block of the new rules on their topic", values)
+    cases = [base, Case("last-of-old", "and the last of the old", values | {"height": 3, "topic": topics[0]})]
+    for name, height, topic in (("old-topic", 4, topics[0]), ("new-topic", 3, topics[1])):
+        changes = {"height": height} if height != 4 else {"topic": topic}
+        cases.append(make_negative(CHECK_TOPIC, base, name, "of the other rules", changes))
+    return CaseFile(CHECK_TOPIC, BY_HAND, tuple(cases))
 
 
 def _message_id() -> CaseFile:
-    topic = page.get_blocks_topic(compute_network_id(make_network()))
+    topic = page.get_blocks_topic(get_rules(make_network(), (), 0))
     header = draw_header(derive("networking", "header"))
     rows = {
         "block": (topic, encode(Block(header, EMPTY_BODY, ()))),
@@ -269,9 +303,9 @@ def _message_id() -> CaseFile:
 def _gossip_size() -> CaseFile:
     most = page.MAX_BLOCK_BYTES
     largest = encode(_make_largest_block())
-    base = Case("largest-block", "the largest block", {"data": largest}, ("boundary",))
+    base = Case("largest-block", "the largest block", {"data": largest, "layer_count": 256}, ("boundary",))
     rows = [("empty", b""), ("any-bytes", bytes(most)), ("block", encode(Block(_make_chain()[1], EMPTY_BODY, ())))]
-    cases = [base, *(Case(name, f"{len(data)} bytes", {"data": data}) for name, data in rows)]
+    cases = [base, *(Case(name, f"{len(data)} bytes", {"data": data, "layer_count": 256}) for name, data in rows)]
     cases.append(
         make_negative(CHECK_GOSSIP_SIZE, base, "one-more", "a byte more", {"data": largest + b"\0"}, ("boundary",))
     )
@@ -327,13 +361,33 @@ def _make_values() -> dict[str, dict[str, Any]]:
     drawn = draw_header(derive("networking", "header"))
     traced = replace(blocks[1], trace=(hashes[0], hashes[1]))
     odd = Block(drawn, Body((b"ab", b"")), (bytes(32),))
-    head = Status(1, compute_network_id(make_network()), hashes[3], 3, 12, 1, 0)
+    head = Status(
+        1,
+        compute_network_id(make_network()),
+        get_fork_hash(get_rules(make_network(), (), 0)),
+        0,
+        hashes[3],
+        3,
+        12,
+        1,
+        0,
+    )
     return {
         "status": {
             "head": head,
-            "zeros": Status(0, bytes(32), bytes(32), 0, 0, 0, 0),
-            "ones": Status(2**32 - 1, b"\xff" * 32, b"\xff" * 32, 2**64 - 1, 2**256 - 1, 2**64 - 1, 2**64 - 1),
-            "counting": Status(1, b"\2" * 32, b"\3" * 32, 4, 5, 6, 7),
+            "zeros": Status(0, bytes(32), bytes(4), 0, bytes(32), 0, 0, 0, 0),
+            "ones": Status(
+                2**32 - 1,
+                b"\xff" * 32,
+                b"\xff" * 4,
+                2**64 - 1,
+                b"\xff" * 32,
+                2**64 - 1,
+                2**256 - 1,
+                2**64 - 1,
+                2**64 - 1,
+            ),
+            "counting": Status(1, b"\2" * 32, b"\x08" * 4, 9, b"\3" * 32, 4, 5, 6, 7),
         },
         "headers_request": {
             "two": HeadersRequest((hashes[2], hashes[0]), hashes[4], 512),

@@ -18,6 +18,7 @@ from poai_spec.quiz import (
     select_scored,
 )
 from poai_spec.solvers import solve
+from poai_spec.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon
@@ -57,12 +58,12 @@ def _select_scored(i: Mapping[str, Any]) -> dict[str, Any]:
     answers = list(i["answers"])
     require(answers == sorted(set(answers)), "answers: not ascending")
     require(i["scored_tokens"] < i["quiz_tokens"], "scored_tokens: as many as the quiz has")
-    return {"scored": select_scored(answers, _make_config(i))}
+    return {"scored": select_scored(answers, get_rules(_make_config(i), (), 0))}
 
 
 def _generate_quiz(i: Mapping[str, Any]) -> dict[str, Any]:
     require_config(_make_config(i))
-    quiz = generate_quiz(i["quiz_seed"], _make_config(i), get_lexicon(i["lexicon"]))
+    quiz = generate_quiz(i["quiz_seed"], get_rules(_make_config(i), (), 0), get_lexicon(i["lexicon"]))
     return {
         "tokens": quiz.tokens,
         "scored": quiz.scored,
@@ -74,7 +75,9 @@ def _generate_quiz(i: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_longest_question(i: Mapping[str, Any]) -> dict[str, Any]:
     config, lexicon = _make_config(i), get_lexicon(i["lexicon"])
-    check_longest_question(replace(config, model=replace(config.model, add_bos=i["add_bos"])), lexicon)
+    check_longest_question(
+        get_rules(replace(config, model=replace(config.model, add_bos=i["add_bos"])), (), 0), lexicon
+    )
     return {"longest": compute_longest_question(lexicon)}
 
 
@@ -236,6 +239,7 @@ MORE_PROMPTS = {
     "zeros": ("0, 0, 0, ", "no ratio, difference 0"),
     "largest-sum": ("9999 + 9999 = ", "four digits are the most"),
     "zero-difference": ("5 - 5 = ", "not negative"),
+    "below-zero": ("9, 5, 1, ", "the next term is -3, though a result of `-` may not be negative"),
     "no-step": ("9, 6, 3, ", "a falling sequence"),
     "same-word": ("Of cat, cat and dog the first in the alphabet is", "a word twice is one answer"),
     "same-relation": ("Tom is older than Ben. Tom is older than Ben. Who is oldest?", "told twice"),

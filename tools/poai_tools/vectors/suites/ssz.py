@@ -17,10 +17,11 @@ from poai_spec.drbg import Drbg
 from poai_spec.encoding import decode, encode
 from poai_spec.notation import uint32_le
 from poai_spec.parameters import Config, ModelManifest, TokenRange
+from poai_spec.upgrades import MAX_UPGRADES, Upgrade, UpgradeList, make_change
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import HASH32, Hex, Record
-from poai_tools.vectors.network import get_manifest, make_network
+from poai_tools.vectors.network import get_manifest, make_network, make_upgrades
 from poai_tools.vectors.records import BODY, CONTAINERS, HEADER, HEADER_CORE, Container
 from poai_tools.vectors.registry import Function, register
 
@@ -166,6 +167,18 @@ ONES_CORE = HeaderCore(
 COUNTING_CORE = HeaderCore(1, 2, b"\x03" * 32, 4, 5, b"\x06" * 20, b"\x07" * 32, b"\x08" * 32, 9)
 
 
+ALL_CHANGES = make_change(
+    profile=b"w8a8",
+    model=get_manifest("micro"),
+    retarget_blocks=2,
+    spacing=3,
+    max_future=4,
+    quiz_tokens=5,
+    salt_tokens=6,
+    scored_tokens=7,
+)
+
+
 def _make_values() -> dict[str, dict[str, Any]]:
     """Return for each container values by case id."""
     drawn_core, drawn_header = _draw_core(derive("ssz", "core")), draw_header(derive("ssz", "header"))
@@ -191,6 +204,18 @@ def _make_values() -> dict[str, dict[str, Any]]:
             "no-profile": replace(make_network(), profile=b""),
             "longest-profile": replace(make_network(), profile=b"x" * 32),
             "two-ranges": replace(make_network(), model=replace(many, salt_ranges=many.salt_ranges[:2])),
+        },
+        "change": {
+            "none": make_change(),
+            "spacing": make_change(spacing=1_500),
+            "all": ALL_CHANGES,
+            "last-two": make_change(salt_tokens=1, scored_tokens=2),
+        },
+        "upgrade": {"none": Upgrade(0, make_change()), "all": Upgrade(2**64 - 1, ALL_CHANGES)},
+        "upgrade_list": {
+            "empty": UpgradeList(()),
+            "two": UpgradeList(make_upgrades()),
+            "most": UpgradeList((Upgrade(1, make_change()),) * MAX_UPGRADES),
         },
         "header_core": {"zeros": ZERO_CORE, "counting": COUNTING_CORE, "ones": ONES_CORE, "drawn": drawn_core},
         "header": {
@@ -245,6 +270,23 @@ def _make_bad() -> dict[str, list[Bad]]:
         ],
         "model_manifest": _bad_manifests(values["model_manifest"]["mini"]),
         "config": _bad_configs(values["config"]["network"]),
+        "change": _bad_changes(),
+        "upgrade": [
+            *cut("all", values["upgrade"]["all"], 1, 8),
+            *extend("none", values["upgrade"]["none"], b"\0"),
+            (
+                "none",
+                "offset-more",
+                "a byte between height and change",
+                "offset",
+                bytes(8) + uint32_le(13) + b"\0" + encode(make_change()),
+            ),
+        ],
+        "upgrade_list": [
+            *cut("two", values["upgrade_list"]["two"], 1, 8),
+            *extend("empty", values["upgrade_list"]["empty"], b"\0"),
+            ("most", "one-more-upgrade", "65 items", "limit", encode_many(Upgrade(1, make_change()), MAX_UPGRADES + 1)),
+        ],
         "header_core": [*cut("drawn", core, 1, 8, 100), *extend("drawn", core, b"\0")],
         "header": [*cut("drawn", header, 1, 40), *extend("drawn", header, b"\0", bytes(4))],
         "body": _bad_bodies(),
@@ -274,6 +316,27 @@ def _bad_manifests(mini: ModelManifest) -> list[Bad]:
 
 def _set_offset(data: bytes, at: int, value: int) -> bytes:
     return data[:at] + uint32_le(value) + data[at + 4 :]
+
+
+def _bad_changes() -> list[Bad]:
+    none, spacing = encode(make_change()), encode(make_change(spacing=1_500))
+    fixed = len(none)
+    moved = b"".join(uint32_le(fixed + (8 if n > 3 else 0)) for n in range(8))
+    assert spacing == moved + (1_500).to_bytes(8, "little")
+    twice = b"".join(uint32_le(fixed + (16 if n > 3 else 0)) for n in range(8))
+    return [
+        *cut("all", ALL_CHANGES, 1, 4, 40),
+        *extend("none", make_change(), b"\0"),
+        ("spacing", "two-values", "a list of two items", "limit", twice + spacing[fixed:] * 2),
+        ("none", "offsets-falling", "the second field before the first", "offset", _set_offset(none, 4, fixed - 1)),
+        ("none", "first-offset-less", "points into the fixed part", "offset", _set_offset(none, 0, fixed - 4)),
+    ]
+
+
+def encode_many(upgrade: Upgrade, count: int) -> bytes:
+    """Return the encoding that a list of equal upgrades would have without a limit."""
+    item = encode(upgrade)
+    return uint32_le(4) + b"".join(uint32_le(4 * count + n * len(item)) for n in range(count)) + item * count
 
 
 def _bad_configs(config: Config) -> list[Bad]:

@@ -84,7 +84,7 @@ def _register(
 
 
 DECODE_BLOCK = _register(
-    "decode_block", "weights", "the integers W = 2^24 * w of one or more blocks of a tensor type",
+    "decode_block", "weights", "the integers W = 2^24 * w of a vector of one or more whole blocks of a tensor type",
     {"type": TYPE, "data": BYTES}, {"values": Array(INT64)},
     lambda i: {"values": _decode_blocks(i["type"], i["data"])},
 )  # fmt: skip
@@ -96,7 +96,7 @@ DECODE_TENSOR = _register(
 QUANTISE_MATRIX = _register(
     "quantise_matrix", "integer-model", "exponent, multipliers and int8 rows of a matrix of integers W = 2^24 * w",
     {"weights": Array(Array(GRID, 1), 1)}, {"k": INT32, "multipliers": Array(INT32), "rows": Array(Array(INT8))},
-    lambda i: vars(quantise_matrix("matrix", i["weights"])),
+    lambda i: vars(quantise_matrix("matrix", _even(i["weights"]))),
 )  # fmt: skip
 READ_GAINS = _register(
     "read_gains", "integer-model", "the gains of a norm in Q16",
@@ -126,7 +126,7 @@ MATRIX_DIGEST = _register(
 VECTORS_DIGEST = _register(
     "vectors_digest", "integer-model", "digest of norm gains (one vector) or of an embedding",
     {"name": TEXT, "vectors": model_kinds.VECTORS}, {"digest": HASH32},
-    lambda i: {"digest": compute_vectors_digest(_ascii(i["name"]), i["vectors"])},
+    lambda i: {"digest": compute_vectors_digest(_ascii(i["name"]), _even(i["vectors"]))},
 )  # fmt: skip
 ROOT_OF_DIGESTS = _register(
     "root_of_digests", "integer-model", "integer-model root from the architecture and the tensors' digests in order",
@@ -149,7 +149,16 @@ def _ascii(name: str) -> str:
     return name
 
 
+def _even(rows: Any) -> Any:
+    """Refuse rows of unequal lengths, which are no matrix."""
+    if len({len(row) for row in rows}) > 1:
+        raise KindError("input: the rows have unequal lengths")
+    return rows
+
+
 def _matrix_digest_of(name: str, **fields: Any) -> Hash32:
+    if len(fields["multipliers"]) != len(_even(fields["rows"])):
+        raise KindError("input: as many multipliers as rows")
     return compute_matrix_digest(Matrix(_ascii(name), **fields))
 
 
@@ -253,6 +262,12 @@ NOT_FINITE = {"F16": (0x7C00, 0x7E01), "BF16": (0xFF80, 0x7FC0), "F32": (0x7F800
 def _decode_block() -> CaseFile:
     cases = [case for kind in FLOATS for case in _float_cases(kind)]
     cases += [case for kind in F16_FIELDS for case in _block_cases(kind)]
+    by_id = {case.id: case for case in cases}
+    for base in ("f32-normal", "q4_k-zero" if "q4_k-zero" in by_id else "q4-k-zero"):
+        data = by_id[base].input["data"]
+        for name, comment, cut in (("empty", "no block", b""), ("cut", "the last byte is missing", data[:-1]),
+                                   ("longer", "a byte too many", data + b"\0")):  # fmt: skip
+            cases.append(make_negative(DECODE_BLOCK, by_id[base], f"{base}-{name}", comment, {"data": cut}))
     return _file(DECODE_BLOCK, cases)
 
 

@@ -45,7 +45,9 @@ def main() -> None:
         try:
             request = json.loads(line)
             case_id, suite, function, fields = (request[key] for key in ("id", "suite", "function", "input"))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
+            case_id = None
+        if not isinstance(case_id, str):
             print(json.dumps({"id": None, "code": "client/bad-request"}), flush=True)
             continue
         print(json.dumps({"id": case_id} | answer(suite, function, fields)), flush=True)
