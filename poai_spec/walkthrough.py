@@ -18,11 +18,7 @@
 # >>> (config.quiz_tokens, config.salt_tokens, config.scored_tokens)
 # (32, 6, 2)
 # >>> compute_network_id(config).hex()
-# <<<<<<< HEAD
-# 'bf26badacc5c2c0b465fc60fb8d7b51dd95a0a758f60866d75104039b6ba96db'
-# =======
-# '9fdb2c7d36dc62dc88d3d521b38247e6e821206791d09f56090056d0b6ab11e2'
-# >>>>>>> main
+# '1824dda0cf2ff6e3ebed1d7e53ca2f03a1e75bd0517ef9cc50684018f03b78d4'
 
 
 # Genesis follows from the config: nobody mines it and nobody sends it.
@@ -35,11 +31,7 @@
 # True
 # >>> chain = [genesis.header]
 # >>> compute_block_hash(genesis.header).hex()
-# <<<<<<< HEAD
-# 'febc50a6ba9bb9929f59e3645ced28f1f330d81a7015fcd34289dcea820059c2'
-# =======
-# '6576ec345dd861ef67484bf2aae75ea27bf89670f86e2604ec0fded34a807816'
-# >>>>>>> main
+# 'f20464541c4e0e9e57407a96a781a34a7a00768c0730c1a8e1310565bdb5d924'
 
 
 # ## The header core
@@ -51,23 +43,9 @@
 # >>> from dataclasses import replace
 # >>> from poai_spec.production import make_block, make_template
 # >>> from poai_spec.state import compute_state_root, process_header
-# <<<<<<< HEAD
-# >>> core = HeaderCore(
-# ...     version=1,
-# ...     height=1,
-# ...     parent_hash=compute_block_hash(genesis.header),
-# ...     timestamp=config.genesis_timestamp + 1000,
-# ...     target=compute_target(chain, config),
-# ...     miner=bytes.fromhex("5a0b54d5dc17e0aadc383d2db43b0a0d3e029c4c"),
-# ...     body_root=EMPTY_BODY_ROOT,
-# ...     state_root=bytes(32),
-# ...     nonce=2,
-# ... )
-# =======
 # >>> miner = bytes.fromhex("5a0b54d5dc17e0aadc383d2db43b0a0d3e029c4c")
 # >>> core = make_template(chain, {}, rules, miner, config.genesis_timestamp + 1000)
-# >>> core = replace(core, nonce=20)
-# >>>>>>> main
+# >>> core = replace(core, nonce=4)
 # >>> after = process_header({}, core)
 # >>> after[miner].balance == 5 * 10**18, compute_state_root(after) == core.state_root
 # (True, True)
@@ -75,13 +53,8 @@
 
 # ## The quiz
 
-# <<<<<<< HEAD
-# Network, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 2 was not chosen by chance: the quizzes of
-# nonces 0 and 1 lose.
-# =======
-# Rules, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 20 was not chosen by chance: three of
+# Rules, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 4 was not chosen by chance: three of
 # four quizzes lose.
-# >>>>>>> main
 
 # ```pycon
 # >>> from poai_spec.lexicon import read_lexicon
@@ -92,39 +65,20 @@
 # >>> lexicon = read_lexicon("mini")
 # >>> quiz = get_quiz(core, chain, rules, lexicon)
 # >>> get_quiz_name(quiz.salt)
-# <<<<<<< HEAD
-# '027b-01b9-025f-037a-025c-025a'
+# '0327-023c-0236-02ff-014b-0264'
 # >>> print(get_quiz_text(quiz), end="")
-# Two letters after b is d
-# One month after August is September
-# Three letters before d is a
-# 73, 78, 83, 88
+# Of blue, plane and table the first in the alphabet is blue
+# 542 - 340 = 202
 # >>> len(quiz.tokens), quiz.tokens[:7], quiz.scored
-# (32, (1, 635, 441, 607, 890, 604, 602), (12, 19))
+# (32, (1, 807, 572, 566, 767, 331, 612), (19, 31))
 
 
-# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `d` and `September`. Any
-# other core has another quiz, however small the difference:
+# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `blue` and, cut off
+# by the end, `2` of `202`. Any other core has another quiz, however small the difference:
 
 # ```pycon
-# >>> get_quiz_name(get_quiz(replace(core, nonce=3), chain, config, lexicon).salt)
-# '0348-0269-01f3-0265-0335-01d5'
-# =======
-# '0273-02f3-0128-0311-02b8-01c1'
-# >>> print(get_quiz_text(quiz), end="")
-# Of hand, floor, eye and head the odd one is floor
-# 793 - 221 = 572
-# >>> len(quiz.tokens), quiz.tokens[:7], quiz.scored
-# (32, (1, 627, 755, 296, 785, 696, 449), (19, 31))
-
-
-# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `floor` and, cut off
-# by the end, `5` of `572`. Any other core has another quiz, however small the difference:
-
-# ```pycon
-# >>> get_quiz_name(get_quiz(replace(core, nonce=21), chain, rules, lexicon).salt)
-# '02aa-02b6-02a8-01af-01fb-0195'
-# >>>>>>> main
+# >>> get_quiz_name(get_quiz(replace(core, nonce=5), chain, rules, lexicon).salt)
+# '0190-014b-0375-0381-011f-0125'
 
 
 # ## The forward pass
@@ -141,27 +95,15 @@
 # True
 # >>> evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
 # >>> evaluation.nlls, evaluation.loss
-# <<<<<<< HEAD
-# ((1084167, 888470), 1972637)
+# ((641639, 943983), 1585622)
 # >>> [f"{nll / 65536:.2f} bits" for nll in evaluation.nlls]
-# ['16.54 bits', '13.56 bits']
+# ['9.79 bits', '14.40 bits']
 # >>> for entry in evaluation.trace:
 # ...     print(entry.hex())
-# e334fd3a4f86d2b8a13754d941d18be5b7f0fba2298ebae536445b3df09e1a61
-# 9f5dacfc40c3fe8e8827700319b700a09e18d6578a478408c3cb62b28b3401d7
-# 58567cf79daa9c994c00a304f0b978f52ca3e1c3703fc926ed5de79584acf706
-# a0c39d13242784b9219368e586e2cb15651f176859101468a40cd377dd9e0bc5
-# =======
-# ((1045434, 953205), 1998639)
-# >>> [f"{nll / 65536:.2f} bits" for nll in evaluation.nlls]
-# ['15.95 bits', '14.54 bits']
-# >>> for entry in evaluation.trace:
-# ...     print(entry.hex())
-# 073b3364a4b520f7c21b03d2436d3169eae7a3a429727fb1e298d40fec85cce0
-# 656817441dfa10127c7a2964471b0be3e2e575b0d48138d50315dfd88c55725b
-# 66b20325b348f7dd25acabf6f36ff79eab4f70a72ec1774e477e07c74a2c7cf4
-# dd9ba3042b6d466ea397abdbdefa91d303a7967c00ae38886510cdf0e58df348
-# >>>>>>> main
+# b78e68279a5fba2db9bb28981e681342f6ca5f592629cb537f457651208b9464
+# e6007e3c51dafc81b40d1d022a0ac0dcdd360d71d0b95e1719b000b449c669fa
+# 3a020ebc9d73b6550914e8ee7a3323fca5cb959861684c833a8706e0e0f5eb51
+# 35f2d18fb67393a69f7274009e6c53a6cee6099d952ef0ad76aa7a6376cc3cbd
 
 
 # Three layer entries and the output entry. A uniform guess among 905 tokens would cost 9.82 bits; this model is worse.
@@ -173,17 +115,10 @@
 # >>> digest = compute_trace_digest(evaluation.trace)
 # >>> l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
 # >>> f"{l_hat:064x}", core.target == 2**254, l_hat < core.target
-# <<<<<<< HEAD
-# ('12c0c66846828f72aaea76f3ec003194b5cf39ef5f4f92d3ae73a904be1f9e62', True, True)
-# >>> block = Block(Header(core, evaluation.loss, digest), EMPTY_BODY, evaluation.trace)
-# >>> compute_block_hash(block.header).hex()
-# '00c639a254f6e99a366dc367c2c9aa0d0a6594b6212a3e4a7724da35a59d92a3'
-# =======
-# ('213fae8565627872d6d8eac76520f5baad556216c96f4d4abbc8a73b7fb09053', True, True)
+# ('12836eeded4a93c3bb5a55efe29be321baca1c4c62657c44964db1420286086d', True, True)
 # >>> block = make_block(core, evaluation)
 # >>> compute_block_hash(block.header).hex()
-# 'b6a67ca1f7b31c39a6f12ed11e5a5d819a723217ab096e1c9515e0c15498e5d6'
-# >>>>>>> main
+# '7d2bb17b7cb88b42f1a7bbe41fc2c4c88491adb66018f2cabae7020f9923aec1'
 # >>> from poai_spec.encoding import encode
 # >>> len(encode(block))
 # 356

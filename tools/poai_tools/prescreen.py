@@ -28,7 +28,6 @@ Exports: `run`, `print_report`.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from math import inf, log2
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ class Prediction:
         name: what it leaves out.
         cheaper: whether it saves work; the last pass does not, and is there for comparison.
         m: share of entries at the head's input predicted exactly.
-        bits: `-sum of width * log2(share of the position)`, the least of all quizzes; infinite where a share is 0.
+        bits: `-sum of width * log2(share of the position)`, the least of all quizzes; no entry counts as half of one.
         row_bits: the same of the best position of all.
         quartiles: of the shares of positions.
         clustering: variance of the shares over that of independent entries.
@@ -127,8 +126,8 @@ def predict_entries(finals: Sequence[Floats]) -> list[Entries]:
 
 
 def count_bits(shares: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Return `-width * log2(share)`, infinite where it is 0."""
-    return np.asarray([-width * log2(share) if share else inf for share in shares])
+    """Return `-width * log2(share)`; none of `width` entries counts as half of one."""
+    return np.asarray(-width * np.log2(np.maximum(shares, 0.5 / width)))
 
 
 def judge(name: str, predicted: list[Entries], exact: list[Entries], first: int, *, cheaper: bool) -> Prediction:
