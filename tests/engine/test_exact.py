@@ -196,7 +196,8 @@ def test_a_cache_has_its_capacity(mini_path: Path) -> None:
     engine = ExactEngine(read_gguf(mini_path), 1)
     cache = engine.make_cache(2, 3)
     engine.extend(cache, [[1, 2, 3], []])
-    for tokens in ([[4], []], [[], [1, 2, 3, 4]], [[], []]):
+    beyond: list[list[list[int]]] = [[[4], []], [[], [1, 2, 3, 4]], [[], []]]
+    for tokens in beyond:
         with pytest.raises(ValueError, match="more than 3"):
             engine.extend(cache, tokens)
     assert cache.lengths == [3, 0]

@@ -94,7 +94,7 @@ class Prediction:
     m: float
     bits: float
     row_bits: float
-    quartiles: tuple[float, float, float]
+    quartiles: Sequence[float]
     clustering: float
     whole_rows: int
     whole_quizzes: int
@@ -139,11 +139,11 @@ def judge(name: str, predicted: list[Entries], exact: list[Entries], first: int,
     hits = np.asarray(found)
     shares, width, m = hits.mean(axis=2), hits.shape[2], float(hits.mean())
     bits = np.asarray([count_bits(quiz, width) for quiz in shares])
-    low, middle, high = np.quantile(shares, (0.25, 0.5, 0.75)).tolist()
+    quartiles = np.quantile(shares, (0.25, 0.5, 0.75)).tolist()
     spread = float(shares.var() / (m * (1 - m) / width)) if 0 < m < 1 else 1.0
     whole = np.all(hits, axis=2)
     return Prediction(
-        name, cheaper, m, float(bits.sum(axis=1).min()), float(bits.min()), (low, middle, high), spread,
+        name, cheaper, m, float(bits.sum(axis=1).min()), float(bits.min()), quartiles, spread,
         int(whole.sum()), int(whole.all(axis=1).sum()),
     )  # fmt: skip
 
