@@ -46,7 +46,7 @@ testnet: $(VENV)/.run model ## three nodes on this machine mine ten blocks with 
 check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff check tools node tests
 	$(BIN)/ruff format --check tools node tests
-	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid tests
+	$(BIN)/mypy poai_spec tools/poai_tools tools/poai_bench tools/poai_build node/poai_engine node/poaid tests
 	$(BIN)/python -m poai_tools.spec.cli compile --check
 
 vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated ones, and passed by the specification
