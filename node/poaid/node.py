@@ -10,8 +10,10 @@ from typing import Any
 import structlog
 import trio
 
-from poai_spec.chain.block import Judge
 from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
+from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
+from poai_spec.chain.block import Judge
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -39,24 +41,22 @@ from poai_spec.chain.networking import (
     get_blocks_topic,
     get_verdict,
 )
-from poai_spec.basics.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
-from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
 from poai_spec.chain.upgrades import get_fork_id
-from poaid.chain.chain_state import Chain, HeadChange
-from poaid.net.handlers import PeerError, Refusal
 from poaid.chain.admission import BusyError, Importer, Sender
+from poaid.chain.chain_state import ChainState, HeadChange
+from poaid.chain.worker import Turn, Verifier
 from poaid.layout import read_timestamp
 from poaid.metrics import Metrics, Protocol
+from poaid.net.handlers import PeerError, Refusal
+from poaid.net.peers import Peer, Peers
+from poaid.net.serving import answer_blocks, answer_headers
+from poaid.net.sync import Ask, Sync
+from poaid.net.transport import Transport
+from poaid.network_file import Network as NetworkRules
+from poaid.process.seldom import Seldom
 from poaid.produce.attempts import get_time
 from poaid.produce.loop import Mining
-from poaid.net.transport import Network
-from poaid.network_file import Network as NetworkRules
-from poaid.net.peers import Peer, Peers
-from poaid.process.seldom import Seldom
-from poaid.net.serving import answer_blocks, answer_headers
-from poaid.store.database import Store
-from poaid.net.sync import Ask, Sync
-from poaid.chain.worker import Turn, Verifier
+from poaid.store.database import Database
 
 MAX_QUEUED = 8
 """Gossip messages of one peer that wait for its one replay; honest peers send two or three in a row after a fork."""
@@ -126,18 +126,18 @@ class Node:
         seed: secret of the peer identity, 32 bytes.
     """
 
-    def __init__(self, store: Store, rules: NetworkRules, judge: Judge, options: Options, seed: bytes) -> None:
+    def __init__(self, store: Database, rules: NetworkRules, judge: Judge, options: Options, seed: bytes) -> None:
         self.store, self.rules, self.judge, self.options = store, rules, judge, options
         self.started = time.monotonic()
         self.network_id = compute_network_id(rules.config)
         self.metrics = Metrics()
-        self.chain = Chain(store, rules.config, get_time(), rules.upgrades)
+        self.chain = ChainState(store, rules.config, get_time(), rules.upgrades)
         self.verifier = Verifier(self.metrics.verify_wait_seconds.observe)
         self.importer = Importer(self.chain, judge, self.verifier, self.metrics, get_time)
         self.peers = Peers(store.read_peers(), rules.config.spacing)
         ask = Ask(self._request, self._blame, self._make_sender, self._start_parting)
         self.sync = Sync(self.importer, self.peers, ask, options.assume_valid)
-        self.network = Network(
+        self.network = Transport(
             seed=seed,
             host=options.p2p_host,
             port=options.p2p_port,

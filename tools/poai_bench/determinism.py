@@ -28,14 +28,14 @@ from rich.table import Table
 import poai_engine
 import poai_spec
 import poai_tools
+from poai_bench.determinism_worker import compute_digest, run_batches
+from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import read_gguf
-from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 from poai_spec.basics.drbg import Drbg
 from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.weights import GgufFile
-from poai_bench.determinism_worker import compute_digest, run_batches
 
 _V3 = "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
 _V4 = f"{_V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"

@@ -15,19 +15,19 @@ from typing import Any
 
 from rich.table import Table
 
+from poai_bench.engine_worker import LLAMA_TYPES, load_llama_library, requantise
+from poai_bench.flags import UBATCH
+from poai_bench.measure import Say, Spread, Worker, describe_machine
 from poai_engine.engines.exact import count_processors
 from poai_engine.models.gguf_file import read_gguf, read_vocabulary
 from poai_engine.models.model_names import SYNTHETIC_MODELS
 from poai_engine.models.model_store import fetch_model, get_model_path, resolve_model
 from poai_engine.models.weight_cache import get_cache_dir
-from poai_spec.model.integer_model import Architecture, read_architecture
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import Quiz, generate_quiz
 from poai_spec.chain.upgrades import get_rules
-from poai_bench.engine_worker import LLAMA_TYPES, load_llama_library, requantise
-from poai_bench.flags import UBATCH
-from poai_bench.measure import Say, Spread, Worker, describe_machine
+from poai_spec.model.integer_model import Architecture, read_architecture
+from poai_spec.proof.quiz import Quiz, generate_quiz
 from poaid.models import get_known_model
 
 BATCHES, QUICK_BATCHES = (1, 4, 16, 64), (1, 4)
@@ -40,7 +40,7 @@ DECODE_BATCHES = (1, 4)
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure.
 
     Attributes:
@@ -102,7 +102,7 @@ def count_operations(a: Architecture, length: int, scored: int) -> int:
     return 2 * (a.layer_count * (length * linear + attention) + scored * a.width * a.vocabulary_size)
 
 
-def run(models: Sequence[str], plan: Plan, say: Say) -> dict[str, Any]:
+def run(models: Sequence[str], plan: BenchPlan, say: Say) -> dict[str, Any]:
     """Measure models one after another.
 
     Returns:
@@ -165,7 +165,7 @@ class Engines:
         plan: what to measure.
     """
 
-    def __init__(self, stack: ExitStack, path: Path, files: dict[str, Path], threads: int, plan: Plan) -> None:
+    def __init__(self, stack: ExitStack, path: Path, files: dict[str, Path], threads: int, plan: BenchPlan) -> None:
         self.plan, self.architecture, self.types = plan, read_architecture(read_gguf(path)), list(files)
         kinds = {"exact": ("exact", path)} | {kind: ("llama_cpp", file) for kind, file in files.items()}
         self.workers: dict[str, Worker] = {}

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from poai_engine.kernels import steps as kernels
-from poai_engine.errors import ModelError
+from poai_bench.measure import get_peak_memory, serve
 from poai_engine.engines.exact import open_engine
 from poai_engine.engines.llama_log import silence
+from poai_engine.errors import ModelError
+from poai_engine.kernels import steps as kernels
 from poai_engine.kernels.tile import FOUR, get_tile
-from poai_bench.measure import get_peak_memory, serve
 
 Quizzes = Sequence[Sequence[int]]
 NEED_LLAMA = "llama.cpp is not installed: pip install 'poai[llama]', or leave the comparison out with --no-llama"

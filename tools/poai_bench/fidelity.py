@@ -13,16 +13,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from poai_bench.engine_bench import list_types
+from poai_bench.flags import FIDELITY_QUIZZES
+from poai_bench.float_pass import FloatScores, compute_float_scores, score
 from poai_engine.engines.array import ArrayEngine, compute_nlls
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import get_rules
-from poai_bench.engine_bench import list_types
-from poai_bench.flags import FIDELITY_QUIZZES
-from poai_bench.float_pass import FloatScores, compute_float_scores, score
+from poai_spec.proof.quiz import generate_quiz
 from poaid.models import get_known_model
 
 CHUNK_TOKENS = 256
@@ -33,7 +33,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FidelityRow:
     """One way to run the model against the float64 pass.
 
     Attributes:
@@ -109,12 +109,12 @@ def run_llama(path: Path, sequences: list[list[int]], kind: str, say: Say) -> li
     return scores
 
 
-def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> Comparison:
+def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> FidelityRow:
     """Compare the scores of one pass with the float64 pass's."""
     nlls, wanted = (np.concatenate([part.nlls for part in scores]) for scores in (ours, oracle))
     best, wanted_best = (np.concatenate([part.best for part in scores]) for scores in (ours, oracle))
     differences = np.abs(nlls - wanted)
-    return Comparison(
+    return FidelityRow(
         mean_difference=float(differences.mean()),
         standard_error=float(differences.std() / np.sqrt(len(differences))),
         median_difference=float(np.median(differences)),
@@ -137,7 +137,7 @@ def run(
         say: takes one line of progress.
 
     Returns:
-        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `Comparison` each; llama.cpp with the file as
+        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `FidelityRow` each; llama.cpp with the file as
         it is), `types` (one for each of llama.cpp's types, requantised from the file), `float64_mean_nll`, nats,
         `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each
         clamp of the exact pass cut.
@@ -183,7 +183,7 @@ def print_report(result: dict[str, Any], console: Console | None = None) -> None
     table.add_row("float64", "-", "-", "-", f"{result['float64_mean_nll']:.4f}", "-")
     types = {f"llama.cpp, {kind}": found for kind, found in result["types"].items()}
     for name, found in ({"exact, w8a8": result["exact"]} | types).items():
-        c = Comparison(**found)
+        c = FidelityRow(**found)
         mean = f"{c.mean_difference:.4f} +- {c.standard_error:.4f}"
         differences = mean, f"{c.median_difference:.4f}", f"{c.largest_difference:.3f}"
         table.add_row(name, *differences, f"{c.mean_nll:.4f}", f"{c.agreement:.1%}")

@@ -16,9 +16,9 @@ from typing import TypeAlias
 import array_api_compat.numpy
 import numpy as np
 
-from poai_engine.models.decode import Ints
 from poai_engine.engines.devices import NUMPY, Array, Device, fetch, get_device
 from poai_engine.errors import ModelError
+from poai_engine.models.decode import Ints
 from poai_spec.model.inference import ACTIVATION_LIMIT
 
 SAFE_COLUMNS = 1 << 10

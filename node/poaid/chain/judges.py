@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from poai_engine.errors import ModelError
 from poai_engine.models.packed import Say
-from poai_spec.chain.block import Judge, Model
-from poai_spec.model.engine import Engine
 from poai_spec.basics.notation import Height
 from poai_spec.basics.parameters import ModelManifest
+from poai_spec.chain.block import Judge, Model
+from poai_spec.model.engine import Engine
 from poaid.models import load_engine, locate_model
 from poaid.network_file import Network
 
