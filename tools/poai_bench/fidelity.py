@@ -137,10 +137,10 @@ def run(
         say: takes one line of progress.
 
     Returns:
-        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `FidelityRow` each; llama.cpp with the
-        file as it is), `types` (one for each of llama.cpp's types, requantised from the file), `float64_mean_nll`, nats,
-        `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each
-        clamp of the exact pass cut.
+        `tokens` (predicted ones), `sequences`, `float64_mean_nll`, nats, `exact` and `llama_cpp` (a `FidelityRow` each;
+        llama.cpp with the file as it is), `types` (one for each of llama.cpp's types, requantised from the file), `nlls`
+        (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each clamp of
+        the exact pass cut.
 
     Raises:
         ModelError: a damaged file, or llama-cpp-python is missing.
