@@ -138,7 +138,7 @@ def run(
 
     Returns:
         `tokens` (predicted ones), `sequences`, `float64_mean_nll`, nats, `exact` and `llama_cpp` (a `FidelityRow` each;
-        llama.cpp with the file as it is), `types` (one for each of llama.cpp's types, requantised from the file), `nlls`
+        llama.cpp with the file as it is), `types` (one for each of llama.cpp's types, requantised), `nlls`
         (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each clamp of
         the exact pass cut.
 
