@@ -14,11 +14,11 @@ from poai_spec.encoding import decode
 from poai_spec.engine import Evaluation
 from poai_spec.networking import check_gossip_size
 from poai_spec.notation import Hash32, Height, Malformed, Milliseconds, SpecError
+from poai_spec.upgrades import Rules
 from poai_spec.work import MemoEngine, check_evaluation
 from poaid.chain import NOBODY, Chain, Checked, HeadChange
-from poaid.layout import read_height
 from poaid.metrics import Metrics, Source
-from poaid.tree import Branch
+from poaid.tree import Branch, Entry
 from poaid.verifier import Turn, Verifier
 
 T = TypeVar("T")
@@ -78,14 +78,18 @@ class Importer:
         """Set the clock that headers are compared with."""
         self.chain.tree.tick(self._get_time())
 
-    def check_size(self, data: bytes) -> None:
-        """Refuse what is too large for a block, before it waits for anything.
+    def has_model(self, entry: Entry) -> bool:
+        """Tell whether a block can be judged: the model of its height is loaded."""
+        return self.chain.tree.get_rules(entry.height).since in self.judge.models
+
+    def check_size(self, data: bytes, rules: Rules) -> None:
+        """Refuse what is too large for a block of some rules, before it waits for anything.
 
         Raises:
             Malformed: `networking/block-size`.
         """
         try:
-            check_gossip_size(data, self.chain.tree.get_rules(read_height(data)))
+            check_gossip_size(data, rules)
         except Malformed as error:
             self.metrics.block_rejected(error)
             raise

@@ -10,7 +10,6 @@ import trio
 
 from poai_engine.corpus_maker import get_text
 from poai_engine.gguf_file import Vocabulary
-from poai_spec.block import get_model
 from poai_spec.corpus import Corpus, Questions
 from poai_spec.difficulty import compute_target, compute_work
 from poai_spec.economics import compute_subsidy
@@ -20,8 +19,9 @@ from poai_spec.loss import compute_l_hat
 from poai_spec.notation import Address, Hash32, Height
 from poai_spec.quiz import Quiz, get_quiz_name
 from poai_spec.state import Account
+from poai_spec.work import get_quiz
 from poaid.chain import HeadChange
-from poaid.evaluation import Task, evaluate, get_entry_quiz
+from poaid.evaluation import Task, evaluate
 from poaid.node import Node
 from poaid.tree import Branch, Entry, find_fork, walk
 from poaid.verifier import Turn
@@ -200,11 +200,17 @@ class View:
             received=self._node.importer.received.get(entry.hash),
         )
 
+    def _make_quiz(self, entry: Entry) -> Quiz:
+        """Return the quiz of a block that is not genesis; its model need not be at hand."""
+        assert entry.parent is not None, "genesis has no quiz"
+        rules = self._node.chain.tree.get_rules(entry.height)
+        return get_quiz(entry.header.core, Branch(entry.parent), rules, self._node.rules.get_questions(rules))
+
     def _get_name_and_l_hat(self, entry: Entry) -> tuple[str, str]:
         """Return the quiz's name and the number that has to be below the target: made once, not for each request."""
         found = self._names.pop(entry.hash, None)
         if found is None:
-            quiz, header = get_entry_quiz(entry, self._node.judge), entry.header
+            quiz, header = self._make_quiz(entry), entry.header
             l_hat = compute_l_hat(quiz.seed, header.loss, header.trace_digest)
             found = get_quiz_name(quiz.salt), f"{l_hat:#066x}"
         self._names[entry.hash] = found  # the one shown last comes last
@@ -218,7 +224,9 @@ class View:
         if not 1 <= height <= head.height:
             return None
         entry = head.get_ancestor(height)
-        quiz, importer = get_entry_quiz(entry, self._node.judge), self._node.importer
+        quiz, importer = self._make_quiz(entry), self._node.importer
+        if entry.hash not in importer.nlls and not importer.has_model(entry):
+            return None
         if entry.hash not in importer.nlls:
             work = partial(evaluate, self._node.judge, [Task(height, quiz)])
             importer.remember(entry.hash, (await self._node.verifier.do(Turn.MINING, work))[0])
@@ -229,7 +237,7 @@ class View:
         first = rules.salt_tokens + int(rules.model.add_bos)
         answers = [get_text(self._vocabulary, item.answer) for item in quiz.items]
         answers += ["".join(question.answer) for question in quiz.questions]
-        marked = set(find_answers(quiz, get_model(self._node.judge, rules).questions, first))
+        marked = set(find_answers(quiz, self._node.rules.get_questions(rules), first))
         scored = [
             ScoredTokenView(
                 position=position, text=get_text(self._vocabulary, [quiz.tokens[position]]),

@@ -19,6 +19,7 @@ from poai_spec.lexicon import read_lexicon
 from poai_spec.notation import Address, keccak256
 from poai_tools.vectors.network import LEXICON, make_network
 from poaid.chain import Chain
+from poaid.judges import Models
 from poaid.networks import Network
 from poaid.node import Node, Options
 from poaid.store import Store
@@ -120,7 +121,9 @@ class Maker:
         addresses = tuple(peer.address for peer in peers)
         plain = Options(miner, "127.0.0.1", get_free_port(), addresses, mdns=False)
         seed = keccak256(str(folder).encode())
-        return Made(Node(store, self.network, self.judge, replace(plain, **options), seed), store)
+        return Made(
+            Node(store, self.network, Models.hold(self.network, self.judge), replace(plain, **options), seed), store
+        )
 
 
 @asynccontextmanager

@@ -41,6 +41,7 @@ from poai_spec.notation import SpecError
 from poai_spec.upgrades import get_rules
 from poaid.header_check import check_encoded_header
 from poaid.importer import Sender
+from poaid.judges import Models
 from poaid.layout import HEADER_BYTES
 from poaid.node import Node, Options
 from poaid.peers import Peer, Peers
@@ -146,7 +147,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
     """A node of twelve blocks that does not run: it answers, and nothing else."""
     network, judge_of = make_easy_network(), make_easy_judge()
     with Store.create_or_open(tmp_path / "node", network, "mini") as store:
-        node = Node(store, network, judge_of, Options(None, "127.0.0.1", 4001, mdns=False), bytes(32))
+        node = Node(
+            store, network, Models.hold(network, judge_of), Options(None, "127.0.0.1", 4001, mdns=False), bytes(32)
+        )
 
         async def fill() -> None:
             async with trio.open_nursery() as nursery:

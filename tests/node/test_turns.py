@@ -46,6 +46,7 @@ from poai_spec.networking import (
 from poai_spec.notation import Hash32, Malformed, SpecError
 from poaid.handlers import TURN_BUDGET_S
 from poaid.importer import Sender
+from poaid.judges import Models
 from poaid.libp2p_gossip import MAX_LISTED_IDS, MAX_RPC_MESSAGES, MAX_RPC_PARTS, MESHSUB, check_counts
 from poaid.libp2p_session import Session
 from poaid.libp2p_streams import BROKEN
@@ -204,7 +205,13 @@ def open_node(folder: Path) -> Iterator[Node]:
     """A node that does not run: it answers, and nothing else."""
     network = importing.make_easy_network()
     with Store.create_or_open(folder / "node", network, "mini") as store:
-        yield Node(store, network, make_easy_judge(), Options(None, "127.0.0.1", 4001, mdns=False), bytes(32))
+        yield Node(
+            store,
+            network,
+            Models.hold(network, make_easy_judge()),
+            Options(None, "127.0.0.1", 4001, mdns=False),
+            bytes(32),
+        )
 
 
 @pytest.fixture(scope="module")

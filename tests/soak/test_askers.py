@@ -21,6 +21,7 @@ from poai_spec.networking import (
 )
 from poaid import libp2p_host
 from poaid.handlers import PeerError
+from poaid.judges import Models
 from poaid.libp2p_host import MAX_CONNECTIONS
 from poaid.node import Node, Options
 from poaid.store import Store
@@ -47,7 +48,7 @@ def serve(folder: Path, seconds: float, pipe: Connection) -> None:
     libp2p_host.MAX_INBOUND = MAX_CONNECTIONS  # all of them dial
     network, judge = make_easy_network(), make_easy_judge()
     with Store.create_or_open(folder, network, "mini") as store:
-        node = Node(store, network, judge, Options(None, "127.0.0.1", 0, mdns=False), bytes(32))
+        node = Node(store, network, Models.hold(network, judge), Options(None, "127.0.0.1", 0, mdns=False), bytes(32))
         for made in grow_line(make_root(), MAX_HEADERS):
             node.chain.append(made.block, made.block.header.core.timestamp)
         answered, answer = Counter[str](), node.on_request
