@@ -53,7 +53,7 @@ def read_chain() -> tuple[Block, ...]:
 
 def fill(store: Store, judge: Judge, blocks: Sequence[Block]) -> None:
     """Store blocks that are known to be true, as if this node had mined them."""
-    chain = Chain(store, judge.config, blocks[-1].header.core.timestamp)
+    chain = Chain(store, judge.config, blocks[-1].header.core.timestamp, judge.upgrades)
     for block in blocks:
         chain.append(block, block.header.core.timestamp)
 
