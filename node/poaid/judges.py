@@ -5,7 +5,7 @@ to come, which are loaded ahead, and old ones as long as their blocks can be reo
 nothing before its height; from there on the node neither mines nor imports until the file is there.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -23,6 +23,7 @@ from poai_spec.parameters import ModelManifest
 from poai_spec.upgrades import Rules
 from poaid.models import find_wrong, load_engine, locate_model
 from poaid.networks import Network
+from poaid.view import UpgradeView
 
 LOOK_S = 5.0
 """How often a file that is missing is looked for."""
@@ -88,6 +89,14 @@ class Models:
             if rules.since in self._models or rules.since in self._faults
         ]
 
+    def get_source(self, rules: Rules) -> str:
+        """Return the name or path of the model of some rules.
+
+        Raises:
+            ModelError: it is not known where that is.
+        """
+        return locate_model(self._sources.get(rules.model), rules.model)
+
     def explain_missing(self, height: Height) -> str | None:
         """Return why the block at a height cannot be judged, in one line; None if it can."""
         since = self._network.get_rules(height).since
@@ -115,7 +124,7 @@ class Models:
         try:
             engine = self._find_engine(rules)
             if engine is None:
-                engine = self._load_engine(locate_model(self._sources.get(rules.model), rules.model), rules)
+                engine = self._load_engine(self.get_source(rules), rules)
         except (ModelError, SpecError) as error:
             if must:
                 raise
@@ -185,3 +194,18 @@ def load_judge(
         if need.state != "present":
             say(f"from height {need.rules.since} on blocks cannot be judged, the model is {need.state}: {need.hint}")
     return models.judge
+
+
+def list_upgrades(network: Network, head: Height, needs: Sequence[Need] = ()) -> list[UpgradeView]:
+    """Return a network's upgrades as the status shows them."""
+    states = {need.rules.since: need for need in needs}
+    return [
+        UpgradeView(
+            height=upgrade.height,
+            change=network.describe_upgrade(upgrade.height),
+            passed=upgrade.height <= head,
+            model=states[upgrade.height].state if upgrade.height in states else "",
+            hint=states[upgrade.height].hint if upgrade.height in states else "",
+        )
+        for upgrade in network.upgrades
+    ]

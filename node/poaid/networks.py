@@ -243,6 +243,27 @@ def check_network(network: Network) -> Network:
     return network
 
 
+def plan_upgrade(network: Network, height: Height, model: str | None = None, **values: Any) -> Network:
+    """Return a network with an upgrade more at the end of its list.
+
+    Args:
+        network: checked.
+        height: of the first block that the change holds for.
+        model: name or path of another model.
+        values: other fields of the change.
+
+    Raises:
+        ModelError: the model is not at hand.
+        Invalid: see `check_network`.
+    """
+    known = None if model is None else get_known_model(model)
+    if known is not None:
+        values["model"] = known.manifest
+    questions, name = (None, "") if known is None else _lexicon(known)
+    planned = Planned(Upgrade(height, make_change(**values)), questions, name)
+    return check_network(replace(network, planned=(*network.planned, planned)))
+
+
 def _lexicon(known: KnownModel) -> tuple[Lexicon, str]:
     return known.lexicon, known.lexicon_name
 

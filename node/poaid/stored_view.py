@@ -11,7 +11,9 @@ from poai_spec.epoch import get_epoch
 from poai_spec.notation import Address
 from poai_spec.parameters import compute_network_id
 from poai_spec.state import Account
+from poai_spec.upgrades import get_fork_hash
 from poaid.chain import Chain
+from poaid.judges import list_upgrades
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
 from poaid.miner import get_time
 from poaid.networks import Network
@@ -79,6 +81,8 @@ class StoredView:
             bodies_from=self.chain.get_bodies_from(),
             assumed=len(self.chain.assumed),
             sync=None,
+            fork=to_hex(get_fork_hash(self.chain.tree.get_rules(head.height))),
+            upgrades=list_upgrades(self.network, head.height),
             uptime=0.0,
         )
 

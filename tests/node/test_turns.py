@@ -42,6 +42,7 @@ from poai_spec.networking import (
     Headers,
     HeadersRequest,
     Result,
+    get_blocks_topic,
 )
 from poai_spec.notation import Hash32, Malformed, SpecError
 from poaid.handlers import TURN_BUDGET_S
@@ -268,7 +269,7 @@ def test_a_gossiped_block(node: Node, line: list[Made]) -> None:
         node.peers = Peers()
         node.peers.connected[str(PEER)] = Peer(str(PEER), "/ip4/192.0.2.1/tcp/4001", False, 0.0)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.on_gossip, str(PEER), line[-1].data)
+            nursery.start_soon(node.on_gossip, str(PEER), get_blocks_topic(node.chain.tree.get_rules(1)), line[-1].data)
             await trio.testing.wait_all_tasks_blocked()  # it waits for the model, which does not run here
             nursery.cancel_scope.cancel()
 
