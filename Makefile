@@ -50,20 +50,20 @@ check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff check tools node tests
 	$(BIN)/ruff format --check tools node tests
 	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid tests
-	$(BIN)/python -m poai_tools.spec_cli compile --check
+	$(BIN)/python -m poai_tools.spec.cli compile --check
 
 vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated ones, and passed by the specification
 	$(BIN)/poai vectors generate --check
 	$(BIN)/poai vectors check
 
 mutants: $(VENV)/.dev ## break the specification in 200 places; how many the vectors notice (minutes, not part of CI)
-	$(BIN)/python -m poai_tools.mutants
+	$(BIN)/python -m poai_build.mutants
 
 spec: $(VENV)/.dev ## write poai_spec/ from the pages in specs/, and the tables of documents
-	$(BIN)/python -m poai_tools.spec_cli compile
-	$(BIN)/python -m poai_tools.code_table specs docs/rejection-codes.md
-	$(BIN)/python -m poai_tools.api_tables docs
-	$(BIN)/python -m poai_tools.document_outputs
+	$(BIN)/python -m poai_tools.spec.cli compile
+	$(BIN)/python -m poai_build.code_table specs docs/rejection-codes.md
+	$(BIN)/python -m poai_build.api_tables docs
+	$(BIN)/python -m poai_build.document_outputs
 
 model: $(VENV)/.run ## fetch SmolLM2-135M-Instruct (92 MB, once) into the user's model folder
 	$(BIN)/poai model fetch smollm2
@@ -75,7 +75,7 @@ docs: $(VENV)/.dev ## the site of the documents and the specification, every lin
 
 pictures: $(VENV)/.dev model ## draw the documents' pictures again, the README's of a new testnet; needs Chromium
 	$(BIN)/poai bench plots docs/img
-	$(BIN)/python -m poai_tools.pictures docs/img
+	$(BIN)/python -m poai_build.pictures docs/img
 
 container: ## take the Dockerfile's steps in clean Debian roots and start a node there; needs root and mmdebstrap
 	$(PYTHON) tools/debian_root.py
@@ -87,7 +87,7 @@ gpu: $(VENV)/.dev ## torch, for --gpu-layers; another build: make gpu TORCH='tor
 constraints: $(VENV)/.dev ## resolve the newest versions of all dependencies into constraints.txt
 	@mkdir -p build
 	$(PIP) install -qq --dry-run --ignore-installed --report build/resolved.json -e '.[dev,docs,llama]'
-	$(BIN)/python -m poai_tools.constraints build/resolved.json constraints.txt
+	$(BIN)/python -m poai_build.constraints build/resolved.json constraints.txt
 
 changelog: $(VENV)/.dev ## print what newsfragments/ would add to CHANGELOG.md; write it: make changelog NEWS=--yes
 	$(BIN)/towncrier build $(NEWS)

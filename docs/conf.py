@@ -24,7 +24,7 @@ include_patterns = [
 ]
 exclude_patterns = [".*", "build", "**/node_modules", "docs/adr/0000-template.md"]
 
-extensions = ["myst_parser", "poai_tools.docs_site"]
+extensions = ["myst_parser", "poai_build.docs_site"]
 nitpicky = True
 myst_heading_anchors = 6  # every heading has the anchor that GitHub gives it
 highlight_language = "text"

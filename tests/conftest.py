@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.model_store import get_model_path
-from poai_engine.synthesize import synthesize
-from poai_engine.weight_cache import CACHE_DIR_VARIABLE
+from poai_engine.models.model_store import get_model_path
+from poai_engine.models.synthesize import synthesize
+from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 
 
 @pytest.fixture(scope="session", autouse=True)

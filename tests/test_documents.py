@@ -13,9 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import poai_tools.cli
-import poaid.cli
-from poai_tools.pages import CODE, find_fences
-from tests.support_examples import run_examples
+import poaid.cli.main
+from poai_tools.spec.pages import CODE, find_fences
+from tests.harness.examples import run_examples
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -23,7 +23,7 @@ THREATS = (DOCS / "threat-model.md").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8")
          for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "specs").glob("*.md")])}  # fmt: skip
-TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.app}
+TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.main.app}
 SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
 
 

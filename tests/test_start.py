@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
-from poai_engine import model_names, synthesize
-from poai_spec import parameters
-from poai_tools import flags
-from poaid.importer import MAX_REMEMBERED
+from poai_engine.models import model_names
+
+from poai_engine.models import synthesize
+from poai_spec.basics import parameters
+from poai_bench import flags
+from poaid.chain.admission import MAX_REMEMBERED
 
 HEAVY = {
     "Crypto.Cipher", "aioquic", "array_api_compat", "coincurve", "dns", "eth_utils", "gguf",
@@ -65,7 +67,7 @@ def test_the_help_of_every_command_imports_nothing_that_takes_time(program: str,
 
 def test_spec_where_imports_nothing_that_takes_time() -> None:
     lines = run(RUN_POAI, "spec", "where", "difficulty/target")
-    assert lines[0].startswith("specs/difficulty.md:")
+    assert lines[0].startswith("specs/proof/difficulty.md:")
     assert find_heavy(lines[-1].split()) == set()
 
 

@@ -1,11 +1,11 @@
 """The program `poaid`."""
 
-from poaid.entry import enter
+from poaid.process.entry import enter
 
 
 def main() -> None:
     """Run it."""
-    enter("poaid.cli")
+    enter("poaid.cli.main")
 
 
 if __name__ == "__main__":

@@ -16,26 +16,26 @@ from enum import StrEnum
 from pathlib import Path
 
 from poai_engine.errors import ModelError
-from poai_engine.gguf_file import read_gguf
-from poai_engine.model_store import resolve_model
-from poai_engine.reference import ReferenceEngine
-from poai_engine.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir
-from poai_spec.block import Judge, get_judge_rules, get_model, make_genesis, make_judge
-from poai_spec.containers import HeaderCore
-from poai_spec.difficulty import compute_quizzes, compute_target
-from poai_spec.llama_profile import LLAMA_PROFILE
-from poai_spec.notation import Milliseconds, SpecError, Target
-from poai_spec.parameters import Config, compute_network_id
-from poai_spec.production import make_template
+from poai_engine.models.gguf_file import read_gguf
+from poai_engine.models.model_store import resolve_model
+from poai_engine.engines.reference import ReferenceEngine
+from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir
+from poai_spec.chain.block import Judge, get_judge_rules, get_model, make_genesis, make_judge
+from poai_spec.basics.containers import HeaderCore
+from poai_spec.proof.difficulty import compute_quizzes, compute_target
+from poai_spec.model.llama_profile import LLAMA_PROFILE
+from poai_spec.basics.notation import Milliseconds, SpecError, Target
+from poai_spec.basics.parameters import Config, compute_network_id
+from poai_spec.chain.production import make_template
 from poaid.amounts import format_duration, format_rate
-from poaid.asking import Running, ask_status, read_running
+from poaid.api.asking import Running, ask_status, read_running
 from poaid.errors import NodeError
-from poaid.miner import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
+from poaid.produce.attempts import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
 from poaid.models import load_engine, locate_model
-from poaid.networks import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
-from poaid.store import Store
-from poaid.stored_view import open_stored_view
-from poaid.view import StatusView
+from poaid.network_file import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
+from poaid.store.database import Store
+from poaid.api.stored_view import open_stored_view
+from poaid.api.view import StatusView
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 256 << 20

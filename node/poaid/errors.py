@@ -1,7 +1,7 @@
 """Errors that end a command with one line."""
 
 from poai_engine.errors import ModelError
-from poai_spec.notation import SpecError
+from poai_spec.basics.notation import SpecError
 
 
 class NodeError(Exception):

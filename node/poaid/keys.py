@@ -28,7 +28,7 @@ from coincurve import PrivateKey
 from Crypto.Cipher import AES
 from Crypto.Protocol.KDF import scrypt
 
-from poai_spec.notation import Address, Hash32, keccak256
+from poai_spec.basics.notation import Address, Hash32, keccak256
 from poaid.errors import NodeError, UsageError
 
 MINER_KEY_NAME = "miner.key"

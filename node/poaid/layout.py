@@ -10,8 +10,8 @@ Exports: `HEADER_BYTES`, `decode_header`, `encode_header`, `get_core_data`, `spl
 
 import struct
 
-from poai_spec.containers import Header, HeaderCore
-from poai_spec.notation import Height, Malformed, Milliseconds
+from poai_spec.basics.containers import Header, HeaderCore
+from poai_spec.basics.notation import Height, Malformed, Milliseconds
 
 _CORE = "IQ32sQ32s20s32s32sQ"
 _LAYOUT = struct.Struct(f"<{_CORE}Q32s")
@@ -24,7 +24,7 @@ HEADER_BYTES = _LAYOUT.size
 
 
 def decode_header(data: bytes) -> Header:
-    """Return what `poai_spec.encoding.decode(Header, data)` returns.
+    """Return what `poai_spec.basics.encoding.decode(Header, data)` returns.
 
     Raises:
         Malformed: `encoding/undecodable`, unless there are exactly `HEADER_BYTES`.
@@ -38,7 +38,7 @@ def decode_header(data: bytes) -> Header:
 
 
 def encode_header(header: Header) -> bytes:
-    """Return what `poai_spec.encoding.encode(header)` returns; the caller guarantees that every field is in range."""
+    """Return what `poai_spec.basics.encoding.encode(header)` returns; the caller guarantees that every field is in range."""
     c = header.core
     target = c.target.to_bytes(32, "little")
     core = c.version, c.height, c.parent_hash, c.timestamp, target, c.miner, c.body_root, c.state_root, c.nonce

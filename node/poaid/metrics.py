@@ -18,9 +18,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from poai_spec.notation import SpecError
-from poaid.handlers import Refusal
-from poaid.view import Activity, StatusView
+from poai_spec.basics.notation import SpecError
+from poaid.net.handlers import Refusal
+from poaid.api.view import Activity, StatusView
 
 PREFIX = "poai"
 

@@ -10,9 +10,9 @@ from typing import Any
 import structlog
 import trio
 
-from poai_spec.containers import Block
-from poai_spec.encoding import decode, encode
-from poai_spec.networking import (
+from poai_spec.basics.containers import Block
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
     HEADERS_PROTOCOL,
@@ -40,25 +40,25 @@ from poai_spec.networking import (
     get_blocks_topic,
     get_verdict,
 )
-from poai_spec.notation import Address, Hash32, Height, Invalid, Malformed, NotYet, SpecError
-from poai_spec.parameters import PROTOCOL_VERSION, compute_network_id
-from poai_spec.upgrades import ForkId, check_fork_id, get_fork_id, get_unknown_upgrade
-from poaid.chain import Chain, HeadChange
-from poaid.handlers import PeerError, Refusal
-from poaid.importer import BusyError, Importer, Sender
-from poaid.judges import KEPT_BLOCKS, Models
+from poai_spec.basics.notation import Address, Hash32, Height, Invalid, Malformed, NotYet, SpecError
+from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
+from poai_spec.chain.upgrades import ForkId, check_fork_id, get_fork_id, get_unknown_upgrade
+from poaid.chain.chain_state import Chain, HeadChange
+from poaid.net.handlers import PeerError, Refusal
+from poaid.chain.admission import BusyError, Importer, Sender
+from poaid.chain.judges import KEPT_BLOCKS, Models
 from poaid.layout import read_height, read_timestamp
 from poaid.metrics import Metrics, Protocol
-from poaid.miner import get_time
-from poaid.mining import Mining
-from poaid.network import Network
-from poaid.networks import Network as NetworkRules
-from poaid.peers import Peer, Peers
-from poaid.seldom import Seldom
-from poaid.serving import answer_blocks, answer_headers
-from poaid.store import Store
-from poaid.sync import Ask, Sync
-from poaid.verifier import Turn, Verifier
+from poaid.produce.attempts import get_time
+from poaid.produce.loop import Mining
+from poaid.net.transport import Network
+from poaid.network_file import Network as NetworkRules
+from poaid.net.peers import Peer, Peers
+from poaid.process.seldom import Seldom
+from poaid.net.serving import answer_blocks, answer_headers
+from poaid.store.database import Store
+from poaid.net.sync import Ask, Sync
+from poaid.chain.worker import Turn, Verifier
 
 MAX_QUEUED = 8
 """Gossip messages of one peer that wait for its one replay; honest peers send two or three in a row after a fork."""
@@ -118,7 +118,7 @@ COPIED_IDENTITY = (
 
 
 class Node:
-    """A node of one network; implements `poaid.handlers.Handlers`.
+    """A node of one network; implements `poaid.net.handlers.Handlers`.
 
     Args:
         store: the data directory.

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.upgrades import get_rules
+from poai_engine.models.model_store import MODEL_DIR_VARIABLE
+from poai_spec.chain.upgrades import get_rules
 from poaid.models import load_engine
-from tests.e2e.nodes import Maker, make_vector_network
+from tests.harness.processes import Maker, make_vector_network
 
 
 @pytest.fixture(scope="package", autouse=True)

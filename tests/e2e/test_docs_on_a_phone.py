@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from poai_engine.errors import ModelError
-from poai_tools.pictures import FLAGS, find_browser
+from poai_build.pictures import FLAGS, find_browser
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 390

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from poai_spec.networking import BAN_SCORE, Reason, Result
-from poaid.networks import write_network
-from tests.e2e.nodes import PATIENCE_S, make_vector_network
+from poai_spec.chain.networking import BAN_SCORE, Reason, Result
+from poaid.network_file import write_network
+from tests.harness.processes import PATIENCE_S, make_vector_network
 from tests.e2e.test_processes import Process, started, verify, wait_for_address
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.nodes import PATIENCE_S, get_free_port
+from tests.harness.processes import PATIENCE_S, get_free_port
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +69,7 @@ def test_process_1_hears_sigterm_before_anything_is_imported(tmp_path: Path) -> 
     if shutil.which("unshare") is None or subprocess.run([*AS_PROCESS_1, "true"], check=False).returncode:
         pytest.skip("process namespaces cannot be made here")
     (tmp_path / "slow_program.py").write_text(WAITS)
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from poaid.entry import enter; enter('slow_program')"
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from poaid.process.entry import enter; enter('slow_program')"
     outer = start(*AS_PROCESS_1, sys.executable, "-c", code)
     wait_for_line(outer, "importing")
     (inner,) = (Path(f"/proc/{outer.pid}/task/{outer.pid}/children")).read_text().split()
@@ -167,7 +167,7 @@ def test_a_user_that_the_system_does_not_know_has_a_home_that_cannot_be_written(
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
     code = (
-        "import os, platformdirs; from poaid.entry import find_home; os.setuid(54321); del os.environ['HOME'];"
+        "import os, platformdirs; from poaid.process.entry import find_home; os.setuid(54321); del os.environ['HOME'];"
         "find_home(); print(platformdirs.user_cache_path('poai'))"
     )
     done = execute(sys.executable, "-c", code, HOME="/")

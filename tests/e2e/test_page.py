@@ -16,19 +16,19 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from poai_engine.errors import ModelError
-from poai_engine.gguf_file import Vocabulary, read_vocabulary
-from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge, make_judge
-from poai_spec.containers import Block
-from poai_spec.encoding import decode
-from poai_spec.upgrades import get_rules
-from poai_tools.pictures import FLAGS, find_browser
+from poai_engine.models.gguf_file import Vocabulary, read_vocabulary
+from poai_engine.models.model_store import MODEL_DIR_VARIABLE
+from poai_spec.chain.block import Judge, make_judge
+from poai_spec.basics.containers import Block
+from poai_spec.basics.encoding import decode
+from poai_spec.chain.upgrades import get_rules
+from poai_build.pictures import FLAGS, find_browser
 from poaid.models import load_engine
-from poaid.store import Store
-from poaid.view import Event, PeerView
-from tests.e2e.shown_node import ShownNode
-from tests.node.memory_view import PEERS, MemoryView
-from tests.node.support import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
+from poaid.store.database import Store
+from poaid.api.view import Event, PeerView
+from tests.harness.shown_node import ShownNode
+from tests.harness.memory_view import PEERS, MemoryView
+from tests.harness.node import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
 
 TIMEOUT_MS = 15_000
 BLOCKS = 3 * len(PACES)

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from poai_spec.block import make_judge
-from poai_spec.upgrades import get_rules
+from poai_spec.chain.block import make_judge
+from poai_spec.chain.upgrades import get_rules
 from poaid.models import load_engine
-from poaid.networks import write_network
-from poaid.store import Store
-from tests.e2e.nodes import PATIENCE_S, fill, get_free_port, make_vector_network, read_chain
+from poaid.network_file import write_network
+from poaid.store.database import Store
+from tests.harness.processes import PATIENCE_S, fill, get_free_port, make_vector_network, read_chain
 
 POAID = str(Path(sys.executable).with_name("poaid"))
 

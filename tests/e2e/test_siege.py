@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from poaid import peers
-from tests.e2e.nodes import Maker, until
-from tests.e2e.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
+from poaid.net import peers
+from tests.harness.processes import Maker, until
+from tests.harness.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
 from tests.e2e.test_liars import check_health
-from tests.node.test_network import dial_from_source
+from tests.unit.poaid.net.test_transport import dial_from_source
 
 BLOCKS = 3
 BUDGET_PASSES = 2

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from poai_spec.notation import Address
-from poaid.peers import Bucket
-from tests.e2e.nodes import Maker, make_vector_network, read_chain, running, until
+from poai_spec.basics.notation import Address
+from poaid.net.peers import Bucket
+from tests.harness.processes import Maker, make_vector_network, read_chain, running, until
 
 MINER: Address = b"\x31" * 20
 OTHER: Address = b"\x32" * 20

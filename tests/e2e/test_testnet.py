@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from poaid.testnet_summary import Summary
-from tests.e2e.nodes import PATIENCE_S
+from poaid.testnet.summary import Summary
+from tests.harness.processes import PATIENCE_S
 
 POAID = str(Path(sys.executable).with_name("poaid"))
 END_S = 4 * PATIENCE_S

@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from poai_engine.model_store import resolve_model
-from poai_spec.notation import Address, keccak256
-from poai_spec.parameters import ModelManifest, get_model_manifest
-from poai_spec.upgrades import Upgrade, make_change
-from poaid import judges
-from poaid.judges import Models
-from poaid.miner import get_time
+from poai_engine.models.model_store import resolve_model
+from poai_spec.basics.notation import Address, keccak256
+from poai_spec.basics.parameters import ModelManifest, get_model_manifest
+from poai_spec.chain.upgrades import Upgrade, make_change
+from poaid.chain import judges
+from poaid.chain.judges import Models
+from poaid.produce.attempts import get_time
 from poaid.models import get_pinned_model
-from poaid.networks import Network, Planned, check_network
+from poaid.network_file import Network, Planned, check_network
 from poaid.node import Node, Options
-from poaid.store import Store
-from poaid.verify import verify_store
-from tests.e2e.nodes import Made, get_free_port, make_vector_network, running, until
+from poaid.store.database import Store
+from poaid.chain.verify import verify_store
+from tests.harness.processes import Made, get_free_port, make_vector_network, running, until
 
 MINERS: tuple[Address, ...] = (b"\x41" * 20, b"\x42" * 20)
 LATE: Address = b"\x43" * 20

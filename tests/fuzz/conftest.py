@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz.driving import ACCEPTED, SEED, SOAK, met
+from tests.harness.driving import ACCEPTED, SEED, SOAK, met
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -13,26 +13,26 @@ from tempfile import TemporaryDirectory
 import pytest
 from coincurve import PrivateKey
 
-from poai_engine.corpus_maker import read_lines
-from poai_engine.gguf_file import read_gguf, read_vocabulary
-from poai_engine.lexicon_maker import format_lexicon
-from poai_spec.block import make_judge
-from poai_spec.corpus import MIN_CORPUS_ITEMS, Corpus, CorpusItem
-from poai_spec.encoding import encode
-from poai_spec.lexicon import PIECES, Lexicon, check_lexicon, parse_lexicon
-from poai_spec.notation import keccak256
+from poai_engine.models.corpus_maker import read_lines
+from poai_engine.models.gguf_file import read_gguf, read_vocabulary
+from poai_engine.models.lexicon_maker import format_lexicon
+from poai_spec.chain.block import make_judge
+from poai_spec.proof.corpus import MIN_CORPUS_ITEMS, Corpus, CorpusItem
+from poai_spec.basics.encoding import encode
+from poai_spec.proof.lexicon import PIECES, Lexicon, check_lexicon, parse_lexicon
+from poai_spec.basics.notation import keccak256
 from poaid import keys
-from poaid.chain import Chain
-from poaid.chain_file import MAGIC, ChainReader
-from poaid.chain_import import ChainImport
+from poaid.chain.chain_state import Chain
+from poaid.chain.chain_file import MAGIC, ChainReader
+from poaid.chain.file_import import ChainImport
 from poaid.keys import decrypt_key, encrypt_key, read_plain_key
-from poaid.networks import CORPUS_SUFFIX, check_network, format_network, get_network
-from poaid.store import Store
-from tests.engine.forge import STRING, UINT32, Forgery, text
-from tests.fuzz.driving import drive, judge
-from tests.fuzz.mutation import NUMBERS, break_json, break_one, broken, make_text
-from tests.node.importing import StubEngine, grow_line, make_easy_network, make_root
-from tests.support_corpus import make_corpus_manifest
+from poaid.network_file import CORPUS_SUFFIX, check_network, format_network, get_network
+from poaid.store.database import Store
+from tests.harness.forge import STRING, UINT32, Forgery, text
+from tests.harness.driving import drive, judge
+from tests.harness.mutation import NUMBERS, break_json, break_one, broken, make_text
+from tests.harness.importing import StubEngine, grow_line, make_easy_network, make_root
+from tests.harness.corpus import make_corpus_manifest
 
 NAME = Path("chain")
 

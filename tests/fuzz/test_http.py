@@ -8,17 +8,17 @@ import trio
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from poai_engine.gguf_file import read_vocabulary
-from poai_spec.block import make_genesis, make_judge
-from poai_spec.upgrades import get_rules
-from poaid.http import MAX_BLOCKS, make_app
+from poai_engine.models.gguf_file import read_vocabulary
+from poai_spec.chain.block import make_genesis, make_judge
+from poai_spec.chain.upgrades import get_rules
+from poaid.api.rest import MAX_BLOCKS, make_app
 from poaid.metrics import Metrics
 from poaid.models import load_engine
-from tests.e2e.nodes import make_vector_network, read_chain
-from tests.fuzz.driving import ACCEPTED, drive
-from tests.fuzz.mutation import NUMBERS, broken, make_text
-from tests.node.memory_view import MemoryView
-from tests.node.support import MINER, Remembering
+from tests.harness.processes import make_vector_network, read_chain
+from tests.harness.driving import ACCEPTED, drive
+from tests.harness.mutation import NUMBERS, broken, make_text
+from tests.harness.memory_view import MemoryView
+from tests.harness.node import MINER, Remembering
 
 HEIGHT = 6
 MAX_BODY = MAX_BLOCKS * 1_024 + (64 << 10)

@@ -10,8 +10,8 @@ from typing import Any
 from poai_tools.vectors.check import read_cases
 from poai_tools.vectors.client import MAX_ANSWER, NOT_IMPLEMENTED, START, Client
 from poai_tools.vectors.serve import serve
-from tests.fuzz.driving import ACCEPTED, drive
-from tests.fuzz.mutation import break_json, broken, dump, odd_json
+from tests.harness.driving import ACCEPTED, drive
+from tests.harness.mutation import break_json, broken, dump, odd_json
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 QUICK_SUITES = ("ssz", "corpus", "difficulty", "lexicon", "networking", "epoch", "loss", "drbg", "economics", "state")

@@ -10,25 +10,25 @@ from typing import Any
 
 import pytest
 
-from poai_engine import weight_cache
+from poai_engine.models import weight_cache
 from poai_engine.errors import ModelError
-from poai_engine.weight_cache import CACHE_DIR_VARIABLE, open_packed_model
+from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE, open_packed_model
 from poai_tools.vectors import check
 from poai_tools.vectors.check import SpecAnswerer, find_case_files, find_reason_to_skip, read_file
-from poaid.addresses import get_prefix, is_public
-from poaid.asking import read_running
-from poaid.chain import Chain
+from poaid.net.addresses import get_prefix, is_public
+from poaid.api.asking import read_running
+from poaid.chain.chain_state import Chain
 from poaid.keys import format_address, parse_address
-from poaid.networks import parse_target
-from poaid.options import RUNNING_FILE
-from poaid.run_cli import IDENTITY_FILE, load_identity, parse_hash
-from poaid.store import FILE_NAME, Store, StoredPeer
-from poaid.verify import verify_store
-from tests.fuzz.driving import ACCEPTED, drive, judge
-from tests.fuzz.mutation import NUMBERS, break_json, break_one, broken, make_text
+from poaid.network_file import parse_target
+from poaid.cli.options import RUNNING_FILE
+from poaid.cli.run import IDENTITY_FILE, load_identity, parse_hash
+from poaid.store.database import FILE_NAME, Store, StoredPeer
+from poaid.chain.verify import verify_store
+from tests.harness.driving import ACCEPTED, drive, judge
+from tests.harness.mutation import NUMBERS, break_json, break_one, broken, make_text
 from tests.fuzz.test_lines import MAX_CASE, QUICK_SUITES, VECTORS
-from tests.node.importing import grow_line, make_easy_judge, make_easy_network, make_root
-from tests.node.support import ignore
+from tests.harness.importing import grow_line, make_easy_judge, make_easy_network, make_root
+from tests.harness.node import ignore
 
 # The database
 

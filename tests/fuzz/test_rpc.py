@@ -13,11 +13,11 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.tools.anyio_service.trio_manager import TrioManager
 from libp2p.utils.varint import encode_varint_prefixed
 
-from poai_spec.notation import Malformed
-from poaid.libp2p_gossip import MESHSUB
-from tests.fuzz.driving import ACCEPTED, WIRE, drive
-from tests.fuzz.mutation import break_one, broken
-from tests.node.test_network import TOPIC, Owner, make_network, message
+from poai_spec.basics.notation import Malformed
+from poaid.net.libp2p.gossip import MESHSUB
+from tests.harness.driving import ACCEPTED, WIRE, drive
+from tests.harness.mutation import break_one, broken
+from tests.unit.poaid.net.test_transport import TOPIC, Owner, make_network, message
 
 PEER = ID.from_string("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
 MOST_FRAMES = 4

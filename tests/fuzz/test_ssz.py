@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from poai_spec.containers import Block, Body, Header, HeaderCore
-from poai_spec.corpus import Corpus, CorpusItem
-from poai_spec.encoding import decode, encode
-from poai_spec.networking import (
+from poai_spec.basics.containers import Block, Body, Header, HeaderCore
+from poai_spec.proof.corpus import Corpus, CorpusItem
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.chain.networking import (
     Blocks,
     BlocksRequest,
     Goodbye,
@@ -18,10 +18,10 @@ from poai_spec.networking import (
     decode_response,
     encode_response,
 )
-from poai_spec.parameters import Config, ModelManifest
+from poai_spec.basics.parameters import Config, ModelManifest
 from poaid.layout import decode_header, encode_header
-from tests.fuzz.driving import WIRE, drive, judge
-from tests.fuzz.mutation import break_one, make_pool
+from tests.harness.driving import WIRE, drive, judge
+from tests.harness.mutation import break_one, make_pool
 
 KINDS = [
     HeaderCore, Header, Body, Block, Status, HeadersRequest, Headers, BlocksRequest, Blocks, Goodbye, Config,

@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import trio
 
-from poai_spec.containers import Block, compute_block_hash
-from poai_spec.encoding import decode, encode
-from poai_spec.networking import (
+from poai_spec.basics.containers import Block, compute_block_hash
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
     HEADERS_PROTOCOL,
@@ -37,18 +37,18 @@ from poai_spec.networking import (
     decode_response,
     encode_frame,
 )
-from poai_spec.notation import SpecError
-from poai_spec.upgrades import get_rules
-from poaid.header_check import check_encoded_header
-from poaid.importer import Sender
-from poaid.judges import Models
+from poai_spec.basics.notation import SpecError
+from poai_spec.chain.upgrades import get_rules
+from poaid.chain.header_check import check_encoded_header
+from poaid.chain.admission import Sender
+from poaid.chain.judges import Models
 from poaid.layout import HEADER_BYTES
 from poaid.node import Node, Options
-from poaid.peers import Peer, Peers
-from poaid.store import Store
-from tests.fuzz.driving import ACCEPTED, VALIDATOR, WIRE, check_line, drive, judge
-from tests.fuzz.mutation import break_one, make_pool
-from tests.node.importing import (
+from poaid.net.peers import Peer, Peers
+from poaid.store.database import Store
+from tests.harness.driving import ACCEPTED, VALIDATOR, WIRE, check_line, drive, judge
+from tests.harness.mutation import break_one, make_pool
+from tests.harness.importing import (
     Made,
     Rig,
     grow_line,

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from poai_spec.encoding import encode
-from poai_spec.networking import (
+from poai_spec.basics.encoding import encode
+from poai_spec.chain.networking import (
     HEADERS_PROTOCOL,
     MAX_HEADERS,
     MAX_HEADERS_BYTES,
@@ -19,15 +19,15 @@ from poai_spec.networking import (
     RESULT_BYTES,
     HeadersRequest,
 )
-from poaid import libp2p_host
-from poaid.handlers import PeerError
-from poaid.judges import Models
-from poaid.libp2p_host import MAX_CONNECTIONS
+from poaid.net.libp2p import host as libp2p_host
+from poaid.net.handlers import PeerError
+from poaid.chain.judges import Models
+from poaid.net.libp2p.host import MAX_CONNECTIONS
 from poaid.node import Node, Options
-from poaid.store import Store
-from tests.fuzz.driving import SOAK
-from tests.node.importing import grow_line, make_easy_judge, make_easy_network, make_root
-from tests.node.test_network import Owner, make_network, until
+from poaid.store.database import Store
+from tests.harness.driving import SOAK
+from tests.harness.importing import grow_line, make_easy_judge, make_easy_network, make_root
+from tests.unit.poaid.net.test_transport import Owner, make_network, until
 
 SECONDS = 10.0
 """That are measured for each unit of `POAI_SOAK`, once all are connected and have used up their first tokens."""

@@ -19,23 +19,23 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import Judge, make_judge
-from poai_spec.containers import compute_block_hash
-from poai_spec.upgrades import get_rules
-from poaid.chain import Chain
-from poaid.chain_file import export_chain
+from poai_engine.models.model_store import MODEL_DIR_VARIABLE
+from poai_spec.chain.block import Judge, make_judge
+from poai_spec.basics.containers import compute_block_hash
+from poai_spec.chain.upgrades import get_rules
+from poaid.chain.chain_state import Chain
+from poaid.chain.chain_file import export_chain
 from poaid.errors import NodeError
-from poaid.miner import get_time
+from poaid.produce.attempts import get_time
 from poaid.models import load_engine
-from poaid.networks import Network, check_network, write_network
-from poaid.store import FILE_NAME, Store
-from poaid.verify import verify_store
-from tests.e2e.nodes import PATIENCE_S, fill, make_vector_network, read_chain
-from tests.fuzz.driving import ACCEPTED, SOAK
-from tests.fuzz.driving import judge as judge_line
-from tests.node.support import change, ignore
-from tests.soak.processes import Poaid, make_run_arguments, read_blocks, started
+from poaid.network_file import Network, check_network, write_network
+from poaid.store.database import FILE_NAME, Store
+from poaid.chain.verify import verify_store
+from tests.harness.processes import PATIENCE_S, fill, make_vector_network, read_chain
+from tests.harness.driving import ACCEPTED, SOAK
+from tests.harness.driving import judge as judge_line
+from tests.harness.node import change, ignore
+from tests.harness.soak import Poaid, make_run_arguments, read_blocks, started
 
 KILLS = 5 * max(SOAK, 1)
 KILLS_OF_A_FOLDER = 20

@@ -24,26 +24,26 @@ from pathlib import Path
 import pytest
 import trio
 
-from poai_engine.model_store import MODEL_DIR_VARIABLE
-from poai_spec.block import make_judge
-from poai_spec.engine import Engine, Evaluation
-from poai_spec.notation import keccak256
-from poai_spec.upgrades import get_rules
-from poaid import judges
+from poai_engine.models.model_store import MODEL_DIR_VARIABLE
+from poai_spec.chain.block import make_judge
+from poai_spec.model.engine import Engine, Evaluation
+from poai_spec.basics.notation import keccak256
+from poai_spec.chain.upgrades import get_rules
+from poaid.chain import judges
 from poaid.keys import write_whole
-from poaid.libp2p_host import SILENCE_S, get_peer_id
-from poaid.miner import get_time
+from poaid.net.libp2p.host import SILENCE_S, get_peer_id
+from poaid.produce.attempts import get_time
 from poaid.models import load_engine
-from poaid.networks import Network, check_network, get_network, write_network
-from poaid.run_cli import IDENTITY_FILE
-from poaid.store import Store
-from poaid.verify import verify_store
-from tests.e2e.nodes import Maker
+from poaid.network_file import Network, check_network, get_network, write_network
+from poaid.cli.run import IDENTITY_FILE
+from poaid.store.database import Store
+from poaid.chain.verify import verify_store
+from tests.harness.processes import Maker
 from tests.e2e.test_partitions import make_fast_network, reorganise
-from tests.fuzz.driving import SOAK
-from tests.node.support import ignore
-from tests.soak.processes import Poaid, started
-from tests.soak.switch import Switch, enter, find_obstacle, get_address
+from tests.harness.driving import SOAK
+from tests.harness.node import ignore
+from tests.harness.soak import Poaid, started
+from tests.harness.switch import Switch, enter, find_obstacle, get_address
 
 ROUNDS = max(SOAK // 2, 1)
 NODES = 7 if SOAK else 5

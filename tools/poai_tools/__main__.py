@@ -1,6 +1,6 @@
 """The program `poai`."""
 
-from poaid.entry import enter
+from poaid.process.entry import enter
 
 
 def main() -> None:

@@ -2,8 +2,16 @@
 
 import sys
 
-from poai_tools import bench_cli, explain_cli, model_cli, network_cli, quiz_cli, spec_cli, vectors_cli
-from poaid.commands import make_program, run_app
+from poai_tools import model_cli, network_cli, quiz_cli
+
+from poai_bench import bench_cli
+
+from poai_tools.explain import cli as explain_cli
+
+from poai_tools.spec import cli as spec_cli
+
+from poai_tools.vectors import cli as vectors_cli
+from poaid.process.commands import make_program, run_app
 
 app = make_program("poai", "Tools of Proof of AI: the specification, its vectors, and models.")
 app.add_typer(bench_cli.app, name="bench")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from poai_engine.errors import ModelError
-from poai_engine.exact_model import compute_exact_root, load_exact_model
-from poai_engine.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
-from poai_spec.difficulty import compute_cost
-from poai_spec.lexicon import Lexicon, compute_lexicon_digest
-from poai_spec.parameters import read_manifest
+from poai_engine.models.exact_model import compute_exact_root, load_exact_model
+from poai_engine.models.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_spec.proof.difficulty import compute_cost
+from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest
+from poai_spec.basics.parameters import read_manifest
 
 
 def get_known_manifest(name: str) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def make_manifest(path: Path, name: str, lexicon: Lexicon) -> dict[str, Any]:
     Args:
         path: the GGUF file.
         name: of the manifest, such as `smollm2-135m`.
-        lexicon: the token ids of every piece, from `poai_engine.lexicon_maker.make_lexicon`.
+        lexicon: the token ids of every piece, from `poai_engine.models.lexicon_maker.make_lexicon`.
 
     Raises:
         ModelError: a damaged file, or one without a usable vocabulary.

@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 
 from poai_engine.errors import ModelError, make_line
-from poai_engine.model_names import MANIFESTS, SYNTHETIC_MODELS
-from poai_spec.notation import SpecError
+from poai_engine.models.model_names import MANIFESTS, SYNTHETIC_MODELS
+from poai_spec.basics.notation import SpecError
 
 if TYPE_CHECKING:
-    from poai_engine.exact_model import ExactModel
-    from poai_engine.gguf_file import Vocabulary
-    from poai_spec.lexicon import Lexicon
-    from poai_spec.weights import GgufFile
+    from poai_engine.models.exact_model import ExactModel
+    from poai_engine.models.gguf_file import Vocabulary
+    from poai_spec.proof.lexicon import Lexicon
+    from poai_spec.model.weights import GgufFile
 
 SHARE_QUIZZES = 500
 """Enough to tell a share of 99 % from 100 %, in two seconds."""
@@ -35,8 +35,8 @@ def say(message: str) -> None:
 
 def describe_file(path: Path, gguf: GgufFile) -> dict[str, Any]:
     """Return what the file itself says: digest, pin, tensors by type."""
-    from poai_engine.gguf_file import sha256_file
-    from poai_spec.parameters import read_manifest
+    from poai_engine.models.gguf_file import sha256_file
+    from poai_spec.basics.parameters import read_manifest
 
     digest = sha256_file(path).hex()
     names = [name for name, manifest in MANIFESTS.items() if read_manifest(manifest)["gguf_sha256"] == digest]
@@ -54,7 +54,7 @@ def describe_file(path: Path, gguf: GgufFile) -> dict[str, Any]:
 
 def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
     """Return the tokenizer's facts."""
-    from poai_engine.gguf_file import TOKEN_TYPE_NAMES, get_salt_ranges
+    from poai_engine.models.gguf_file import TOKEN_TYPE_NAMES, get_salt_ranges
 
     counts = Counter(TOKEN_TYPE_NAMES[kind] for kind in vocabulary.types)
     return {
@@ -74,7 +74,7 @@ def describe_integers(model: ExactModel) -> dict[str, Any]:
     """
     import numpy as np
 
-    from poai_engine.exact_model import compute_exact_root
+    from poai_engine.models.exact_model import compute_exact_root
 
     a = model.architecture
     exponents = [matrix.k for matrix in model.matrices.values()]
@@ -110,9 +110,9 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show what a model file holds and whether the integer profile accepts it; exit 1 if not."""
-    from poai_engine.exact_model import load_exact_model
-    from poai_engine.gguf_file import read_gguf, read_vocabulary
-    from poai_engine.model_store import resolve_model
+    from poai_engine.models.exact_model import load_exact_model
+    from poai_engine.models.gguf_file import read_gguf, read_vocabulary
+    from poai_engine.models.model_store import resolve_model
 
     facts: dict[str, Any] = {}
     try:
@@ -141,8 +141,8 @@ def synthesize_command(
     out: Annotated[Path, typer.Argument(help="The GGUF file to write.", metavar="OUT")],
 ) -> None:
     """Write a model whose weights come from a seed; the same bytes on every machine."""
-    from poai_engine.gguf_file import sha256_file
-    from poai_engine.synthesize import synthesize
+    from poai_engine.models.gguf_file import sha256_file
+    from poai_engine.models.synthesize import synthesize
 
     if name not in SYNTHETIC_MODELS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(SYNTHETIC_MODELS)}", param_hint="NAME")
@@ -155,7 +155,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(MANIFESTS)}.")],
 ) -> None:
     """Bring a pinned model into the model folder and check its SHA-256."""
-    from poai_engine.model_store import fetch_model
+    from poai_engine.models.model_store import fetch_model
 
     if name not in MANIFESTS:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(MANIFESTS)}", param_hint="NAME")
@@ -164,9 +164,9 @@ def fetch(
 
 def measure_share(path: Path, pieces: Lexicon) -> float:
     """Return the share of quizzes, of testnet's length, whose whole text tokenises to the lexicon's ids."""
-    from poai_engine.gguf_file import get_salt_ranges, read_vocabulary
-    from poai_engine.lexicon_maker import measure_natural_share, open_tokenizer
-    from poai_spec.parameters import ModelManifest, TokenRange, make_config
+    from poai_engine.models.gguf_file import get_salt_ranges, read_vocabulary
+    from poai_engine.models.lexicon_maker import measure_natural_share, open_tokenizer
+    from poai_spec.basics.parameters import ModelManifest, TokenRange, make_config
 
     vocabulary = read_vocabulary(path)
     salt = tuple(TokenRange(first, last) for first, last in get_salt_ranges(vocabulary))
@@ -182,8 +182,8 @@ def lexicon(
     name: Annotated[str | None, typer.Option(help="Name in the lexicon; by default the file's stem.")] = None,
 ) -> None:
     """Make a model's lexicon, the token ids of every piece, with llama.cpp's tokenizer."""
-    from poai_engine.lexicon_maker import format_lexicon, make_lexicon
-    from poai_engine.model_store import resolve_model
+    from poai_engine.models.lexicon_maker import format_lexicon, make_lexicon
+    from poai_engine.models.model_store import resolve_model
 
     path = resolve_model(model)
     check_file(path)
@@ -206,8 +206,8 @@ def manifest(
     ] = False,
 ) -> None:
     """Write the manifest and the lexicon that pin a model, from its file."""
-    from poai_engine.lexicon_maker import format_lexicon, make_lexicon
-    from poai_engine.model_store import resolve_model
+    from poai_engine.models.lexicon_maker import format_lexicon, make_lexicon
+    from poai_engine.models.model_store import resolve_model
     from poai_tools.manifest import format_manifest, make_manifest, pin_vocabulary
 
     path = resolve_model(model)
@@ -221,7 +221,7 @@ def manifest(
 
 def check_file(path: Path) -> None:
     """Refuse a file that llama.cpp must not see: it ends the process on some malformed ones."""
-    from poai_engine.gguf_file import read_gguf, read_vocabulary
+    from poai_engine.models.gguf_file import read_gguf, read_vocabulary
 
     read_gguf(path)
     read_vocabulary(path)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from poai_tools.flags import MAX_QUIZ_TOKENS
+from poai_bench.flags import MAX_QUIZ_TOKENS
 from poaid.errors import NodeError
 
 if TYPE_CHECKING:
-    from poai_spec.parameters import Config
+    from poai_spec.basics.parameters import Config
 
 app = typer.Typer(help="Make and show networks.", no_args_is_help=True)
 
@@ -66,8 +66,8 @@ def new(
 
     Without --max-future the clock limit shrinks with the period, to the tenth that the time-warp bound allows.
     """
-    from poai_spec.parameters import compute_network_id
-    from poaid.networks import (
+    from poai_spec.basics.parameters import compute_network_id
+    from poaid.network_file import (
         SIDE_FILES,
         check_multiaddr,
         check_network,
@@ -104,7 +104,7 @@ def new(
 
 
 def _largest_max_future(config: Config) -> int:
-    from poai_spec.parameters import MAX_FUTURE_SHARE
+    from poai_spec.basics.parameters import MAX_FUTURE_SHARE
 
     return config.retarget_blocks * config.spacing // MAX_FUTURE_SHARE
 
@@ -112,8 +112,8 @@ def _largest_max_future(config: Config) -> int:
 @app.command()
 def show(network: Annotated[str, typer.Argument(help="Preset or network file.")]) -> None:
     """Print a network as TOML, and its id."""
-    from poai_spec.parameters import compute_network_id
-    from poaid.networks import format_network, get_network
+    from poai_spec.basics.parameters import compute_network_id
+    from poaid.network_file import format_network, get_network
 
     found = get_network(network)
     print(format_network(found), end="")
@@ -145,9 +145,9 @@ def upgrade(
 
     The network id stays. Every node of the network needs the new file before that height.
     """
-    from poai_spec.parameters import compute_network_id
-    from poai_spec.upgrades import get_multiplications
-    from poaid.networks import check_network, plan_upgrade, read_network, write_network
+    from poai_spec.basics.parameters import compute_network_id
+    from poai_spec.chain.upgrades import get_multiplications
+    from poaid.network_file import check_network, plan_upgrade, read_network, write_network
 
     values: dict[str, Any] = {
         "profile": None if profile is None else profile.value.encode(),

@@ -16,11 +16,11 @@ from rich.text import Text
 from poaid.errors import UsageError
 
 if TYPE_CHECKING:
-    from poai_engine.gguf_file import Vocabulary
-    from poai_spec.engine import Evaluation
-    from poai_spec.notation import Hash32
-    from poai_spec.quiz import Quiz
-    from poaid.networks import Network
+    from poai_engine.models.gguf_file import Vocabulary
+    from poai_spec.model.engine import Evaluation
+    from poai_spec.basics.notation import Hash32
+    from poai_spec.proof.quiz import Quiz
+    from poaid.network_file import Network
 
 BITS = 1 << 16  # losses are Q16
 
@@ -54,11 +54,11 @@ def show_quiz(
     ] = None,
 ) -> None:
     """Show a quiz: questions, answers, tokens, the model's loss on each scored token, loss, digest and l_hat."""
-    from poai_engine.gguf_file import read_vocabulary
-    from poai_engine.model_store import resolve_model
-    from poai_spec.quiz import generate_quiz, get_quiz_name
+    from poai_engine.models.gguf_file import read_vocabulary
+    from poai_engine.models.model_store import resolve_model
+    from poai_spec.proof.quiz import generate_quiz, get_quiz_name
     from poaid.models import load_engine, locate_model
-    from poaid.networks import get_network
+    from poaid.network_file import get_network
 
     net, quiz_seed, console = get_network(network, model, corpus=test_corpus), parse_seed(seed), Console()
     quiz = generate_quiz(quiz_seed, net.get_rules(), net.questions)
@@ -75,7 +75,7 @@ def show_quiz(
 
 
 def _describe_questions(quiz: Quiz, vocabulary: Vocabulary) -> Text:
-    from poai_engine.corpus_maker import get_text
+    from poai_engine.models.corpus_maker import get_text
 
     lines = [("".join(question.prompt), "".join(question.answer)) for question in quiz.questions]
     lines += [(get_text(vocabulary, item.prompt), get_text(vocabulary, item.answer)) for item in quiz.items]
@@ -96,7 +96,7 @@ def _describe_tokens(quiz: Quiz, evaluation: Evaluation, texts: list[str]) -> Ta
 
 
 def _describe_result(quiz: Quiz, evaluation: Evaluation, net: Network) -> Text:
-    from poai_spec.loss import compute_l_hat, compute_trace_digest
+    from poai_spec.model.loss import compute_l_hat, compute_trace_digest
 
     digest = compute_trace_digest(evaluation.trace)
     l_hat, target = compute_l_hat(quiz.seed, evaluation.loss, digest), net.config.initial_target

@@ -1,4 +1,4 @@
-// Follows specs/block.md: every rule that needs no store, in the one total order.
+// Follows specs/chain/block.md: every rule that needs no store, in the one total order.
 
 import { notYet } from "./bytes.js";
 import { EMPTY_BODY, checkBody, checkHeaderAlone, checkHeaderInChain, makeGenesisHeader } from "./header.js";

@@ -1,4 +1,4 @@
-// Follows specs/notation.md: integers as bytes, and the three classes of errors.
+// Follows specs/basics/notation.md: integers as bytes, and the three classes of errors.
 //
 // Integers of the protocol are BigInt here, except where a comment says that a double is exact.
 

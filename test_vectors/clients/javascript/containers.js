@@ -1,4 +1,4 @@
-// Follows specs/containers.md, and the containers of specs/parameters.md: what is encoded and hashed.
+// Follows specs/basics/containers.md, and the containers of specs/basics/parameters.md: what is encoded and hashed.
 
 import { taggedHash } from "./keccak.js";
 import { boolean, byteList, bytes20, bytes32, container, list, uint32, uint64, uint256 } from "./ssz.js";

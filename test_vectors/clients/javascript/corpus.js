@@ -1,4 +1,4 @@
-// Follows specs/corpus.md: questions from a text. A corpus is {line_end, items: [{prompt, answer}]}, token ids as Numbers.
+// Follows specs/proof/corpus.md: questions from a text. A corpus is {line_end, items: [{prompt, answer}]}, token ids as Numbers.
 
 import { bytesEqual, invalid, toHex } from "./bytes.js";
 import { taggedHash } from "./keccak.js";

@@ -1,4 +1,4 @@
-// Follows specs/difficulty.md: work, targets and the time stamps that they are made of. All integers are BigInt.
+// Follows specs/proof/difficulty.md: work, targets and the time stamps that they are made of. All integers are BigInt.
 //
 // A chain is an array of headers, genesis first: chain[h] is the ancestor at height h.
 

@@ -1,4 +1,4 @@
-// Follows specs/drbg.md: a stream of uniform integers, decided by a 32-byte seed.
+// Follows specs/basics/drbg.md: a stream of uniform integers, decided by a 32-byte seed.
 
 import { intFromLittleEndian, uint64Le } from "./bytes.js";
 import { taggedHash } from "./keccak.js";

@@ -1,4 +1,4 @@
-// Follows specs/economics.md: what a block creates, in wei. All integers are BigInt.
+// Follows specs/proof/economics.md: what a block creates, in wei. All integers are BigInt.
 
 import { bitLength, min } from "./fixed_point.js";
 import { HALVING_BLOCKS, INITIAL_SUBSIDY } from "./parameters.js";

@@ -1,4 +1,4 @@
-// Follows specs/epoch.md: epochs and their keys. Heights and epochs are BigInt.
+// Follows specs/proof/epoch.md: epochs and their keys. Heights and epochs are BigInt.
 
 import { concat, uint64Le } from "./bytes.js";
 import { keccak256 } from "./keccak.js";

@@ -1,4 +1,4 @@
-// Follows specs/fixed-point.md: rounding, powers of two, logarithm, cosine and sine, all on BigInt.
+// Follows specs/model/fixed-point.md: rounding, powers of two, logarithm, cosine and sine, all on BigInt.
 //
 // BigInt's `>>` rounds toward minus infinity, as the page wants, but its `/` truncates: hence `floorDiv`.
 

@@ -1,4 +1,4 @@
-// Follows specs/fork-choice.md: which chain is the chain.
+// Follows specs/chain/fork-choice.md: which chain is the chain.
 //
 // A store is {now, kept, orphans, invalid}: two Maps and a Set whose keys are block hashes in hexadecimal. In `kept` are
 // {header, work, peer, state}, in `orphans` {header, peer}. Handlers return a new store and never change one in place.

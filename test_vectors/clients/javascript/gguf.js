@@ -1,4 +1,4 @@
-// Follows the appendix of specs/weights.md: GGUF, llama.cpp's model file, version 2 or 3.
+// Follows the appendix of specs/model/weights.md: GGUF, llama.cpp's model file, version 2 or 3.
 
 import { fromHex } from "./bytes.js";
 import { Float32, TENSOR_TYPES } from "./weights.js";

@@ -1,4 +1,4 @@
-// Follows specs/header.md and specs/body.md: the genesis header, and the rules for a header.
+// Follows specs/chain/header.md and specs/chain/body.md: the genesis header, and the rules for a header.
 
 import { bytesEqual, invalid, malformed, notYet } from "./bytes.js";
 import { computeBlockHash, computeBodyRoot } from "./containers.js";

@@ -1,4 +1,4 @@
-// Follows specs/inference.md: the forward pass in exact integers.
+// Follows specs/model/inference.md: the forward pass in exact integers.
 //
 // Rows are arrays of Numbers that hold int32 values. Where the page's table of bounds says "float64 exact", the step is
 // computed in doubles, and `roundShiftDouble` is the page's `round_shift`; every other step uses BigInt. So no step

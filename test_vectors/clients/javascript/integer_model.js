@@ -1,4 +1,4 @@
-// Follows specs/integer-model.md: from a GGUF file to the integers of the forward pass.
+// Follows specs/model/integer-model.md: from a GGUF file to the integers of the forward pass.
 //
 // Records have the pages' field names. Metadata integers are BigInt; what is at most 2^53 afterwards is a Number.
 

@@ -1,4 +1,4 @@
-// Follows specs/notation.md, "Hashing": Keccak-256 with Ethereum's padding, and tagged hashes.
+// Follows specs/basics/notation.md, "Hashing": Keccak-256 with Ethereum's padding, and tagged hashes.
 
 import { keccak_256 } from "@noble/hashes/sha3";
 

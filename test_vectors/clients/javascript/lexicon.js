@@ -1,4 +1,4 @@
-// Follows specs/lexicon.md: the pieces of questions and their token ids.
+// Follows specs/proof/lexicon.md: the pieces of questions and their token ids.
 
 import { invalid, toHex, uint32Le, utf8 } from "./bytes.js";
 import { taggedHash } from "./keccak.js";

@@ -1,4 +1,4 @@
-// Follows specs/llama-profile.md, the part after llama.cpp: logits as bits of float32, losses and the trace entry.
+// Follows specs/model/llama-profile.md, the part after llama.cpp: logits as bits of float32, losses and the trace entry.
 
 import { invalid } from "./bytes.js";
 import { computeNll } from "./inference.js";

@@ -1,4 +1,4 @@
-// Follows specs/loss.md: trace entries, the trace digest and l_hat. Losses are BigInt, rows are Numbers.
+// Follows specs/model/loss.md: trace entries, the trace digest and l_hat. Losses are BigInt, rows are Numbers.
 
 import { concat, int16Le, int32Le, uint256Be, uint32Le, uint64Le } from "./bytes.js";
 import { taggedHash } from "./keccak.js";

@@ -1,4 +1,4 @@
-// Follows specs/networking.md: names, limits, messages, and what follows when a peer breaks a rule.
+// Follows specs/chain/networking.md: names, limits, messages, and what follows when a peer breaks a rule.
 
 import { sha256 } from "@noble/hashes/sha2";
 

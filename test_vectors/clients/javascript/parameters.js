@@ -1,4 +1,4 @@
-// Follows specs/parameters.md: the constants, the network id, and the bounds on a network's numbers.
+// Follows specs/basics/parameters.md: the constants, the network id, and the bounds on a network's numbers.
 
 import { fromHex, invalid, utf8 } from "./bytes.js";
 import { Config, MAX_TRACE } from "./containers.js";

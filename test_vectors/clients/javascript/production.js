@@ -1,4 +1,4 @@
-// Follows specs/production.md: the next block, seen by its maker.
+// Follows specs/chain/production.md: the next block, seen by its maker.
 
 import { computeBlockHash } from "./containers.js";
 import { computeMedianTime, computeTarget } from "./difficulty.js";

@@ -1,4 +1,4 @@
-// Follows specs/questions.md: the fifteen families of questions. The order of the draws is part of the rule.
+// Follows specs/proof/questions.md: the fifteen families of questions. The order of the draws is part of the rule.
 
 import {
   CATEGORIES,

@@ -1,4 +1,4 @@
-// Follows specs/quiz.md: from a header core to a token sequence. Rules have the field names of specs/upgrades.md.
+// Follows specs/proof/quiz.md: from a header core to a token sequence. Rules have the field names of specs/chain/upgrades.md.
 
 import { invalid } from "./bytes.js";
 import { computeCoreHash } from "./containers.js";

@@ -1,4 +1,4 @@
-// Follows specs/solvers.md (informative): every right answer of a prompt, found from its text alone.
+// Follows specs/proof/solvers.md (informative): every right answer of a prompt, found from its text alone.
 //
 // Each solver returns an array of answers without repetition; `solve` demands exactly one.
 

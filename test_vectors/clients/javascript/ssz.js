@@ -1,4 +1,4 @@
-// Follows specs/encoding.md: SSZ (Simple Serialize of Ethereum's consensus specifications), without hash_tree_root.
+// Follows specs/basics/encoding.md: SSZ (Simple Serialize of Ethereum's consensus specifications), without hash_tree_root.
 //
 // A type is an object with
 //   size          its length in bytes, or undefined if values differ in length

@@ -1,4 +1,4 @@
-// Follows specs/state.md: accounts in Ethereum's Merkle-Patricia trie, and the subsidy.
+// Follows specs/execution/state.md: accounts in Ethereum's Merkle-Patricia trie, and the subsidy.
 //
 // RLP and the trie follow the Ethereum yellow paper, appendices B and D. Only the root is needed, so the trie is not
 // stored: the root of a set of entries is computed from all of them at once.

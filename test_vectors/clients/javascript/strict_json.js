@@ -1,5 +1,5 @@
 // A JSON reader that shows what JSON.parse hides: repeated keys, and how a number was written.
-// Objects become Maps, arrays arrays, numbers JsonNumbers. specs/lexicon.md asks for this ("Reading is strict").
+// Objects become Maps, arrays arrays, numbers JsonNumbers. specs/proof/lexicon.md asks for this ("Reading is strict").
 
 const MAX_NESTING = 16;
 

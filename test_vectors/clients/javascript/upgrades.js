@@ -1,4 +1,4 @@
-// Follows specs/upgrades.md: what holds at a height, which lists are allowed, and fork ids. Integers are BigInt.
+// Follows specs/chain/upgrades.md: what holds at a height, which lists are allowed, and fork ids. Integers are BigInt.
 //
 // A network is {config, upgrades}. Rules have the fields of a config, and since, digest, anchor and before.
 

@@ -1,4 +1,4 @@
-// Follows specs/weights.md: GGUF tensors as integers W = 2^24 * w.
+// Follows specs/model/weights.md: GGUF tensors as integers W = 2^24 * w.
 //
 // Doubles hold every value here exactly: F16 scales are below 2^40 and every element of a block below 2^52; an F32 is
 // 24 significant bits times a power of two.

@@ -1,4 +1,4 @@
-// Follows specs/work.md: checking a block's work, cheapest part first.
+// Follows specs/proof/work.md: checking a block's work, cheapest part first.
 //
 // An engine is {profile, integer_model_root, layer_count, steps(tokens, scored)}; `steps` yields trace entries and the
 // evaluation {nlls, trace, loss} last.

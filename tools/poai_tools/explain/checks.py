@@ -16,12 +16,12 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import poai_spec
-from poai_spec.body import check_body, check_body_is_empty
-from poai_spec.containers import Block, Header, HeaderCore
-from poai_spec.corpus import Questions
-from poai_spec.difficulty import Chain, check_period_forward, check_target
-from poai_spec.engine import Evaluation
-from poai_spec.header import (
+from poai_spec.chain.body import check_body, check_body_is_empty
+from poai_spec.basics.containers import Block, Header, HeaderCore
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.difficulty import Chain, check_period_forward, check_target
+from poai_spec.model.engine import Evaluation
+from poai_spec.chain.header import (
     check_future,
     check_height,
     check_median_time,
@@ -29,15 +29,15 @@ from poai_spec.header import (
     check_version,
     make_genesis_header,
 )
-from poai_spec.loss import compute_trace_digest
-from poai_spec.notation import Hash32, Milliseconds, NotYet, SpecError
-from poai_spec.parameters import get_preset
-from poai_spec.state import State, check_state_root, process_header
-from poai_spec.upgrades import Rules, get_rules
-from poai_spec.work import check_l_hat, check_trace, get_trace_length
-from poai_tools.pages import find_code_rows, find_raises
-from poaid.networks import Network
-from poaid.verify import check_replay
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.basics.notation import Hash32, Milliseconds, NotYet, SpecError
+from poai_spec.basics.parameters import get_preset
+from poai_spec.execution.state import State, check_state_root, process_header
+from poai_spec.chain.upgrades import Rules, get_rules
+from poai_spec.proof.work import check_l_hat, check_trace, get_trace_length
+from poai_tools.spec.pages import find_code_rows, find_raises
+from poaid.network_file import Network
+from poaid.chain.verify import check_replay
 
 Outcome = Literal["holds", "broken", "not applied"]
 LAST_OF_A_HEADER = "fork-choice/too-many-headers"

@@ -11,26 +11,26 @@ from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
-from poai_engine.corpus_maker import get_text
-from poai_engine.gguf_file import Vocabulary
-from poai_spec.body import EMPTY_BODY_ROOT
-from poai_spec.containers import Block, Header, compute_block_hash, compute_core_hash
-from poai_spec.corpus import Corpus
-from poai_spec.difficulty import compute_quizzes, compute_target, compute_work
-from poai_spec.economics import compute_subsidy
-from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
-from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.notation import Hash32
-from poai_spec.parameters import compute_network_id
-from poai_spec.quiz import Quiz, compute_quiz_seed, get_quiz_name
-from poai_spec.state import EMPTY_TRIE_ROOT, Account, process_header
-from poai_spec.upgrades import Rules, compute_rules_digest, get_multiplications
-from poai_spec.work import get_epoch_key, get_quiz
+from poai_engine.models.corpus_maker import get_text
+from poai_engine.models.gguf_file import Vocabulary
+from poai_spec.chain.body import EMPTY_BODY_ROOT
+from poai_spec.basics.containers import Block, Header, compute_block_hash, compute_core_hash
+from poai_spec.proof.corpus import Corpus
+from poai_spec.proof.difficulty import compute_quizzes, compute_target, compute_work
+from poai_spec.proof.economics import compute_subsidy
+from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.basics.notation import Hash32
+from poai_spec.basics.parameters import compute_network_id
+from poai_spec.proof.quiz import Quiz, compute_quiz_seed, get_quiz_name
+from poai_spec.execution.state import EMPTY_TRIE_ROOT, Account, process_header
+from poai_spec.chain.upgrades import Rules, compute_rules_digest, get_multiplications
+from poai_spec.proof.work import get_epoch_key, get_quiz
 from poai_tools.explain.checks import Check, Place, Subject, apply_rules, get_page
 from poai_tools.explain.fields import Field, lay_out
 from poaid.amounts import format_count, format_poai
-from poaid.networks import Network
-from poaid.node_view import find_answers, to_hex
+from poaid.network_file import Network
+from poaid.api.node_view import find_answers, to_hex
 
 BITS = 1 << 16  # losses are Q16
 EPOCH_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)

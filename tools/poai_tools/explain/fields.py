@@ -11,7 +11,7 @@ from typing import Any
 
 from ssz.sedes import List, UInt
 
-from poai_spec.encoding import get_sedes
+from poai_spec.basics.encoding import get_sedes
 
 OFFSET_BYTES = 4
 DUMP_WIDTH = 16
@@ -54,7 +54,7 @@ def lay_out(kind: type, data: bytes, path: str = "", start: int = 0) -> Iterator
 
     Args:
         kind: a container class of the pages.
-        data: bytes that `poai_spec.encoding.decode` accepts.
+        data: bytes that `poai_spec.basics.encoding.decode` accepts.
         path: goes before the name of each field.
         start: goes to the offset of each field.
     """

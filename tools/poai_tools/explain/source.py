@@ -11,26 +11,26 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poai_engine.model_names import MANIFESTS
-from poai_spec.block import make_genesis
-from poai_spec.containers import Block, Header, compute_block_hash
-from poai_spec.encoding import decode, encode
-from poai_spec.lexicon import read_lexicon
-from poai_spec.networking import MAX_BLOCK_BYTES
-from poai_spec.notation import Hash32, Malformed, Milliseconds
-from poai_spec.parameters import PRESET_CHANGES, Config, make_config, read_manifest
-from poai_spec.state import State, process_header
+from poai_engine.models.model_names import MANIFESTS
+from poai_spec.chain.block import make_genesis
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
+from poai_spec.basics.notation import Hash32, Malformed, Milliseconds
+from poai_spec.basics.parameters import PRESET_CHANGES, Config, make_config, read_manifest
+from poai_spec.execution.state import State, process_header
 from poai_tools.explain.checks import Place
-from poai_tools.places import find_vectors
+from poai_tools.spec.places import find_vectors
 from poai_tools.vectors.check import read_file as read_case_file
 from poai_tools.vectors.records import read_state
 from poai_tools.vectors.suites import get_function
-from poaid.chain_file import MAGIC, ChainReader
+from poaid.chain.chain_file import MAGIC, ChainReader
 from poaid.errors import NodeError, UsageError
 from poaid.layout import HEADER_BYTES, decode_header
-from poaid.networks import Network, get_network
-from poaid.store import Store
-from poaid.stored_view import open_stored_view
+from poaid.network_file import Network, get_network
+from poaid.store.database import Store
+from poaid.api.stored_view import open_stored_view
 
 MAX_INPUT_BYTES = 4 * MAX_BLOCK_BYTES
 """Of a file: the largest block in hexadecimal, and as much again for spaces and line ends."""

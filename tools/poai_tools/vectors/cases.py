@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from poai_spec.drbg import Drbg
-from poai_spec.notation import Hash32, tagged_hash
+from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.notation import Hash32, tagged_hash
 from poai_tools.vectors.registry import Function, call
 
 SLOW = "slow"

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from poai_spec.block import Judge, get_judge_rules, get_model, make_genesis
-from poai_spec.body import EMPTY_BODY
-from poai_spec.containers import Block, Body, Header, HeaderCore
-from poai_spec.difficulty import Chain
-from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.notation import Address, Hash32, Milliseconds
-from poai_spec.parameters import Config
-from poai_spec.production import make_template
-from poai_spec.state import State, process_header
-from poai_spec.upgrades import Upgrade, get_rules
-from poai_spec.work import get_quiz, get_quiz_seed
+from poai_spec.chain.block import Judge, get_judge_rules, get_model, make_genesis
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.basics.containers import Block, Body, Header, HeaderCore
+from poai_spec.proof.difficulty import Chain
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.basics.notation import Address, Hash32, Milliseconds
+from poai_spec.basics.parameters import Config
+from poai_spec.chain.production import make_template
+from poai_spec.execution.state import State, process_header
+from poai_spec.chain.upgrades import Upgrade, get_rules
+from poai_spec.proof.work import get_quiz, get_quiz_seed
 from poai_tools.vectors.cases import derive, derive_seed
 from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON, MODEL

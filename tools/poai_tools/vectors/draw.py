@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from poai_spec.drbg import Drbg
+from poai_spec.basics.drbg import Drbg
 from poai_tools.vectors.kinds import Array, Boolean, Hex, Integer, Kind, OneOf, Optional, Record, Table, Text
 
 LONGEST_LIST = 8

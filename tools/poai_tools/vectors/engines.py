@@ -6,19 +6,19 @@
 from collections.abc import Callable, Mapping
 from functools import cache
 
-from poai_engine.exact import ExactEngine
-from poai_engine.gguf_file import read_gguf
-from poai_engine.model_store import resolve_model
-from poai_engine.reference import ReferenceEngine
-from poai_spec.block import Judge, Model
-from poai_spec.corpus import check_questions
-from poai_spec.engine import Engine
-from poai_spec.lexicon import Lexicon, read_lexicon
-from poai_spec.notation import Height, Invalid
-from poai_spec.parameters import Config, read_manifest
-from poai_spec.upgrades import Upgrade, make_rules
-from poai_spec.weights import GgufFile
-from poai_spec.work import MemoEngine, check_engine
+from poai_engine.engines.exact import ExactEngine
+from poai_engine.models.gguf_file import read_gguf
+from poai_engine.models.model_store import resolve_model
+from poai_engine.engines.reference import ReferenceEngine
+from poai_spec.chain.block import Judge, Model
+from poai_spec.proof.corpus import check_questions
+from poai_spec.model.engine import Engine
+from poai_spec.proof.lexicon import Lexicon, read_lexicon
+from poai_spec.basics.notation import Height, Invalid
+from poai_spec.basics.parameters import Config, read_manifest
+from poai_spec.chain.upgrades import Upgrade, make_rules
+from poai_spec.model.weights import GgufFile
+from poai_spec.proof.work import MemoEngine, check_engine
 from poai_tools.vectors.kinds import KindError
 
 STORED = {  # name in vectors -> name in the model store

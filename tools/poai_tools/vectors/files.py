@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from poai_tools.pages import find_code_rows
-from poai_tools.places import VECTORS
+from poai_tools.spec.pages import find_code_rows
+from poai_tools.spec.places import VECTORS
 from poai_tools.vectors import schemas
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, Keep, make_document
 from poai_tools.vectors.disk import FindMissing, format_json, list_files, read_json

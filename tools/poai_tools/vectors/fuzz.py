@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from poai_spec.drbg import Drbg
-from poai_spec.notation import keccak256, tagged_hash
+from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.notation import keccak256, tagged_hash
 from poai_tools.vectors.cases import SLOW
 from poai_tools.vectors.check import CommittedCase
 from poai_tools.vectors.client import BAD_REQUEST, NOT_IMPLEMENTED, Answer, Client

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 
 from poai_engine.errors import ModelError
-from poai_engine.llama_engine import LlamaEngine, LlamaSettings, get_fingerprint
-from poai_engine.model_store import resolve_model
-from poai_spec.engine import Evaluation
+from poai_engine.engines.llama import LlamaEngine, LlamaSettings, get_fingerprint
+from poai_engine.models.model_store import resolve_model
+from poai_spec.model.engine import Evaluation
 from poai_tools.vectors.engines import STORED
 from poai_tools.vectors.kinds import TEXT, KindError, Record, find_fault
 from poai_tools.vectors.network import get_manifest

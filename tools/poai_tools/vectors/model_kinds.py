@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from poai_spec.integer_model import Architecture, IntegerModel, Layer, Matrix, compute_integer_model_root
-from poai_spec.weights import Float32, GgufFile, GgufTensor
+from poai_spec.model.integer_model import Architecture, IntegerModel, Layer, Matrix, compute_integer_model_root
+from poai_spec.model.weights import Float32, GgufFile, GgufTensor
 from poai_tools.vectors.kinds import (
     BOOLEAN,
     HASH32,

@@ -9,9 +9,9 @@ import struct
 from functools import cache
 from typing import Any
 
-from poai_spec.drbg import Drbg
-from poai_spec.integer_model import make_integer_model
-from poai_spec.weights import Float32, GgufFile, GgufTensor
+from poai_spec.basics.drbg import Drbg
+from poai_spec.model.integer_model import make_integer_model
+from poai_spec.model.weights import Float32, GgufFile, GgufTensor
 from poai_tools.vectors.cases import derive
 from poai_tools.vectors.model_kinds import GGUF, INTEGER_MODEL, show_gguf, show_model
 

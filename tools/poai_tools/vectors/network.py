@@ -5,8 +5,8 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.notation import Invalid
-from poai_spec.parameters import (
+from poai_spec.basics.notation import Invalid
+from poai_spec.basics.parameters import (
     Config,
     ModelManifest,
     TokenRange,
@@ -15,7 +15,7 @@ from poai_spec.parameters import (
     make_config,
     read_manifest,
 )
-from poai_spec.upgrades import Rules, Upgrade, check_upgrades, get_rules, make_change
+from poai_spec.chain.upgrades import Rules, Upgrade, check_upgrades, get_rules, make_change
 from poai_tools.vectors.cases import derive_seed
 from poai_tools.vectors.kinds import KindError
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import poai_spec
-from poai_engine.exact import ExactEngine
-from poai_tools.places import VECTORS
+from poai_engine.engines.exact import ExactEngine
+from poai_tools.spec.places import VECTORS
 from poai_tools.vectors.disk import format_json, list_files, read_json, write_bytes
 from poai_tools.vectors.errors import VectorsError
 

@@ -5,12 +5,12 @@ from functools import cached_property
 
 import numpy as np
 
-from poai_engine.array_engine import ArrayEngine, quantise_rows
-from poai_engine.devices import Array
-from poai_engine.exact import ExactEngine
-from poai_spec.engine import Evaluation
-from poai_spec.inference import ACTIVATION_Q
-from poai_spec.weights import GgufFile
+from poai_engine.engines.array import ArrayEngine, quantise_rows
+from poai_engine.engines.devices import Array
+from poai_engine.engines.exact import ExactEngine
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.inference import ACTIVATION_Q
+from poai_spec.model.weights import GgufFile
 from poai_tools.vectors.steps import Step
 
 _LINEAR = {"ffn_gate": "gate", "ffn_up": "up"}
@@ -31,7 +31,7 @@ class ProbedEngine(ArrayEngine):
         return ExactEngine(self._gguf)
 
     def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        """Run a batch; see `poai_spec.engine.Engine`."""
+        """Run a batch; see `poai_spec.model.engine.Engine`."""
         return self._exact.evaluate(tokens, scored) if self._steps is None else super().evaluate(tokens, scored)
 
     def observe(self, tokens: Sequence[int], scored: Sequence[int]) -> tuple[list[Step], Evaluation]:

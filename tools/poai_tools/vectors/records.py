@@ -7,11 +7,11 @@ from typing import Any
 from ssz.sedes import Boolean as SszBoolean
 from ssz.sedes import ByteList, ByteVector, List, UInt
 
-from poai_spec.containers import Block, Body, Header, HeaderCore
-from poai_spec.notation import Address
-from poai_spec.parameters import Config, ModelManifest, TokenRange
-from poai_spec.state import Account, State
-from poai_spec.upgrades import Change, Upgrade, UpgradeList
+from poai_spec.basics.containers import Block, Body, Header, HeaderCore
+from poai_spec.basics.notation import Address
+from poai_spec.basics.parameters import Config, ModelManifest, TokenRange
+from poai_spec.execution.state import Account, State
+from poai_spec.chain.upgrades import Change, Upgrade, UpgradeList
 from poai_tools.vectors.kinds import ADDRESS, BOOLEAN, HASH32, UINT64, UINT256, Array, Hex, Integer, Kind, Record
 
 

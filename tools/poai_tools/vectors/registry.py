@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from poai_spec.notation import Invalid, Malformed, NotYet, SpecError
+from poai_spec.basics.notation import Invalid, Malformed, NotYet, SpecError
 from poai_tools.vectors.kinds import Record
 
 

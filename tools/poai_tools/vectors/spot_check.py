@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from poai_engine.exact_model import ExactMatrix, ExactModel
-from poai_spec.engine import Evaluation
-from poai_spec.fixed_point import bit_length, clamp, div_round, round_shift
-from poai_spec.inference import (
+from poai_engine.models.exact_model import ExactMatrix, ExactModel
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.fixed_point import bit_length, clamp, div_round, round_shift
+from poai_spec.model.inference import (
     ACTIVATION_Q,
     RESIDUAL_Q,
     VALUE_LIMIT,
@@ -28,10 +28,10 @@ from poai_spec.inference import (
     rotate,
     swiglu,
 )
-from poai_spec.integer_model import MULTIPLIER_BITS, Matrix, get_tensor, quantise_matrix, read_gains
-from poai_spec.loss import compute_layer_entry, compute_output_entry
-from poai_spec.notation import tagged_hash
-from poai_spec.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
+from poai_spec.model.integer_model import MULTIPLIER_BITS, Matrix, get_tensor, quantise_matrix, read_gains
+from poai_spec.model.loss import compute_layer_entry, compute_output_entry
+from poai_spec.basics.notation import tagged_hash
+from poai_spec.model.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors.cases import derive
 from poai_tools.vectors.steps import Step, get_values
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poai_engine.decode import Ints
-from poai_spec.fixed_point import clamp
-from poai_spec.inference import (
+from poai_engine.models.decode import Ints
+from poai_spec.model.fixed_point import clamp
+from poai_spec.model.inference import (
     RESIDUAL_Q,
     VALUE_LIMIT,
     Row,
@@ -38,8 +38,8 @@ from poai_spec.inference import (
     rotate,
     swiglu,
 )
-from poai_spec.integer_model import IntegerModel, Layer
-from poai_spec.notation import Hash32, tagged_hash
+from poai_spec.model.integer_model import IntegerModel, Layer
+from poai_spec.basics.notation import Hash32, tagged_hash
 
 FIRST_VALUES = 8
 """Values of a row that are given beside a step's digest."""
@@ -76,7 +76,7 @@ def get_values(row: Sequence[int] | Ints) -> list[int]:
 
 
 def run_spec_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Step]:
-    """Run one sequence by the specification's functions; arguments as for `poai_spec.inference.run_steps`."""
+    """Run one sequence by the specification's functions; arguments as for `poai_spec.model.inference.run_steps`."""
     rows = [model.embedding[token] for token in tokens]
     yield Step(0, "embedding", rows)
     for number, layer in enumerate(model.layers, 1):
@@ -95,7 +95,7 @@ def run_spec_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[
 
 
 def _run_block(model: IntegerModel, layer: Layer, rows: list[Row]) -> Iterator[tuple[str, list[Row]]]:
-    """Yield the steps of one block, `poai_spec.inference.run_block` taken apart."""
+    """Yield the steps of one block, `poai_spec.model.inference.run_block` taken apart."""
     a = model.architecture
     normed = [rms_norm(x, layer.attn_norm, a.epsilon) for x in rows]
     yield "attn_norm", normed

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from poai_spec.block import check_block, check_contents, make_genesis
-from poai_spec.body import EMPTY_BODY
-from poai_spec.containers import Block, Body, compute_block_hash, compute_body_root
-from poai_spec.loss import compute_trace_digest
-from poai_spec.parameters import get_preset
-from poai_spec.state import EMPTY_TRIE_ROOT
-from poai_spec.upgrades import get_rules
-from poai_spec.work import check_engine, get_trace_length
+from poai_spec.chain.block import check_block, check_contents, make_genesis
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.basics.containers import Block, Body, compute_block_hash, compute_body_root
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.basics.parameters import get_preset
+from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.chains import Alteration, Branch, Trace, seal_block
 from poai_tools.vectors.defects import make_negative

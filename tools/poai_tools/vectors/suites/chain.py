@@ -5,13 +5,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.block import check_block, make_genesis
-from poai_spec.containers import Block, Header, compute_block_hash
-from poai_spec.encoding import decode, encode
-from poai_spec.fork_choice import Store, get_head, make_store, receive_block
-from poai_spec.notation import SpecError
-from poai_spec.parameters import Config, get_preset
-from poai_spec.state import State, compute_state_root
+from poai_spec.chain.block import check_block, make_genesis
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
+from poai_spec.basics.notation import SpecError
+from poai_spec.basics.parameters import Config, get_preset
+from poai_spec.execution.state import State, compute_state_root
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.chains import TRUE, Alteration, Branch, seal_block
 from poai_tools.vectors.defects import make_negative

@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.corpus import (
+from poai_spec.proof.corpus import (
     Corpus,
     CorpusItem,
     check_questions,
     compute_corpus_digest,
     compute_longest_item,
 )
-from poai_spec.encoding import decode, encode
-from poai_spec.notation import uint32_le
-from poai_spec.parameters import Config, ModelManifest, make_config
-from poai_spec.quiz import check_longest_question, generate_quiz
-from poai_spec.upgrades import get_rules
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import uint32_le
+from poai_spec.basics.parameters import Config, ModelManifest, make_config
+from poai_spec.proof.quiz import check_longest_question, generate_quiz
+from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import get_lexicon

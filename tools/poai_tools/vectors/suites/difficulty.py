@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.containers import Header
-from poai_spec.difficulty import (
+from poai_spec.basics.containers import Header
+from poai_spec.proof.difficulty import (
     check_period_forward,
     check_target,
     compute_median_time,
@@ -13,9 +13,9 @@ from poai_spec.difficulty import (
     compute_quizzes,
     compute_target,
 )
-from poai_spec.header import make_genesis_header
-from poai_spec.parameters import Config
-from poai_spec.upgrades import get_rules, is_retarget_height
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.basics.parameters import Config
+from poai_spec.chain.upgrades import get_rules, is_retarget_height
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, Record

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from poai_spec.drbg import Drbg
+from poai_spec.basics.drbg import Drbg
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.kinds import HASH32, UINT64, Array, Integer, Record
 from poai_tools.vectors.registry import Function, register

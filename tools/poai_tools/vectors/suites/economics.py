@@ -1,7 +1,7 @@
 """Vectors of the page `economics`: what a block creates, and what all have created."""
 
-from poai_spec.economics import compute_subsidy, compute_supply
-from poai_spec.parameters import HALVING_BLOCKS
+from poai_spec.proof.economics import compute_subsidy, compute_supply
+from poai_spec.basics.parameters import HALVING_BLOCKS
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.kinds import UINT64, UINT256, Record
 from poai_tools.vectors.registry import Function, register

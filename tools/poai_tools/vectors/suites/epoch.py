@@ -3,9 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
-from poai_spec.parameters import Config
-from poai_spec.upgrades import get_rules
+from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
+from poai_spec.basics.parameters import Config
+from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.kinds import HASH32, UINT64, Integer, Record
 from poai_tools.vectors.network import make_network

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from math import isqrt
 from typing import Any
 
-from poai_spec.fixed_point import (
+from poai_spec.model.fixed_point import (
     bit_length,
     clamp,
     compute_frequency,
@@ -18,7 +18,7 @@ from poai_spec.fixed_point import (
     make_exp2_table,
     round_shift,
 )
-from poai_spec.weights import Float32
+from poai_spec.model.weights import Float32
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
 from poai_tools.vectors.kinds import HASH32, INT32, INT64, UINT32, Array, Integer, KindError, Record

@@ -7,10 +7,10 @@ from functools import cache
 from itertools import permutations
 from typing import Any
 
-from poai_spec.block import Judge
-from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.containers import Block, Body, Header, compute_block_hash
-from poai_spec.fork_choice import (
+from poai_spec.chain.block import Judge
+from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
+from poai_spec.chain.fork_choice import (
     Kept,
     Store,
     get_head,
@@ -22,8 +22,8 @@ from poai_spec.fork_choice import (
     receive_block,
     receive_header,
 )
-from poai_spec.header import make_genesis_header
-from poai_spec.notation import SpecError
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.basics.notation import SpecError
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import Alteration, Branch, seal_block
 from poai_tools.vectors.defects import make_negative

@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.containers import Header, compute_block_hash
-from poai_spec.difficulty import compute_median_time, compute_target
-from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
-from poai_spec.loss import compute_l_hat, is_below_target
-from poai_spec.parameters import get_preset
-from poai_spec.quiz import compute_quiz_seed
-from poai_spec.upgrades import Rules, get_rules
-from poai_spec.work import get_epoch_key, get_quiz_seed
+from poai_spec.basics.containers import Header, compute_block_hash
+from poai_spec.proof.difficulty import compute_median_time, compute_target
+from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
+from poai_spec.model.loss import compute_l_hat, is_below_target
+from poai_spec.basics.parameters import get_preset
+from poai_spec.proof.quiz import compute_quiz_seed
+from poai_spec.chain.upgrades import Rules, get_rules
+from poai_spec.proof.work import get_epoch_key, get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import make_core, make_header_chain, seal_header
 from poai_tools.vectors.defects import make_negative

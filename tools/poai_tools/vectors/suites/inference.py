@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from poai_engine.reference import ReferenceEngine
-from poai_spec.drbg import Drbg
-from poai_spec.inference import (
+from poai_engine.engines.reference import ReferenceEngine
+from poai_spec.basics.drbg import Drbg
+from poai_spec.model.inference import (
     compute_nll,
     compute_scores,
     linear,
@@ -16,14 +16,14 @@ from poai_spec.inference import (
     rotate,
     swiglu,
 )
-from poai_spec.integer_model import Architecture, Matrix, compute_attention_scale
-from poai_spec.lexicon import read_lexicon
-from poai_spec.loss import compute_trace_digest
-from poai_spec.notation import Hash32
-from poai_spec.parameters import make_config, read_manifest
-from poai_spec.quiz import generate_quiz
-from poai_spec.upgrades import get_rules
-from poai_spec.weights import Float32, GgufFile
+from poai_spec.model.integer_model import Architecture, Matrix, compute_attention_scale
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.basics.notation import Hash32
+from poai_spec.basics.parameters import make_config, read_manifest
+from poai_spec.proof.quiz import generate_quiz
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.weights import Float32, GgufFile
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite

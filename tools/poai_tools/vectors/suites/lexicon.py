@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.lexicon import PIECES, check_lexicon, compute_lexicon_digest, get_tokens, parse_lexicon, split_pieces
+from poai_spec.proof.lexicon import PIECES, check_lexicon, compute_lexicon_digest, get_tokens, parse_lexicon, split_pieces
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from poai_spec.drbg import Drbg
-from poai_spec.lexicon import read_lexicon
-from poai_spec.llama_profile import compute_logits_entry, round_logit, score_logits
-from poai_spec.loss import compute_trace_digest
-from poai_spec.notation import uint32_le
-from poai_spec.parameters import make_config
-from poai_spec.quiz import generate_quiz
-from poai_spec.upgrades import get_rules
+from poai_spec.basics.drbg import Drbg
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.model.llama_profile import compute_logits_entry, round_logit, score_logits
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.basics.notation import uint32_le
+from poai_spec.basics.parameters import make_config
+from poai_spec.proof.quiz import generate_quiz
+from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors import llama
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import make_negative

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from poai_spec.drbg import Drbg
-from poai_spec.loss import (
+from poai_spec.basics.drbg import Drbg
+from poai_spec.model.loss import (
     compute_l_hat,
     compute_layer_entry,
     compute_output_entry,

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec import networking as page
-from poai_spec.body import EMPTY_BODY
-from poai_spec.containers import Block, Body, Header, compute_block_hash
-from poai_spec.encoding import encode
-from poai_spec.networking import Blocks, BlocksRequest, Goodbye, Headers, HeadersRequest, Reason, Result, Status
-from poai_spec.notation import Hash32, Invalid, Malformed, NotYet, uint32_le
-from poai_spec.parameters import MAX_TRACE, compute_network_id
-from poai_spec.upgrades import get_fork_hash, get_rules
+from poai_spec.chain import networking as page
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
+from poai_spec.basics.encoding import encode
+from poai_spec.chain.networking import Blocks, BlocksRequest, Goodbye, Headers, HeadersRequest, Reason, Result, Status
+from poai_spec.basics.notation import Hash32, Invalid, Malformed, NotYet, uint32_le
+from poai_spec.basics.parameters import MAX_TRACE, compute_network_id
+from poai_spec.chain.upgrades import get_fork_hash, get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.chains import make_header_chain
 from poai_tools.vectors.defects import make_negative

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.parameters import (
+from poai_spec.basics.parameters import (
     Config,
     TokenRange,
     check_config,

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.containers import compute_block_hash, compute_core_hash
-from poai_spec.encoding import encode
-from poai_spec.engine import Evaluation
-from poai_spec.production import choose_timestamp, compute_earliest_timestamp, make_block, make_template
-from poai_spec.upgrades import get_rules
+from poai_spec.basics.containers import compute_block_hash, compute_core_hash
+from poai_spec.basics.encoding import encode
+from poai_spec.model.engine import Evaluation
+from poai_spec.chain.production import choose_timestamp, compute_earliest_timestamp, make_block, make_template
+from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.chains import make_header_chain
 from poai_tools.vectors.kinds import ADDRESS, HASH32, UINT64, Array, Hex, Integer, Kind, Record

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.containers import HeaderCore
-from poai_spec.drbg import Drbg
-from poai_spec.parameters import Config, ModelManifest, TokenRange, make_config
-from poai_spec.questions import FAMILIES, SYLLOGISMS, Question, compute_longest_question, generate_question
-from poai_spec.quiz import (
+from poai_spec.basics.containers import HeaderCore
+from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, make_config
+from poai_spec.proof.questions import FAMILIES, SYLLOGISMS, Question, compute_longest_question, generate_question
+from poai_spec.proof.quiz import (
     check_longest_question,
     compute_quiz_seed,
     draw_salt,
@@ -17,8 +17,8 @@ from poai_spec.quiz import (
     get_quiz_text,
     select_scored,
 )
-from poai_spec.solvers import solve
-from poai_spec.upgrades import get_rules
+from poai_spec.proof.solvers import solve
+from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon

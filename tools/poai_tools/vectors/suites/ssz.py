@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.containers import (
+from poai_spec.basics.containers import (
     Block,
     Body,
     Header,
@@ -13,11 +13,11 @@ from poai_spec.containers import (
     compute_body_root,
     compute_core_hash,
 )
-from poai_spec.drbg import Drbg
-from poai_spec.encoding import decode, encode
-from poai_spec.notation import uint32_le
-from poai_spec.parameters import Config, ModelManifest, TokenRange
-from poai_spec.upgrades import MAX_UPGRADES, Upgrade, UpgradeList, make_change
+from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import uint32_le
+from poai_spec.basics.parameters import Config, ModelManifest, TokenRange
+from poai_spec.chain.upgrades import MAX_UPGRADES, Upgrade, UpgradeList, make_change
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import HASH32, Hex, Record

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.containers import HeaderCore
-from poai_spec.drbg import Drbg
-from poai_spec.header import make_genesis_header
-from poai_spec.state import (
+from poai_spec.basics.containers import HeaderCore
+from poai_spec.basics.drbg import Drbg
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.execution.state import (
     EMPTY_CODE_HASH,
     EMPTY_TRIE_ROOT,
     Account,

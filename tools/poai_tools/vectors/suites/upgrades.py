@@ -5,17 +5,17 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.block import Judge, check_block, make_genesis
-from poai_spec.containers import Block, Header, compute_block_hash
-from poai_spec.difficulty import compute_target, compute_work
-from poai_spec.encoding import decode, encode
-from poai_spec.fork_choice import Store, get_head, make_store, receive_block
-from poai_spec.header import check_header_in_chain, make_genesis_header
-from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.notation import SpecError
-from poai_spec.parameters import get_model_manifest
-from poai_spec.state import State, compute_state_root
-from poai_spec.upgrades import (
+from poai_spec.chain.block import Judge, check_block, make_genesis
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.proof.difficulty import compute_target, compute_work
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
+from poai_spec.chain.header import check_header_in_chain, make_genesis_header
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.basics.notation import SpecError
+from poai_spec.basics.parameters import get_model_manifest
+from poai_spec.execution.state import State, compute_state_root
+from poai_spec.chain.upgrades import (
     MAX_UPGRADES,
     ForkId,
     Rules,
@@ -28,7 +28,7 @@ from poai_spec.upgrades import (
     get_unknown_upgrade,
     make_change,
 )
-from poai_spec.work import get_quiz_seed
+from poai_spec.proof.work import get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.chains import Branch, seal_header
 from poai_tools.vectors.defects import make_negative

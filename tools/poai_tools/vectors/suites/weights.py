@@ -4,10 +4,10 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from poai_engine.exact_model import compute_exact_root, compute_tensor_digests
-from poai_engine.reference import ReferenceEngine
-from poai_spec.drbg import Drbg
-from poai_spec.integer_model import (
+from poai_engine.models.exact_model import compute_exact_root, compute_tensor_digests
+from poai_engine.engines.reference import ReferenceEngine
+from poai_spec.basics.drbg import Drbg
+from poai_spec.model.integer_model import (
     IntegerModel,
     Matrix,
     check_architecture,
@@ -20,8 +20,8 @@ from poai_spec.integer_model import (
     quantise_matrix,
     read_gains,
 )
-from poai_spec.notation import Hash32
-from poai_spec.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
+from poai_spec.basics.notation import Hash32
+from poai_spec.model.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative

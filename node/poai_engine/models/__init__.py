@@ -1,0 +1,1 @@
+"""Model files: reading, converting, keeping, fetching and making them."""

@@ -1,0 +1,1 @@
+"""What the outside sees: views, HTTP, and asking a running node."""

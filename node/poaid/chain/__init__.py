@@ -1,0 +1,1 @@
+"""The chain: headers, admission of blocks, replays, and chains as files."""

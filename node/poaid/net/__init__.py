@@ -1,0 +1,1 @@
+"""Peers: transport, what is asked and served, and sync."""

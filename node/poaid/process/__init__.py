@@ -1,0 +1,1 @@
+"""The process and its machine: where programs begin, signals, streams, logs."""

@@ -1,0 +1,1 @@
+"""Blocks of one's own: attempts, and the loop that makes them."""

@@ -1,0 +1,1 @@
+"""Accounts at a block, and how they move to another."""

@@ -1,0 +1,1 @@
+"""Measurements, simulations and their plots: the command `poai bench`."""

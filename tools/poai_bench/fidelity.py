@@ -1,0 +1,168 @@
+"""How close the integer profile stays to the model: its losses, and llama.cpp's, against a float64 pass of the file.
+
+Exports: `run`, `print_report`. The tokens are quizzes of the model's own lexicon and a text in several languages.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from poai_engine.engines.array import ArrayEngine, compute_nlls
+from poai_engine.errors import ModelError
+from poai_engine.models.gguf_file import Vocabulary, read_gguf, read_vocabulary
+from poai_spec.basics.notation import keccak256, uint64_le
+from poai_spec.basics.parameters import make_config
+from poai_spec.proof.quiz import generate_quiz
+from poai_spec.chain.upgrades import get_rules
+from poai_bench.flags import FIDELITY_QUIZZES
+from poai_bench.float_pass import FloatScores, compute_float_scores, score
+from poaid.models import get_known_model
+
+CHUNK_TOKENS = 256
+NATS = np.log(2) / 2**16  # of one unit of a loss, which is in bits, Q16
+NEED_LLAMA = "this compares with llama.cpp, which is not installed: pip install 'poai[llama]'"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One way to run the model against the float64 pass.
+
+    Attributes:
+        mean_difference: mean |difference of the negative log-likelihood| per token, nats.
+        largest_difference: the largest one, nats.
+        mean_nll: mean negative log-likelihood, nats.
+        agreement: share of positions whose most likely token is the float64 pass's.
+    """
+
+    mean_difference: float
+    largest_difference: float
+    mean_nll: float
+    agreement: float
+
+
+def load_llama(path: Path) -> Any:
+    """Open a model with llama.cpp: one thread, one batch, every logit kept.
+
+    The file has passed `read_gguf` and `read_vocabulary`: llama.cpp ends the process on some that do not.
+
+    Raises:
+        ModelError: llama-cpp-python is not installed, or refuses the file.
+    """
+    try:
+        from llama_cpp import Llama  # noqa: PLC0415  the extra is optional
+    except ImportError as error:
+        raise ModelError(NEED_LLAMA) from error
+    threads = {"n_threads": 1, "n_threads_batch": 1}
+    sizes = {"n_ctx": CHUNK_TOKENS, "n_batch": CHUNK_TOKENS, "n_ubatch": CHUNK_TOKENS}
+    try:
+        return Llama(str(path), n_gpu_layers=0, logits_all=True, verbose=False, **sizes, **threads)
+    except (ValueError, OSError) as error:
+        raise ModelError(f"llama.cpp cannot load {path.name}: {error}") from error
+
+
+def make_sequences(llama: Any, model: str, vocabulary: Vocabulary, quizzes: int) -> list[list[int]]:
+    """Return the token ids to measure on: quizzes, then the text in chunks, each with BOS where the model has one."""
+    known = get_known_model(model)
+    config = make_config("testnet", known.manifest)
+    seeds = (keccak256(b"fidelity" + uint64_le(i)) for i in range(quizzes))
+    sequences = [list(generate_quiz(seed, get_rules(config, (), 0), known.lexicon).tokens) for seed in seeds]
+    text = (files("poai_tools") / "fidelity_text.txt").read_bytes()
+    ids = llama.tokenize(text, add_bos=False, special=False)
+    bos = [vocabulary.bos_id] if vocabulary.add_bos else []
+    room = CHUNK_TOKENS - len(bos)
+    return sequences + [bos + ids[at : at + room] for at in range(0, len(ids), room) if len(ids) - at > 1]
+
+
+def score_exactly(engine: ArrayEngine, ids: Sequence[int]) -> FloatScores:
+    """Return the exact pass's scores of one sequence; its own losses, in nats."""
+    logits = engine.logits(ids, range(len(ids) - 1))
+    nlls = compute_nlls(logits, np.asarray(ids[1:], np.int64))
+    return FloatScores(np.asarray(nlls) * NATS, logits.argmax(axis=1))
+
+
+def score_with_llama(llama: Any, ids: Sequence[int]) -> FloatScores:
+    """Return llama.cpp's scores of one sequence."""
+    llama.reset()
+    llama.eval(list(ids))
+    return score(llama.scores[: len(ids) - 1], ids)
+
+
+def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> Comparison:
+    """Compare the scores of one pass with the float64 pass's."""
+    nlls, wanted = (np.concatenate([part.nlls for part in scores]) for scores in (ours, oracle))
+    best, wanted_best = (np.concatenate([part.best for part in scores]) for scores in (ours, oracle))
+    differences = np.abs(nlls - wanted)
+    return Comparison(
+        float(differences.mean()), float(differences.max()), float(nlls.mean()), float((best == wanted_best).mean())
+    )
+
+
+def run(
+    model: str, path: Path, threads: int | None = None, quizzes: int = FIDELITY_QUIZZES, say: Say = lambda _: None
+) -> dict[str, Any]:
+    """Measure one model.
+
+    Args:
+        model: its name or path, for its lexicon.
+        path: its GGUF file.
+        threads: BLAS threads of the exact engine.
+        quizzes: number of quizzes; the text comes on top.
+        say: takes one line of progress.
+
+    Returns:
+        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `Comparison` each), `float64_mean_nll`, nats,
+        `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each
+        clamp of the exact pass cut.
+
+    Raises:
+        ModelError: a damaged file, or llama-cpp-python is missing.
+        Invalid: the model is outside the arithmetic.
+    """
+    gguf, vocabulary = read_gguf(path), read_vocabulary(path)
+    llama = load_llama(path)
+    sequences = make_sequences(llama, model, vocabulary, quizzes)
+    say("llama.cpp")
+    theirs = [score_with_llama(llama, ids) for ids in sequences]
+    llama.close()
+    say("float64")
+    oracle = compute_float_scores(gguf, sequences)
+    say("exact")
+    engine = ArrayEngine(gguf, threads, count_saturations=True)
+    ours = [score_exactly(engine, ids) for ids in sequences]
+    assert engine.saturations is not None
+    passes = {"float64": oracle, "exact": ours, "llama_cpp": theirs}
+    nlls = {name: [round(float(nll), 4) for part in scores for nll in part.nlls] for name, scores in passes.items()}
+    return {
+        "bench": "fidelity",
+        "model": path.name,
+        "sequences": len(sequences),
+        "tokens": sum(len(ids) - 1 for ids in sequences),
+        "float64_mean_nll": float(np.concatenate([part.nlls for part in oracle]).mean()),
+        "exact": asdict(compare(ours, oracle)),
+        "llama_cpp": asdict(compare(theirs, oracle)),
+        "saturations": dict(engine.saturations),
+        "nlls": nlls,
+    }
+
+
+def print_report(result: dict[str, Any], console: Console | None = None) -> None:
+    """Print what `run` returned."""
+    console = console or Console()
+    table = Table("pass", "mean |difference|", "largest", "mean loss", "same best token")
+    table.title = f"{result['model']}: {result['tokens']} tokens against float64, nats a token"
+    table.add_row("float64", "-", "-", f"{result['float64_mean_nll']:.4f}", "-")
+    for key, name in (("exact", "exact, w8a12"), ("llama_cpp", "llama.cpp")):
+        c = Comparison(**result[key])
+        differences = f"{c.mean_difference:.4f}", f"{c.largest_difference:.3f}"
+        table.add_row(name, *differences, f"{c.mean_nll:.4f}", f"{c.agreement:.1%}")
+    console.print(table)
+    cut = {name: count for name, count in result["saturations"].items() if count}
+    console.print(f"values cut by a clamp of the exact pass: {cut or 'none'}")

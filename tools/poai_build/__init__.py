@@ -1,0 +1,1 @@
+"""What builds and checks this repository: tables, the site, mutants, pictures."""

@@ -1,0 +1,1 @@
+"""The pages: compiled, searched, and where they lie."""
