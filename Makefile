@@ -49,7 +49,7 @@ upgrade: $(VENV)/.run model ## five nodes change from poai-mini to SmolLM2 at bl
 check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff check tools node tests
 	$(BIN)/ruff format --check tools node tests
-	$(BIN)/mypy poai_spec tools/poai_tools node/poai_engine node/poaid tests
+	$(BIN)/mypy poai_spec tools/poai_tools tools/poai_bench tools/poai_build node/poai_engine node/poaid tests
 	$(BIN)/python -m poai_tools.spec.cli compile --check
 
 vectors: $(VENV)/.dev model ## the committed vectors: equal to the generated ones, and passed by the specification

@@ -18,7 +18,7 @@ include_patterns = [
     "SECURITY.md",
     "docs/**.md",
     "newsfragments/README.md",
-    "specs/*.md",
+    "specs/**.md",
     "test_vectors/**.md",
     "tests/e2e/js_peer/README.md",
 ]

@@ -17,43 +17,43 @@ __version__ = "0.1.0"
 
 # ![From a header core to a block: seed, quiz, forward pass, loss and trace, hash](../docs/img/quiz-to-block.svg)
 
-# A page imports only from pages above it. For a first look take the [walkthrough](walkthrough.md), then
-# [quiz](quiz.md), [inference](inference.md), [loss](loss.md) and [block](block.md).
+# A page imports only from pages above it. For a first look take the [walkthrough](chain/walkthrough.md), then
+# [quiz](proof/quiz.md), [inference](model/inference.md), [loss](model/loss.md) and [block](chain/block.md).
 
 # Status is *normative* for what an implementation must do, *informative* for what it may ignore. All pages describe
 # version 1.
 
 # | | page | what it fixes | status |
 # | --- | --- | --- | --- |
-# | 1 | [notation](notation.md) | integers, hashes, the three classes of errors | normative |
-# | 2 | [encoding](encoding.md) | SSZ, one encoding a value | normative |
-# | 3 | [parameters](parameters.md) | the numbers of networks and of version 1, models | normative |
-# | 4 | [upgrades](upgrades.md) | the rules of a height, fork ids | normative |
-# | 5 | [containers](containers.md) | header core, header, body, block, and their hashes | normative |
-# | 6 | [drbg](drbg.md) | uniform integers from a seed | normative |
-# | 7 | [epoch](epoch.md) | epochs and their keys | normative |
-# | 8 | [lexicon](lexicon.md) | the pieces of questions and their token ids | normative |
-# | 9 | [corpus](corpus.md) | questions from a text instead | normative |
-# | 10 | [questions](questions.md) | the families of questions | normative |
-# | 11 | [solvers](solvers.md) | the answer found from the prompt alone | informative |
-# | 12 | [quiz](quiz.md) | from a header core to a token sequence | normative |
-# | 13 | [fixed-point](fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
-# | 14 | [weights](weights.md) | GGUF tensors as integers | normative |
-# | 15 | [integer-model](integer-model.md) | rows to int8, what is refused, the model's root | normative |
-# | 16 | [engine](engine.md) | the interface between a chain and a model | normative |
-# | 17 | [loss](loss.md) | loss, trace and `l_hat` | normative |
-# | 18 | [inference](inference.md) | the forward pass, with the bound of every step | normative |
-# | 19 | [llama-profile](llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
-# | 20 | [difficulty](difficulty.md) | target, time stamps, retarget | normative |
-# | 21 | [work](work.md) | checking a block's work, cheapest part first | normative |
-# | 22 | [economics](economics.md) | subsidy and halving | normative |
-# | 23 | [state](state.md) | accounts and the state root | normative |
-# | 24 | [body](body.md) | what a block carries beside its header | normative |
-# | 25 | [header](header.md) | genesis, and the rules for a header | normative |
-# | 26 | [production](production.md) | the next block, seen by its maker | normative |
-# | 27 | [block](block.md) | every check of a block, in one total order | normative |
-# | 28 | [fork-choice](fork-choice.md) | which chain is the chain | normative |
-# | 29 | [networking](networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
-# | 30 | [walkthrough](walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 1 | [notation](basics/notation.md) | integers, hashes, the three classes of errors | normative |
+# | 2 | [encoding](basics/encoding.md) | SSZ, one encoding a value | normative |
+# | 3 | [parameters](basics/parameters.md) | the numbers of networks and of version 1, models | normative |
+# | 4 | [upgrades](chain/upgrades.md) | the rules of a height, fork ids | normative |
+# | 5 | [containers](basics/containers.md) | header core, header, body, block, and their hashes | normative |
+# | 6 | [drbg](basics/drbg.md) | uniform integers from a seed | normative |
+# | 7 | [epoch](proof/epoch.md) | epochs and their keys | normative |
+# | 8 | [lexicon](proof/lexicon.md) | the pieces of questions and their token ids | normative |
+# | 9 | [corpus](proof/corpus.md) | questions from a text instead | normative |
+# | 10 | [questions](proof/questions.md) | the families of questions | normative |
+# | 11 | [solvers](proof/solvers.md) | the answer found from the prompt alone | informative |
+# | 12 | [quiz](proof/quiz.md) | from a header core to a token sequence | normative |
+# | 13 | [fixed-point](model/fixed-point.md) | rounding, powers of two, logarithm, sine | normative |
+# | 14 | [weights](model/weights.md) | GGUF tensors as integers | normative |
+# | 15 | [integer-model](model/integer-model.md) | rows to int8, what is refused, the model's root | normative |
+# | 16 | [engine](model/engine.md) | the interface between a chain and a model | normative |
+# | 17 | [loss](model/loss.md) | loss, trace and `l_hat` | normative |
+# | 18 | [inference](model/inference.md) | the forward pass, with the bound of every step | normative |
+# | 19 | [llama-profile](model/llama-profile.md) | logits from llama.cpp, for private networks of equal machines | normative |
+# | 20 | [difficulty](proof/difficulty.md) | target, time stamps, retarget | normative |
+# | 21 | [work](proof/work.md) | checking a block's work, cheapest part first | normative |
+# | 22 | [economics](proof/economics.md) | subsidy and halving | normative |
+# | 23 | [state](execution/state.md) | accounts and the state root | normative |
+# | 24 | [body](chain/body.md) | what a block carries beside its header | normative |
+# | 25 | [header](chain/header.md) | genesis, and the rules for a header | normative |
+# | 26 | [production](chain/production.md) | the next block, seen by its maker | normative |
+# | 27 | [block](chain/block.md) | every check of a block, in one total order | normative |
+# | 28 | [fork-choice](chain/fork-choice.md) | which chain is the chain | normative |
+# | 29 | [networking](chain/networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
+# | 30 | [walkthrough](chain/walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

@@ -22,7 +22,7 @@ DOCS = ROOT / "docs"
 THREATS = (DOCS / "threat-model.md").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8")
-         for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "specs").glob("*.md")])}  # fmt: skip
+         for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "specs").rglob("*.md")])}  # fmt: skip
 TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.main.app}
 SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
 
@@ -91,9 +91,9 @@ def test_a_wrong_limit_would_be_noticed() -> None:
 
 
 def test_every_rejection_code_exists() -> None:
-    pages = {path.stem for path in (ROOT / "specs").glob("*.md")}
+    pages = {path.stem for path in (ROOT / "specs").rglob("*.md")}
     named = {code for code in re.findall(r"`([a-z-]+/[a-z0-9-]+)`", THREATS) if code.partition("/")[0] in pages}
-    text = "".join(path.read_text("utf-8") for path in (ROOT / "poai_spec").glob("*.py"))
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "poai_spec").rglob("*.py"))
     assert len(named) > 5
     assert all(CODE.fullmatch(code) for code in named)
     assert sorted(code for code in named if f'"{code}"' not in text) == []

@@ -39,8 +39,8 @@ def list_files() -> list[str]:
 def name_in_wheel(name: str) -> str | None:
     """Return where a file of the repository is installed; None if it is not."""
     path = PurePosixPath(name)
-    if path.match("specs/*.md"):
-        return f"poai_spec/pages/{path.name}"
+    if path.parts[0] == "specs" and path.suffix == ".md":
+        return f"poai_spec/pages/{path.relative_to('specs')}"
     if path.suffix == ".json" and path.parts[0] == "test_vectors" and path.parts[1] != "clients":
         return f"poai_tools/{name}"
     return next((f"{CODE[str(p)]}/{path.relative_to(p)}" for p in path.parents if str(p) in CODE), None)

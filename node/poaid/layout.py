@@ -38,7 +38,7 @@ def decode_header(data: bytes) -> Header:
 
 
 def encode_header(header: Header) -> bytes:
-    """Return what `poai_spec.basics.encoding.encode(header)` returns; the caller guarantees that every field is in range."""
+    """Return what the page's `encode(header)` returns; the caller guarantees that every field is in range."""
     c = header.core
     target = c.target.to_bytes(32, "little")
     core = c.version, c.height, c.parent_hash, c.timestamp, target, c.miner, c.body_root, c.state_root, c.nonce

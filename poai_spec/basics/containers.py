@@ -1,4 +1,4 @@
-# # Containers  [generated from specs/containers.md by `poai spec compile`: edit the page]
+# # Containers  [generated from specs/basics/containers.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from ssz.sedes import ByteList, List, bytes32, uint32, uint64, uint256
 
-from poai_spec.encoding import bytes20, encode, ssz_field
-from poai_spec.notation import Address, Hash32, Height, Milliseconds, Target, tagged_hash
-from poai_spec.parameters import MAX_TRACE, MAX_TRANSACTION_BYTES, MAX_TRANSACTIONS
+from poai_spec.basics.encoding import bytes20, encode, ssz_field
+from poai_spec.basics.notation import Address, Hash32, Height, Milliseconds, Target, tagged_hash
+from poai_spec.basics.parameters import MAX_TRACE, MAX_TRANSACTION_BYTES, MAX_TRANSACTIONS
 
 
 # ## Types

@@ -1,4 +1,4 @@
-# # Deterministic random bits  [generated from specs/drbg.md by `poai spec compile`: edit the page]
+# # Deterministic random bits  [generated from specs/basics/drbg.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -11,7 +11,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
-from poai_spec.notation import Hash32, tagged_hash, uint64_le
+from poai_spec.basics.notation import Hash32, tagged_hash, uint64_le
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Drbg:
 
 
 # ```pycon
-# >>> from poai_spec.drbg import Drbg
+# >>> from poai_spec.basics.drbg import Drbg
 # >>> drbg = Drbg(bytes(32))
 # >>> [drbg.next_uint64() for _ in range(2)]
 # [685491906791479349, 2303048122372909953]

@@ -1,4 +1,4 @@
-# # Encoding  [generated from specs/encoding.md by `poai spec compile`: edit the page]
+# # Encoding  [generated from specs/basics/encoding.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ssz.exceptions import SSZException
 from ssz.sedes import ByteList, ByteVector, Container, List
 
-from poai_spec.notation import Malformed
+from poai_spec.basics.notation import Malformed
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ def decode(kind: type[T], data: bytes) -> T:
 # ```pycon
 # >>> from dataclasses import dataclass
 # >>> from ssz.sedes import uint32, uint64
-# >>> from poai_spec.encoding import decode, encode, ssz_field
+# >>> from poai_spec.basics.encoding import decode, encode, ssz_field
 # >>> @dataclass(frozen=True)
 # ... class Pair:
 # ...     small: int = ssz_field(uint32)
@@ -155,7 +155,7 @@ def decode(kind: type[T], data: bytes) -> T:
 # Pair(small=1, large=2)
 # >>> decode(Pair, b"short")
 # Traceback (most recent call last):
-# poai_spec.notation.Malformed: encoding/undecodable: 5 bytes are no Pair: Tried to read 8. Only got 1 bytes
+# poai_spec.basics.notation.Malformed: encoding/undecodable: 5 bytes are no Pair: Tried to read 8. Only got 1 bytes
 
 
 # ## Rejection codes

@@ -1,4 +1,4 @@
-# # Notation, errors and hashing  [generated from specs/notation.md by `poai spec compile`: edit the page]
+# # Notation, errors and hashing  [generated from specs/basics/notation.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -82,7 +82,7 @@ class NotYet(SpecError):
 # ## Hashing
 
 # Every hash of the chain is Keccak-256 with Ethereum's padding (`0x01`, not SHA-3's `0x06`). Apart from the epoch key (page
-# [epoch](epoch.md)) and Ethereum's account trie (page [state](state.md)) every hash begins with the 32-byte Keccak of its
+# [epoch](../proof/epoch.md)) and Ethereum's account trie (page [state](../execution/state.md)) every hash begins with the 32-byte Keccak of its
 # tag's name. The Keccaks of tags have equal length, so none is
 # a prefix of another, and a value hashed for one purpose cannot be read as another's (BIP-340 uses the same idea).
 
@@ -106,7 +106,7 @@ def tagged_hash(tag: str, *parts: bytes) -> Hash32:
 
 
 # ```pycon
-# >>> from poai_spec.notation import keccak256, tagged_hash
+# >>> from poai_spec.basics.notation import keccak256, tagged_hash
 # >>> keccak256(b"").hex()
 # 'c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470'
 # >>> tagged_hash("PoAI/quiz/1", b"") == keccak256(keccak256(b"PoAI/quiz/1"))

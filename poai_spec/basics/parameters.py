@@ -1,13 +1,13 @@
-# # Parameters  [generated from specs/parameters.md by `poai spec compile`: edit the page]
+# # Parameters  [generated from specs/basics/parameters.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
 # The numbers in which networks differ when they begin, and those of version 1 that every page needs. (A number that one
-# page alone needs stands there, with its reason: sizes and rates on [networking](networking.md), limits of the store on
-# [fork-choice](fork-choice.md), bounds of models on [integer-model](integer-model.md).) A network is a `Config`: a frozen
+# page alone needs stands there, with its reason: sizes and rates on [networking](../chain/networking.md), limits of the store on
+# [fork-choice](../chain/fork-choice.md), bounds of models on [integer-model](../model/integer-model.md).) A network is a `Config`: a frozen
 # container passed explicitly to whatever needs it. Its hash, the *network id*, covers every parameter and the model, and
 # is the parent of the genesis header, so two networks share no block hash. A config never changes; what holds at a later
-# height is on the page [upgrades](upgrades.md).
+# height is on the page [upgrades](../chain/upgrades.md).
 
 
 import json
@@ -18,8 +18,8 @@ from typing import Any
 
 from ssz.sedes import ByteList, List, boolean, bytes32, uint32, uint64, uint256
 
-from poai_spec.encoding import encode, get_sedes, ssz_field
-from poai_spec.notation import Hash32, Invalid, Milliseconds, Target, Wei, tagged_hash
+from poai_spec.basics.encoding import encode, get_sedes, ssz_field
+from poai_spec.basics.notation import Hash32, Invalid, Milliseconds, Target, Wei, tagged_hash
 
 
 # ## Constants of version 1
@@ -31,7 +31,7 @@ from poai_spec.notation import Hash32, Invalid, Milliseconds, Target, Wei, tagge
 # | `PROTOCOL_VERSION` | 1 | | the only header version there is |
 # | `MEDIAN_TIME_BLOCKS` | 11 | blocks | Bitcoin's window: one false stamp cannot move the median |
 # | `RETARGET_CLAMP` | 4 | | Bitcoin's bound on one step, up and down |
-# | `MAX_FUTURE_SHARE` | 10 | | `max_future` is at most a period over this: [false stamps](difficulty.md#rationale) gain at most 1.111x the blocks over one period, 1.002x over fifty |
+# | `MAX_FUTURE_SHARE` | 10 | | `max_future` is at most a period over this: [false stamps](../proof/difficulty.md#rationale) gain at most 1.111x the blocks over one period, 1.002x over fifty |
 # | `INITIAL_SUBSIDY` | 5 * 10^18 | wei | 5 POAI |
 # | `HALVING_BLOCKS` | 210,000 | blocks | 4 years at 600 s |
 # | `MAX_QUIZ_TOKENS` | 2,048 | tokens | the shortest context among models worth running |
@@ -178,8 +178,8 @@ def compute_network_id(config: Config) -> Hash32:
 # ### `check_config`
 
 # The bounds that other pages rely on. `R * spacing >= 4` keeps the retarget's divisor positive; `max_future` bounds the
-# time warp (page [difficulty](difficulty.md)). Whether the longest question fits depends on the lexicon or
-# corpus and is checked where that is (page [quiz](quiz.md)).
+# time warp (page [difficulty](../proof/difficulty.md)). Whether the longest question fits depends on the lexicon or
+# corpus and is checked where that is (page [quiz](../proof/quiz.md)).
 
 
 def check_config(config: Config) -> None:

@@ -1,4 +1,4 @@
-# # Block  [generated from specs/block.md by `poai spec compile`: edit the page]
+# # Block  [generated from specs/chain/block.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -10,17 +10,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from poai_spec.body import EMPTY_BODY, check_body
-from poai_spec.containers import Block
-from poai_spec.corpus import Questions
-from poai_spec.difficulty import Chain
-from poai_spec.engine import Engine, Evaluation
-from poai_spec.header import check_header_alone, check_header_in_chain, make_genesis_header
-from poai_spec.notation import Height, Milliseconds, NotYet
-from poai_spec.parameters import Config
-from poai_spec.state import State, check_state_root, process_header
-from poai_spec.upgrades import Rules, Upgrade, get_rules
-from poai_spec.work import check_trace, get_quiz, verify_work
+from poai_spec.chain.body import EMPTY_BODY, check_body
+from poai_spec.basics.containers import Block
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.difficulty import Chain
+from poai_spec.model.engine import Engine, Evaluation
+from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
+from poai_spec.basics.notation import Height, Milliseconds, NotYet
+from poai_spec.basics.parameters import Config
+from poai_spec.execution.state import State, check_state_root, process_header
+from poai_spec.chain.upgrades import Rules, Upgrade, get_rules
+from poai_spec.proof.work import check_trace, get_quiz, verify_work
 
 
 # ## Order of checks

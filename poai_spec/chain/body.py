@@ -1,4 +1,4 @@
-# # Body  [generated from specs/body.md by `poai spec compile`: edit the page]
+# # Body  [generated from specs/chain/body.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -6,8 +6,8 @@
 # and a header alone shows whether it commits to it. The field exists so that transactions need no new block format.
 
 
-from poai_spec.containers import Block, Body, HeaderCore, compute_body_root
-from poai_spec.notation import Hash32, Invalid, Malformed
+from poai_spec.basics.containers import Block, Body, HeaderCore, compute_body_root
+from poai_spec.basics.notation import Hash32, Invalid, Malformed
 
 
 # ## Constants

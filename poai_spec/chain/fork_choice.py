@@ -1,4 +1,4 @@
-# # Fork choice  [generated from specs/fork-choice.md by `poai spec compile`: edit the page]
+# # Fork choice  [generated from specs/chain/fork-choice.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from poai_spec.block import Judge, check_contents, get_judge_rules, make_genesis, process_block, replay_block
-from poai_spec.containers import Block, Header, compute_block_hash
-from poai_spec.difficulty import compute_work
-from poai_spec.header import check_header_alone, check_header_in_chain
-from poai_spec.notation import Hash32, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work, tagged_hash
-from poai_spec.state import State
+from poai_spec.chain.block import Judge, check_contents, get_judge_rules, make_genesis, process_block, replay_block
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.proof.difficulty import compute_work
+from poai_spec.chain.header import check_header_alone, check_header_in_chain
+from poai_spec.basics.notation import Hash32, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work, tagged_hash
+from poai_spec.execution.state import State
 
 
 # ## Limits

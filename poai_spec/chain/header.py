@@ -1,4 +1,4 @@
-# # Header  [generated from specs/header.md by `poai spec compile`: edit the page]
+# # Header  [generated from specs/chain/header.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -7,14 +7,14 @@
 # one's class, are on the page [block](block.md).
 
 
-from poai_spec.body import EMPTY_BODY_ROOT, check_body_is_empty
-from poai_spec.containers import Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import Chain, check_period_forward, check_target, compute_median_time
-from poai_spec.notation import Invalid, Milliseconds, NotYet
-from poai_spec.parameters import PROTOCOL_VERSION, Config, compute_network_id
-from poai_spec.state import EMPTY_TRIE_ROOT
-from poai_spec.upgrades import Rules
-from poai_spec.work import check_l_hat
+from poai_spec.chain.body import EMPTY_BODY_ROOT, check_body_is_empty
+from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
+from poai_spec.proof.difficulty import Chain, check_period_forward, check_target, compute_median_time
+from poai_spec.basics.notation import Invalid, Milliseconds, NotYet
+from poai_spec.basics.parameters import PROTOCOL_VERSION, Config, compute_network_id
+from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.chain.upgrades import Rules
+from poai_spec.proof.work import check_l_hat
 
 
 # ## Genesis

@@ -1,4 +1,4 @@
-# # Networking  [generated from specs/networking.md by `poai spec compile`: edit the page]
+# # Networking  [generated from specs/chain/networking.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -17,12 +17,14 @@ from typing import TypeVar
 
 from ssz.sedes import ByteVector, List, bytes32, uint32, uint64, uint256
 
-from poai_spec.containers import Block, Header, compute_block_hash
-from poai_spec.encoding import decode, encode, get_sedes, ssz_field
-from poai_spec.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work, uint32_le
-from poai_spec.parameters import MAX_TRACE
-from poai_spec.upgrades import FORK_HASH_BYTES, Rules, get_fork_hash
-from poai_spec.work import get_trace_length
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import decode, encode, get_sedes, ssz_field
+from poai_spec.basics.notation import (
+    Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work, uint32_le,
+)  # fmt: skip
+from poai_spec.basics.parameters import MAX_TRACE
+from poai_spec.chain.upgrades import FORK_HASH_BYTES, Rules, get_fork_hash
+from poai_spec.proof.work import get_trace_length
 
 T = TypeVar("T")
 
@@ -76,7 +78,7 @@ def check_topic(topic: str, rules: Rules) -> None:
 # | `LOCATOR_DENSE` | 10 | hashes | forks are short: the exact common block is mostly among the last ten |
 # | `MAX_HEADERS` | 512 | headers | 108 KiB; a mainnet year is 103 requests |
 # | `MAX_BLOCKS` | 32 | blocks | replaying them takes seconds, fetching them less than one |
-# | `HEADER_BYTES` | 216 | bytes | page [containers](containers.md) |
+# | `HEADER_BYTES` | 216 | bytes | page [containers](../basics/containers.md) |
 # | `BLOCK_OVERHEAD_BYTES` | 12 | bytes | of a block's encoding: three offsets; the body is empty |
 # | `MAX_BLOCK_BYTES` | 8,452 | bytes | header, overhead, a trace of `MAX_TRACE` digests: under any rules |
 # | `MAX_GOSSIP_BYTES` | 1,048,576 | bytes | one RPC of gossipsub with all it carries; the default of go-libp2p |
@@ -194,7 +196,7 @@ FALSE_WORK = frozenset({"work/trace", "work/loss"})
 
 # ## Messages
 
-# All are SSZ containers, encoded as on the page [encoding](encoding.md). What each asks of the one who answers is under
+# All are SSZ containers, encoded as on the page [encoding](../basics/encoding.md). What each asks of the one who answers is under
 # [Answering](#answering).
 
 # ### `Status`

@@ -1,4 +1,4 @@
-# # Production  [generated from specs/production.md by `poai spec compile`: edit the page]
+# # Production  [generated from specs/chain/production.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -9,15 +9,15 @@
 
 from dataclasses import replace
 
-from poai_spec.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
-from poai_spec.difficulty import Chain, compute_median_time, compute_target
-from poai_spec.engine import Evaluation
-from poai_spec.loss import compute_trace_digest
-from poai_spec.notation import Address, Milliseconds
-from poai_spec.parameters import PROTOCOL_VERSION
-from poai_spec.state import State, compute_state_root, process_header
-from poai_spec.upgrades import Rules
+from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.basics.containers import Block, Header, HeaderCore, compute_block_hash
+from poai_spec.proof.difficulty import Chain, compute_median_time, compute_target
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.basics.notation import Address, Milliseconds
+from poai_spec.basics.parameters import PROTOCOL_VERSION
+from poai_spec.execution.state import State, compute_state_root, process_header
+from poai_spec.chain.upgrades import Rules
 
 
 # ## Functions

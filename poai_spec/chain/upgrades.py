@@ -1,4 +1,4 @@
-# # Upgrades  [generated from specs/upgrades.md by `poai spec compile`: edit the page]
+# # Upgrades  [generated from specs/chain/upgrades.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -16,9 +16,9 @@ from typing import Any
 
 from ssz.sedes import ByteList, List, uint32, uint64
 
-from poai_spec.encoding import encode, get_sedes, ssz_field
-from poai_spec.notation import Hash32, Height, Invalid, Milliseconds, Target, tagged_hash
-from poai_spec.parameters import Config, ModelManifest, check_config, compute_multiplications, compute_network_id
+from poai_spec.basics.encoding import encode, get_sedes, ssz_field
+from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, Target, tagged_hash
+from poai_spec.basics.parameters import Config, ModelManifest, check_config, compute_multiplications, compute_network_id
 
 
 # ## Constants
@@ -344,8 +344,8 @@ def get_unknown_upgrade(config: Config, upgrades: tuple[Upgrade, ...], head: Hei
 
 
 # ```pycon
-# >>> from poai_spec.parameters import get_preset
-# >>> from poai_spec.upgrades import Upgrade, get_fork_id, get_rules, make_change
+# >>> from poai_spec.basics.parameters import get_preset
+# >>> from poai_spec.chain.upgrades import Upgrade, get_fork_id, get_rules, make_change
 # >>> config = get_preset("minimal")
 # >>> longer = Upgrade(10, make_change(quiz_tokens=40))
 # >>> [get_rules(config, (longer,), height).quiz_tokens for height in (0, 9, 10, 11)]
@@ -377,9 +377,9 @@ def get_unknown_upgrade(config: Config, upgrades: tuple[Upgrade, ...], head: Hei
 # - **Why heights, and no vote of miners.** Whoever runs a node chooses its rules; miners' votes under Bitcoin's BIP 9
 #   decided nothing but delay. Decision 0011 in `docs/adr`.
 # - **Why a change of period or spacing waits for a border.** A period that is measured by one length and divided by another
-#   is the time warp of the page [difficulty](difficulty.md) again. A change of model or quiz may come anywhere: the target
+#   is the time warp of the page [difficulty](../proof/difficulty.md) again. A change of model or quiz may come anywhere: the target
 #   is rescaled with it.
-# - **Why the target is rescaled, and how work is counted.** On the page [difficulty](difficulty.md).
+# - **Why the target is rescaled, and how work is counted.** On the page [difficulty](../proof/difficulty.md).
 # - **Why a peer that merely does not know of a coming upgrade stays.** Until the height both follow the same rules, and
 #   blocks from either are good. It is told, in the log, that it will be left behind.
 # - **A page is copied only where an algorithm changes.** New numbers need a `Change` alone. A new arithmetic gets its own

@@ -1,4 +1,4 @@
-# # Walkthrough: one block  [generated from specs/walkthrough.md by `poai spec compile`: edit the page]
+# # Walkthrough: one block  [generated from specs/chain/walkthrough.md by `poai spec compile`: edit the page]
 
 # Status: informative, version 1.
 
@@ -11,8 +11,8 @@
 # The config is everything that the participants agree on. Its hash is the network id, and the parent of genesis.
 
 # ```pycon
-# >>> from poai_spec.parameters import compute_network_id, get_preset
-# >>> from poai_spec.upgrades import get_rules
+# >>> from poai_spec.basics.parameters import compute_network_id, get_preset
+# >>> from poai_spec.chain.upgrades import get_rules
 # >>> config = get_preset("minimal")
 # >>> rules = get_rules(config, (), height=1)  # no upgrades: the same at every height
 # >>> (config.quiz_tokens, config.salt_tokens, config.scored_tokens)
@@ -24,8 +24,8 @@
 # Genesis follows from the config: nobody mines it and nobody sends it.
 
 # ```pycon
-# >>> from poai_spec.block import make_genesis
-# >>> from poai_spec.containers import compute_block_hash
+# >>> from poai_spec.chain.block import make_genesis
+# >>> from poai_spec.basics.containers import compute_block_hash
 # >>> genesis = make_genesis(config)
 # >>> genesis.header.core.parent_hash == compute_network_id(config)
 # True
@@ -41,8 +41,8 @@
 
 # ```pycon
 # >>> from dataclasses import replace
-# >>> from poai_spec.production import make_block, make_template
-# >>> from poai_spec.state import compute_state_root, process_header
+# >>> from poai_spec.chain.production import make_block, make_template
+# >>> from poai_spec.execution.state import compute_state_root, process_header
 # >>> miner = bytes.fromhex("5a0b54d5dc17e0aadc383d2db43b0a0d3e029c4c")
 # >>> core = make_template(chain, {}, rules, miner, config.genesis_timestamp + 1000)
 # >>> core = replace(core, nonce=20)
@@ -57,9 +57,9 @@
 # four quizzes lose.
 
 # ```pycon
-# >>> from poai_spec.lexicon import read_lexicon
-# >>> from poai_spec.quiz import get_quiz_name, get_quiz_text
-# >>> from poai_spec.work import get_epoch_key, get_quiz
+# >>> from poai_spec.proof.lexicon import read_lexicon
+# >>> from poai_spec.proof.quiz import get_quiz_name, get_quiz_text
+# >>> from poai_spec.proof.work import get_epoch_key, get_quiz
 # >>> get_epoch_key(chain, rules).hex()
 # '768fac8dfac756683a0bbd6118628fadae24b6bcc262e15fac7ba123df737188'
 # >>> lexicon = read_lexicon("mini")
@@ -87,9 +87,9 @@
 # the manifest. The pass takes about a second in plain Python.
 
 # ```pycon
-# >>> from poai_engine.gguf_file import read_gguf
-# >>> from poai_engine.model_store import resolve_model
-# >>> from poai_engine.reference import ReferenceEngine
+# >>> from poai_engine.models.gguf_file import read_gguf
+# >>> from poai_engine.models.model_store import resolve_model
+# >>> from poai_engine.engines.reference import ReferenceEngine
 # >>> engine = ReferenceEngine(read_gguf(resolve_model("mini")))
 # >>> engine.integer_model_root == config.model.integer_model_root
 # True
@@ -111,7 +111,7 @@
 # ## The header
 
 # ```pycon
-# >>> from poai_spec.loss import compute_l_hat, compute_trace_digest
+# >>> from poai_spec.model.loss import compute_l_hat, compute_trace_digest
 # >>> digest = compute_trace_digest(evaluation.trace)
 # >>> l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
 # >>> f"{l_hat:064x}", core.target == 2**254, l_hat < core.target
@@ -119,7 +119,7 @@
 # >>> block = make_block(core, evaluation)
 # >>> compute_block_hash(block.header).hex()
 # 'b6a67ca1f7b31c39a6f12ed11e5a5d819a723217ab096e1c9515e0c15498e5d6'
-# >>> from poai_spec.encoding import encode
+# >>> from poai_spec.basics.encoding import encode
 # >>> len(encode(block))
 # 356
 
@@ -129,7 +129,7 @@
 # Every rule in the order of the page [block](block.md), the replay last.
 
 # ```pycon
-# >>> from poai_spec.block import check_block, make_judge
+# >>> from poai_spec.chain.block import check_block, make_judge
 # >>> judge = make_judge(config, lexicon, engine)
 # >>> now = core.timestamp + 50
 # >>> state = check_block(block, chain, {}, judge, now)
@@ -144,7 +144,7 @@
 # >>> stolen = replace(block, header=replace(block.header, core=replace(core, miner=bytes(20))))
 # >>> check_block(stolen, chain, {}, judge, now)  # doctest: +ELLIPSIS
 # Traceback (most recent call last):
-# poai_spec.notation.Invalid: work/l-hat: l_hat 0x... is not below the target 0x4000...
+# poai_spec.basics.notation.Invalid: work/l-hat: l_hat 0x... is not below the target 0x4000...
 
 
 # A trace that is false from the second layer on can be made to win with hashes alone, here by trying losses; the replay
@@ -158,16 +158,16 @@
 # >>> forged = replace(block, header=header, trace=false)
 # >>> check_block(forged, chain, {}, judge, now)  # doctest: +ELLIPSIS
 # Traceback (most recent call last):
-# poai_spec.notation.Invalid: work/trace: entry 2 of 4 is ..., claimed 0000...
+# poai_spec.basics.notation.Invalid: work/trace: entry 2 of 4 is ..., claimed 0000...
 
 
 # A body that is not the header's says nothing about the header, and only its sender is blamed:
 
 # ```pycon
-# >>> from poai_spec.containers import Body
+# >>> from poai_spec.basics.containers import Body
 # >>> check_block(replace(block, body=Body((b"pay me",))), chain, {}, judge, now)  # doctest: +ELLIPSIS
 # Traceback (most recent call last):
-# poai_spec.notation.Malformed: body/root: the body hashes to ...
+# poai_spec.basics.notation.Malformed: body/root: the body hashes to ...
 
 
 # ## Fork choice
@@ -175,7 +175,7 @@
 # A store that knows genesis receives the block; it becomes the head.
 
 # ```pycon
-# >>> from poai_spec.fork_choice import get_head, make_store, on_block
+# >>> from poai_spec.chain.fork_choice import get_head, make_store, on_block
 # >>> store = on_block(make_store(judge, now), block, b"a peer", judge)
 # >>> get_head(store) == compute_block_hash(block.header)
 # True

@@ -1,4 +1,4 @@
-# # State  [generated from specs/state.md by `poai spec compile`: edit the page]
+# # State  [generated from specs/execution/state.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -14,9 +14,9 @@ from typing import TypeAlias
 import rlp
 from trie import HexaryTrie
 
-from poai_spec.containers import HeaderCore
-from poai_spec.economics import compute_subsidy
-from poai_spec.notation import Address, Hash32, Invalid, Wei, keccak256
+from poai_spec.basics.containers import HeaderCore
+from poai_spec.proof.economics import compute_subsidy
+from poai_spec.basics.notation import Address, Hash32, Invalid, Wei, keccak256
 
 
 # ## Constants
@@ -113,7 +113,7 @@ def compute_state_root(state: State) -> Hash32:
 
 
 # ```pycon
-# >>> from poai_spec.state import EMPTY_TRIE_ROOT, Account, compute_state_root
+# >>> from poai_spec.execution.state import EMPTY_TRIE_ROOT, Account, compute_state_root
 # >>> compute_state_root({}) == EMPTY_TRIE_ROOT
 # True
 # >>> EMPTY_TRIE_ROOT.hex()
@@ -126,7 +126,7 @@ def compute_state_root(state: State) -> Hash32:
 # extension by the nibble 2 to a branch with a leaf at 1 and one at b.
 
 # ```pycon
-# >>> from poai_spec.notation import keccak256
+# >>> from poai_spec.basics.notation import keccak256
 # >>> three = {bytes(19) + bytes([n]): Account(balance=(n + 1) * 10**18) for n in (0, 5, 15)}
 # >>> [keccak256(address).hex()[:3] for address in three]
 # ['538', '421', '42b']

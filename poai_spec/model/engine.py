@@ -1,4 +1,4 @@
-# # Engine  [generated from specs/engine.md by `poai spec compile`: edit the page]
+# # Engine  [generated from specs/model/engine.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from poai_spec.notation import Hash32
+from poai_spec.basics.notation import Hash32
 
 
 # ## Types

@@ -1,4 +1,4 @@
-# # Fixed point  [generated from specs/fixed-point.md by `poai spec compile`: edit the page]
+# # Fixed point  [generated from specs/model/fixed-point.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -13,7 +13,7 @@
 from functools import cache
 from math import isqrt
 
-from poai_spec.notation import Hash32, int32_le, tagged_hash
+from poai_spec.basics.notation import Hash32, int32_le, tagged_hash
 
 
 # ## Constants
@@ -75,7 +75,7 @@ def bit_length(x: int) -> int:
 # float64 square root may be one off; compare r * r and (r + 1) * (r + 1) with x, as integers.
 
 # ```pycon
-# >>> from poai_spec.fixed_point import clamp, div_round, round_shift
+# >>> from poai_spec.model.fixed_point import clamp, div_round, round_shift
 # >>> [round_shift(x, 1) for x in (-3, -2, -1, 0, 1, 2, 3)]
 # [-1, -1, 0, 0, 1, 1, 2]
 # >>> [div_round(x, 2) for x in (-3, -2, -1, 0, 1, 2, 3)]
@@ -134,7 +134,7 @@ def exp2_neg(d: int) -> int:
 
 
 # ```pycon
-# >>> from poai_spec.fixed_point import exp2_neg
+# >>> from poai_spec.model.fixed_point import exp2_neg
 # >>> exp2_neg(0) == 2**30, exp2_neg(1 << 16) == 2**29, exp2_neg(31 << 16)
 # (True, True, 0)
 
@@ -160,7 +160,7 @@ def log2_fixed(x: int) -> int:
 
 
 # ```pycon
-# >>> from poai_spec.fixed_point import log2_fixed
+# >>> from poai_spec.model.fixed_point import log2_fixed
 # >>> log2_fixed(1), log2_fixed(1024) == 10 << 16, log2_fixed(3)
 # (0, True, 103872)
 
@@ -231,7 +231,7 @@ def cos_sin(position: int, i: int, d: int, numerator: int, denominator: int) -> 
 
 
 # ```pycon
-# >>> from poai_spec.fixed_point import cos_sin
+# >>> from poai_spec.model.fixed_point import cos_sin
 # >>> cos_sin(0, 0, 64, 10000, 1), cos_sin(1, 0, 64, 10000, 1)
 # ((32768, 0), (17705, 27573))
 
@@ -252,7 +252,7 @@ def compute_table_digest(values: tuple[int, ...]) -> Hash32:
 # | `cos_sin(p, i, 64, 10000, 1)` for p = 0 .. 63, i = 0 .. 31, cosine before sine | `bf8f9f43e0e601d130d05a07bf45b0dd4e59f69da7dc596faac262d9cc418b0a` |
 
 # ```pycon
-# >>> from poai_spec.fixed_point import compute_table_digest, make_exp2_table
+# >>> from poai_spec.model.fixed_point import compute_table_digest, make_exp2_table
 # >>> compute_table_digest(make_exp2_table()).hex()
 # 'ee5367201d0b899a33eedc233bac33bdf61b4ce02d58dcd7eec3291c15a5f9df'
 # >>> angles = [cos_sin(p, i, 64, 10000, 1) for p in range(64) for i in range(32)]

@@ -1,4 +1,4 @@
-# # Inference: the W8A12 profile  [generated from specs/inference.md by `poai spec compile`: edit the page]
+# # Inference: the W8A12 profile  [generated from specs/model/inference.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from math import isqrt
 from typing import TypeAlias
 
-from poai_spec.engine import Evaluation
-from poai_spec.fixed_point import (
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.fixed_point import (
     EXP2_ONE,
     LOG2E,
     bit_length,
@@ -31,10 +31,10 @@ from poai_spec.fixed_point import (
     log2_fixed,
     round_shift,
 )
-from poai_spec.integer_model import Architecture, IntegerModel, Layer, Matrix
-from poai_spec.loss import compute_layer_entry, compute_output_entry
-from poai_spec.notation import Hash32
-from poai_spec.weights import Float32
+from poai_spec.model.integer_model import Architecture, IntegerModel, Layer, Matrix
+from poai_spec.model.loss import compute_layer_entry, compute_output_entry
+from poai_spec.basics.notation import Hash32
+from poai_spec.model.weights import Float32
 
 
 # ## Constants
@@ -376,7 +376,7 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 # ## Rationale
 
 # - **12-bit activations.** Eight bits cost three times the accuracy, fourteen gain next to nothing
-#   ([measured](../docs/why-integers.md#what-integers-cost)). Twelve bits keep a product sum below 2^24 for most rows, so a
+#   ([measured](../../docs/why-integers.md#what-integers-cost)). Twelve bits keep a product sum below 2^24 for most rows, so a
 #   float32 matrix product is exact.
 # - **One exponent a row, from its own maximum.** A calibrated scale would need data to calibrate on, and a shared one would
 #   tie a token's bits to its neighbours.

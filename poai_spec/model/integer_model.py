@@ -1,4 +1,4 @@
-# # Integer model  [generated from specs/integer-model.md by `poai spec compile`: edit the page]
+# # Integer model  [generated from specs/model/integer-model.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isqrt
 
-from poai_spec.fixed_point import LOG2E_128, bit_length, clamp, div_round, round_shift
-from poai_spec.notation import Hash32, Invalid, int32_le, tagged_hash, uint32_le
-from poai_spec.weights import Float32, GgufFile, GgufTensor, decode_tensor
+from poai_spec.model.fixed_point import LOG2E_128, bit_length, clamp, div_round, round_shift
+from poai_spec.basics.notation import Hash32, Invalid, int32_le, tagged_hash, uint32_le
+from poai_spec.model.weights import Float32, GgufFile, GgufTensor, decode_tensor
 
 
 # ## Constants
@@ -528,7 +528,7 @@ def compute_root_of_digests(a: Architecture, digests: list[Hash32]) -> Hash32:
 
 
 # ```pycon
-# >>> from poai_spec.integer_model import compute_attention_scale, quantise_matrix
+# >>> from poai_spec.model.integer_model import compute_attention_scale, quantise_matrix
 # >>> matrix = quantise_matrix("toy", [[1 << 22, -(1 << 21)], [0, 0]])
 # >>> matrix.k, matrix.multipliers, matrix.rows
 # (3, (264208, 0), ((127, -63), (0, 0)))

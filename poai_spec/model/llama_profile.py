@@ -1,4 +1,4 @@
-# # The llama.cpp profile  [generated from specs/llama-profile.md by `poai spec compile`: edit the page]
+# # The llama.cpp profile  [generated from specs/model/llama-profile.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -12,11 +12,11 @@
 
 from collections.abc import Sequence
 
-from poai_spec.engine import Evaluation
-from poai_spec.fixed_point import clamp, div_round
-from poai_spec.inference import compute_nll
-from poai_spec.notation import Hash32, Invalid, tagged_hash
-from poai_spec.weights import Float32
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.fixed_point import clamp, div_round
+from poai_spec.model.inference import compute_nll
+from poai_spec.basics.notation import Hash32, Invalid, tagged_hash
+from poai_spec.model.weights import Float32
 
 
 # ## Constants
@@ -111,7 +111,7 @@ def score_logits(rows: Sequence[bytes], targets: Sequence[int]) -> Evaluation:
 
 
 # ```pycon
-# >>> from poai_spec.llama_profile import round_logit, score_logits
+# >>> from poai_spec.model.llama_profile import round_logit, score_logits
 # >>> round_logit(0x3F800000), round_logit(0xBF800000), round_logit(0x37000000), round_logit(0xFF800000)
 # (65536, -65536, 1, -2147483648)
 # >>> score_logits([bytes(8)], [0]).nlls

@@ -1,4 +1,4 @@
-# # Loss and trace  [generated from specs/loss.md by `poai spec compile`: edit the page]
+# # Loss and trace  [generated from specs/model/loss.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -9,7 +9,7 @@
 
 from collections.abc import Sequence
 
-from poai_spec.notation import Hash32, Target, int16_le, int32_le, tagged_hash, uint32_le, uint64_le, uint256_be
+from poai_spec.basics.notation import Hash32, Target, int16_le, int32_le, tagged_hash, uint32_le, uint64_le, uint256_be
 
 
 # ## Loss
@@ -86,7 +86,7 @@ def is_below_target(l_hat: int, target: Target) -> bool:
 
 
 # ```pycon
-# >>> from poai_spec.loss import compute_l_hat, compute_layer_entry, compute_output_entry, compute_trace_digest
+# >>> from poai_spec.model.loss import compute_l_hat, compute_layer_entry, compute_output_entry, compute_trace_digest
 # >>> trace = [compute_layer_entry(1, [16384, -1]), compute_output_entry([3], [[2048, -7]], [65536])]
 # >>> [entry.hex()[:16] for entry in trace]
 # ['bdc5a35afddbf0d6', '6844a14cfcb556ba']
@@ -120,4 +120,4 @@ def is_below_target(l_hat: int, target: Target) -> bool:
 #   entry costs one row of hashing instead of T. The output entry covers every position.
 # - **What it does not stop.** `l_hat < target` can be reached with about 1 / p hashes by inventing digests. Such a block
 #   fails at the first entry; the checks before the replay and the limits on replays are on the pages
-#   [work](work.md) and [fork-choice](fork-choice.md).
+#   [work](../proof/work.md) and [fork-choice](../chain/fork-choice.md).

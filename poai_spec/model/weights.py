@@ -1,4 +1,4 @@
-# # Weights: GGUF tensors to integers  [generated from specs/weights.md by `poai spec compile`: edit the page]
+# # Weights: GGUF tensors to integers  [generated from specs/model/weights.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from poai_spec.fixed_point import round_shift
-from poai_spec.notation import Invalid
+from poai_spec.model.fixed_point import round_shift
+from poai_spec.basics.notation import Invalid
 
 
 # ## Types
@@ -321,7 +321,7 @@ def decode_tensor(tensor: GgufTensor) -> list[list[int]]:
 
 
 # ```pycon
-# >>> from poai_spec.weights import GgufTensor, decode_tensor
+# >>> from poai_spec.model.weights import GgufTensor, decode_tensor
 # >>> half, two = bytes.fromhex("0038"), bytes.fromhex("0040")
 # >>> decode_tensor(GgufTensor("a", "F16", (2, 2), half + two + two + half)) == [[2**23, 2**25], [2**25, 2**23]]
 # True

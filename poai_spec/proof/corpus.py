@@ -1,4 +1,4 @@
-# # Test corpus  [generated from specs/corpus.md by `poai spec compile`: edit the page]
+# # Test corpus  [generated from specs/proof/corpus.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 from ssz.sedes import List, uint32
 
-from poai_spec.encoding import encode, get_sedes, ssz_field
-from poai_spec.lexicon import Lexicon, check_lexicon
-from poai_spec.notation import Hash32, Invalid, tagged_hash
-from poai_spec.parameters import MAX_QUIZ_TOKENS, ModelManifest
+from poai_spec.basics.encoding import encode, get_sedes, ssz_field
+from poai_spec.proof.lexicon import Lexicon, check_lexicon
+from poai_spec.basics.notation import Hash32, Invalid, tagged_hash
+from poai_spec.basics.parameters import MAX_QUIZ_TOKENS, ModelManifest
 
 
 # ## Constants
@@ -51,7 +51,7 @@ class CorpusItem:
 
 # ### `Corpus`
 
-# A corpus file is the container's encoding (page [encoding](encoding.md)) and nothing else.
+# A corpus file is the container's encoding (page [encoding](../basics/encoding.md)) and nothing else.
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def check_questions(questions: Questions, model: ModelManifest) -> None:
 
 
 # ```pycon
-# >>> from poai_spec.corpus import Corpus, CorpusItem, compute_corpus_digest, compute_longest_item
+# >>> from poai_spec.proof.corpus import Corpus, CorpusItem, compute_corpus_digest, compute_longest_item
 # >>> corpus = Corpus((13,), (CorpusItem((5, 6), (7,)), CorpusItem((5, 6, 2), (8, 9))))
 # >>> compute_longest_item(corpus), compute_corpus_digest(corpus).hex()[:16]
 # (6, '88aa9e5e3ded8c67')

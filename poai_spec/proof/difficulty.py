@@ -1,4 +1,4 @@
-# # Difficulty  [generated from specs/difficulty.md by `poai spec compile`: edit the page]
+# # Difficulty  [generated from specs/proof/difficulty.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from poai_spec.containers import Header, HeaderCore
-from poai_spec.integer_model import Architecture
-from poai_spec.notation import Invalid, Milliseconds, Target, Work
-from poai_spec.parameters import MEDIAN_TIME_BLOCKS, RETARGET_CLAMP, ModelManifest
-from poai_spec.upgrades import Rules, get_multiplications, get_parent_rules, is_retarget_height
+from poai_spec.basics.containers import Header, HeaderCore
+from poai_spec.model.integer_model import Architecture
+from poai_spec.basics.notation import Invalid, Milliseconds, Target, Work
+from poai_spec.basics.parameters import MEDIAN_TIME_BLOCKS, RETARGET_CLAMP, ModelManifest
+from poai_spec.chain.upgrades import Rules, get_multiplications, get_parent_rules, is_retarget_height
 
 
 # ## Chains
@@ -56,9 +56,9 @@ def compute_work(target: Target, rules: Rules) -> Work:
 
 
 # ```pycon
-# >>> from poai_spec.difficulty import compute_quizzes, compute_work
-# >>> from poai_spec.parameters import get_preset
-# >>> from poai_spec.upgrades import get_rules
+# >>> from poai_spec.proof.difficulty import compute_quizzes, compute_work
+# >>> from poai_spec.basics.parameters import get_preset
+# >>> from poai_spec.chain.upgrades import get_rules
 # >>> compute_quizzes(2**256 - 1), compute_quizzes(2**255 - 1), compute_quizzes(2**256 // 1000)
 # (1, 2, 999)
 # >>> [compute_work(2**256 // 1000, get_rules(get_preset(name), (), 0)) for name in ("minimal", "testnet")]
@@ -112,7 +112,7 @@ def check_cost(a: Architecture, model: ModelManifest) -> None:
 # With R = `retarget_blocks`, blocks 1 .. 1 + R delimit the first period, 1 + R .. 1 + 2R the second, and so on: the last
 # block of a period is the first of the next, so no interval between blocks is left out or counted twice. The target
 # changes at the heights 2 + R, 2 + 2R, ...: in the block after the one that ends a period (`is_retarget_height`, page
-# [upgrades](upgrades.md)). An upgrade that changes R or the spacing takes effect at such a height: the block before it ends
+# [upgrades](../chain/upgrades.md)). An upgrade that changes R or the spacing takes effect at such a height: the block before it ends
 # the last period of the old length and begins the first of the new, and periods are counted from it, the *anchor*.
 
 # ### `compute_next_target`
@@ -185,7 +185,7 @@ def check_target(core: HeaderCore, chain: Chain, rules: Rules) -> None:
 
 # ## Time stamps
 
-# Three rules bound a stamp. It lies above the median of the last ancestors (page [header](header.md)), at most
+# Three rules bound a stamp. It lies above the median of the last ancestors (page [header](../chain/header.md)), at most
 # `max_future` ahead of the local clock (there too), and if it ends a period, above the stamp that began it.
 
 # ### `compute_median_time`

@@ -1,4 +1,4 @@
-# # Economics  [generated from specs/economics.md by `poai spec compile`: edit the page]
+# # Economics  [generated from specs/proof/economics.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -6,8 +6,8 @@
 # (four years at 600 s). There is no other way in which money comes into being, and in version 1 none in which it moves.
 
 
-from poai_spec.notation import Height, Wei
-from poai_spec.parameters import HALVING_BLOCKS, INITIAL_SUBSIDY
+from poai_spec.basics.notation import Height, Wei
+from poai_spec.basics.parameters import HALVING_BLOCKS, INITIAL_SUBSIDY
 
 
 # ## Functions
@@ -33,7 +33,7 @@ def compute_supply(height: Height) -> Wei:
 
 
 # ```pycon
-# >>> from poai_spec.economics import compute_subsidy, compute_supply
+# >>> from poai_spec.proof.economics import compute_subsidy, compute_supply
 # >>> [compute_subsidy(h) for h in (0, 1, 210_000, 210_001)]
 # [0, 5000000000000000000, 5000000000000000000, 2500000000000000000]
 # >>> compute_subsidy(13_230_000), compute_subsidy(13_230_001)
@@ -48,4 +48,4 @@ def compute_supply(height: Height) -> Wei:
 # - **A shift, not a division table.** The subsidy is exact as long as 5 * 10^18 is divisible by the power of two (18
 #   halvings) and rounded down after that. It becomes 0 by itself after 63 halvings, some 252 years. Beware in C, Java or
 #   JavaScript: a shift by 64 or more is undefined or taken modulo 64 there, and would pay again; compare first.
-# - **A zero subsidy touches no account** (page [state](state.md)): otherwise a block could create empty accounts for ever.
+# - **A zero subsidy touches no account** (page [state](../execution/state.md)): otherwise a block could create empty accounts for ever.

@@ -1,4 +1,4 @@
-# # Epochs  [generated from specs/epoch.md by `poai spec compile`: edit the page]
+# # Epochs  [generated from specs/proof/epoch.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -7,11 +7,11 @@
 # seed, height + nonce, could be tabulated for ever.
 
 
-from poai_spec.notation import Hash32, Height, keccak256, uint64_le
-from poai_spec.upgrades import Rules
+from poai_spec.basics.notation import Hash32, Height, keccak256, uint64_le
+from poai_spec.chain.upgrades import Rules
 
 
-# The length of an epoch is the same for ever, so epochs go on through every upgrade (page [upgrades](upgrades.md)).
+# The length of an epoch is the same for ever, so epochs go on through every upgrade (page [upgrades](../chain/upgrades.md)).
 
 # ## Functions
 
@@ -51,7 +51,7 @@ def compute_epoch_key(seed: Hash32, epoch: int) -> Hash32:
 
 
 # ```pycon
-# >>> from poai_spec.epoch import compute_epoch_key
+# >>> from poai_spec.proof.epoch import compute_epoch_key
 # >>> compute_epoch_key(bytes(32), 0).hex()
 # 'daa77426c30c02a43d9fba4e841a6556c524d47030762eb14dc4af897e605d9b'
 # >>> compute_epoch_key(bytes(32), 1).hex()

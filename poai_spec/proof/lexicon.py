@@ -1,4 +1,4 @@
-# # Lexicon  [generated from specs/lexicon.md by `poai spec compile`: edit the page]
+# # Lexicon  [generated from specs/proof/lexicon.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -20,8 +20,8 @@ from importlib.resources import files
 from itertools import accumulate
 from typing import Any
 
-from poai_spec.notation import Hash32, Invalid, tagged_hash, uint32_le
-from poai_spec.parameters import ModelManifest
+from poai_spec.basics.notation import Hash32, Invalid, tagged_hash, uint32_le
+from poai_spec.basics.parameters import ModelManifest
 
 
 # ## Words
@@ -95,7 +95,7 @@ PIECES: tuple[str, ...] = tuple(
 
 
 # ```pycon
-# >>> from poai_spec.lexicon import PIECES, split_pieces
+# >>> from poai_spec.proof.lexicon import PIECES, split_pieces
 # >>> len(PIECES)
 # 238
 # >>> PIECES[0], PIECES[1], PIECES[2], PIECES[-1]

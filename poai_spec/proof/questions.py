@@ -1,4 +1,4 @@
-# # Questions  [generated from specs/questions.md by `poai spec compile`: edit the page]
+# # Questions  [generated from specs/proof/questions.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -12,8 +12,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from poai_spec.drbg import Drbg
-from poai_spec.lexicon import (
+from poai_spec.basics.drbg import Drbg
+from poai_spec.proof.lexicon import (
     CATEGORIES,
     CLASSES,
     CYCLES,
@@ -315,8 +315,8 @@ def generate_question(drbg: Drbg) -> Question:
 
 
 # ```pycon
-# >>> from poai_spec.drbg import Drbg
-# >>> from poai_spec.questions import generate_question
+# >>> from poai_spec.basics.drbg import Drbg
+# >>> from poai_spec.proof.questions import generate_question
 # >>> drbg = Drbg(bytes(32))
 # >>> for _ in range(6):
 # ...     print(generate_question(drbg).text)

@@ -1,4 +1,4 @@
-# # Quiz  [generated from specs/quiz.md by `poai spec compile`: edit the page]
+# # Quiz  [generated from specs/proof/quiz.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
@@ -14,14 +14,14 @@
 
 from dataclasses import dataclass
 
-from poai_spec.containers import HeaderCore, compute_core_hash
-from poai_spec.corpus import Corpus, CorpusItem, Questions, compute_longest_item
-from poai_spec.drbg import Drbg
-from poai_spec.lexicon import get_tokens
-from poai_spec.notation import Hash32, Invalid, tagged_hash
-from poai_spec.parameters import ModelManifest
-from poai_spec.questions import Question, compute_longest_question, generate_question
-from poai_spec.upgrades import Rules
+from poai_spec.basics.containers import HeaderCore, compute_core_hash
+from poai_spec.proof.corpus import Corpus, CorpusItem, Questions, compute_longest_item
+from poai_spec.basics.drbg import Drbg
+from poai_spec.proof.lexicon import get_tokens
+from poai_spec.basics.notation import Hash32, Invalid, tagged_hash
+from poai_spec.basics.parameters import ModelManifest
+from poai_spec.proof.questions import Question, compute_longest_question, generate_question
+from poai_spec.chain.upgrades import Rules
 
 
 # ## Types

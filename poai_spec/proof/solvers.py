@@ -1,4 +1,4 @@
-# # Solvers  [generated from specs/solvers.md by `poai spec compile`: edit the page]
+# # Solvers  [generated from specs/proof/solvers.md by `poai spec compile`: edit the page]
 
 # Status: informative, version 1.
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from itertools import compress, permutations, product
 from typing import TypeVar
 
-from poai_spec.lexicon import CATEGORIES, CYCLES, DAYS, LETTERS, MONTHS, SCALES, SERIES
-from poai_spec.notation import Invalid
+from poai_spec.proof.lexicon import CATEGORIES, CYCLES, DAYS, LETTERS, MONTHS, SCALES, SERIES
+from poai_spec.basics.notation import Invalid
 
 T = TypeVar("T")
 
@@ -217,15 +217,15 @@ def solve(prompt: Sequence[str]) -> tuple[str, ...]:
 
 
 # ```pycon
-# >>> from poai_spec.lexicon import split_pieces
-# >>> from poai_spec.solvers import solve
+# >>> from poai_spec.proof.lexicon import split_pieces
+# >>> from poai_spec.proof.solvers import solve
 # >>> solve(split_pieces("17 // 5 = "))
 # ('3',)
 # >>> solve(split_pieces("All dogs are birds. No birds are cars. Are any dogs cars?"))
 # (' no',)
 # >>> solve(split_pieces("Some dogs are birds. Some birds are cars. Are any dogs cars?"))
 # Traceback (most recent call last):
-# poai_spec.notation.Invalid: solvers/not-one-answer: 'Some dogs are birds. Some birds are cars. Are any dogs cars?' has the answers ['no', 'yes']
+# poai_spec.basics.notation.Invalid: solvers/not-one-answer: 'Some dogs are birds. Some birds are cars. Are any dogs cars?' has the answers ['no', 'yes']
 
 
 # ## Rejection codes

@@ -1,24 +1,24 @@
-# # Work  [generated from specs/work.md by `poai spec compile`: edit the page]
+# # Work  [generated from specs/proof/work.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
 # How a block's work is checked, from cheap to costly: the hash of the header, the trace list against its digest, and at
 # last the replay, a forward pass that stops at the first false trace entry. The rules around it are on the pages
-# [block](block.md) and [fork-choice](fork-choice.md); what the numbers mean is on the page [loss](loss.md).
+# [block](../chain/block.md) and [fork-choice](../chain/fork-choice.md); what the numbers mean is on the page [loss](../model/loss.md).
 
 
 from collections.abc import Iterator, Sequence
 
-from poai_spec.containers import Block, Header, HeaderCore, compute_block_hash
-from poai_spec.corpus import Questions
-from poai_spec.difficulty import Chain
-from poai_spec.engine import Engine, Evaluation
-from poai_spec.epoch import compute_epoch_key, get_epoch, get_seed_height
-from poai_spec.llama_profile import LLAMA_PROFILE, LLAMA_TRACE_ENTRIES
-from poai_spec.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.notation import Hash32, Invalid, Malformed
-from poai_spec.quiz import Quiz, compute_quiz_seed, generate_quiz
-from poai_spec.upgrades import Rules
+from poai_spec.basics.containers import Block, Header, HeaderCore, compute_block_hash
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.difficulty import Chain
+from poai_spec.model.engine import Engine, Evaluation
+from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
+from poai_spec.model.llama_profile import LLAMA_PROFILE, LLAMA_TRACE_ENTRIES
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.basics.notation import Hash32, Invalid, Malformed
+from poai_spec.proof.quiz import Quiz, compute_quiz_seed, generate_quiz
+from poai_spec.chain.upgrades import Rules
 
 
 # ## Constants
@@ -239,4 +239,4 @@ class MemoEngine:
 #   him is that the verifier remembers the quiz.
 # - **What a forgery costs.** To pass `work/l-hat` takes about 2^256 / target hashes, and buys one layer of the verifier's
 #   time per core, not a pass, as long as the forger has computed no true entry himself. `poai bench forgery` measures both
-#   sides for each preset; figures, and what bounds forgers, are in the [threat model](../docs/threat-model.md#forging-work).
+#   sides for each preset; figures, and what bounds forgers, are in the [threat model](../../docs/threat-model.md#forging-work).

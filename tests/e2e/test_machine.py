@@ -69,7 +69,8 @@ def test_process_1_hears_sigterm_before_anything_is_imported(tmp_path: Path) -> 
     if shutil.which("unshare") is None or subprocess.run([*AS_PROCESS_1, "true"], check=False).returncode:
         pytest.skip("process namespaces cannot be made here")
     (tmp_path / "slow_program.py").write_text(WAITS)
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from poaid.process.entry import enter; enter('slow_program')"
+    begin = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    code = f"{begin}; from poaid.process.entry import enter; enter('slow_program')"
     outer = start(*AS_PROCESS_1, sys.executable, "-c", code)
     wait_for_line(outer, "importing")
     (inner,) = (Path(f"/proc/{outer.pid}/task/{outer.pid}/children")).read_text().split()

@@ -74,7 +74,7 @@ def make_sequences(llama: Any, model: str, vocabulary: Vocabulary, quizzes: int)
     config = make_config("testnet", known.manifest)
     seeds = (keccak256(b"fidelity" + uint64_le(i)) for i in range(quizzes))
     sequences = [list(generate_quiz(seed, get_rules(config, (), 0), known.lexicon).tokens) for seed in seeds]
-    text = (files("poai_tools") / "fidelity_text.txt").read_bytes()
+    text = (files("poai_bench") / "fidelity_text.txt").read_bytes()
     ids = llama.tokenize(text, add_bos=False, special=False)
     bos = [vocabulary.bos_id] if vocabulary.add_bos else []
     room = CHUNK_TOKENS - len(bos)

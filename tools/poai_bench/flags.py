@@ -10,6 +10,6 @@ UBATCH = 512
 BENCH_PERIOD = 10_000
 """Blocks a difficulty period in benches: their chains end before the target follows their pace."""
 MAX_BENCH_BLOCKS = 512
-"""Blocks of a testnet that is measured: a node remembers so many for people (`poaid.chain.admission.MAX_REMEMBERED`)."""
+"""Blocks of a testnet that is measured: a node remembers so many (`admission.MAX_REMEMBERED`)."""
 MAX_QUIZ_TOKENS = 2_048
 """Of the page `parameters`."""

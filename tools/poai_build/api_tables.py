@@ -1,4 +1,4 @@
-"""The tables in docs/http-api.md and docs/metrics.md: fields from the types of `poaid.api.view`, metrics from a registry.
+"""The tables in docs/http-api.md and docs/metrics.md: fields from the types of `api.view`, metrics from a registry.
 
 Run by `make spec`: `python -m poai_build.api_tables docs`. A table stands between `<!-- table NAME -->`, the name of a
 type or `metrics`, and `<!-- end of table -->`.

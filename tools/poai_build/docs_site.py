@@ -98,12 +98,13 @@ class RepositoryLinks(SphinxTransform):
 def find_targets(specs: Path) -> dict[str, Target]:
     """Return where names, modules (`poai_spec.proof.quiz`) and rejection codes of the specification are defined."""
     targets: dict[str, Target] = {}
-    for page in sorted(specs.glob("[a-z]*.md")):
-        text, docname = page.read_text("utf-8"), f"specs/{page.stem}"
+    for page in sorted(specs.rglob("[a-z]*.md")):
+        name = page.relative_to(specs).with_suffix("").as_posix()
+        text, docname = page.read_text("utf-8"), f"specs/{name}"
         headings = find_definitions(text)
         targets |= {name: (docname, github_slugify(heading)) for name, heading in headings.items() if len(name) > 1}
         targets |= {site.code: targets[site.owner] for site in find_raises(mask(text, page.name)) if site.code}
-        targets[f"poai_spec.{page.stem.replace('-', '_')}"] = (docname, "")
+        targets[f"poai_spec.{name.replace('-', '_').replace('/', '.')}"] = (docname, "")
     return targets
 
 

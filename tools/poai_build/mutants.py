@@ -66,7 +66,7 @@ class Mutant:
     """One change.
 
     Attributes:
-        module: of `poai_spec`.
+        module: of `poai_spec`, such as `proof/quiz`.
         line: in the page, and in the module.
         operator: one of those above.
         before: the code that changes.
@@ -82,6 +82,10 @@ class Mutant:
     after: str
     number: int
     variant: int | str
+
+    @property
+    def page(self) -> str:
+        return self.module.rpartition("/")[2].replace("_", "-")
 
     @property
     def place(self) -> str:
@@ -201,8 +205,9 @@ def _get_line(node: ast.AST, operator: str, at: int | str) -> int:
 
 def find_all(package: Path) -> list[Mutant]:
     """Return every mutant of every page with rules."""
-    paths = [path for path in sorted(package.glob("*.py")) if path.stem not in WITHOUT_RULES]
-    return [mutant for path in paths for mutant in find_mutants(path.stem, path.read_text("utf-8"))]
+    paths = [path for path in sorted(package.glob("*/*.py")) if path.stem not in WITHOUT_RULES]
+    return [mutant for path in paths
+            for mutant in find_mutants(f"{path.parent.name}/{path.stem}", path.read_text("utf-8"))]  # fmt: skip
 
 
 def draw(mutants: Sequence[Mutant], count: int) -> list[Mutant]:
@@ -240,10 +245,9 @@ def run_mutant(mutant: Mutant, package: Path, models: Path, limit: float) -> Ver
         shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
         path = folder / f"{mutant.module}.py"
         path.write_text(make_source(mutant, path.read_text("utf-8")), "utf-8")
-        page = mutant.module.replace("_", "-")
-        status, lines = _run(page, scratch, models, limit)
+        status, lines = _run(mutant.page, scratch, models, limit)
         if status == -signal.SIGTERM:  # somebody else's doing: nothing here sends it
-            status, lines = _run(page, scratch, models, limit)
+            status, lines = _run(mutant.page, scratch, models, limit)
     detail = lines[-1] if lines else ""
     if status is None:
         return Verdict(mutant, LATE, f"no end within {limit:.0f} s")
@@ -317,7 +321,7 @@ def main(
         fail(NO_CHECKOUT, 2)
     package = root / "poai_spec"
     everything = find_all(package)
-    chosen = [m for m in everything if m.module == page.replace("-", "_")] if page else draw(everything, count)
+    chosen = [m for m in everything if m.page == page] if page else draw(everything, count)
     if not chosen:
         fail(f"no page with rules is called {page!r}", 2)
     if show:

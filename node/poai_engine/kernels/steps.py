@@ -220,7 +220,7 @@ def weigh(scores: Any, length: int) -> Any:
 
 @compiled
 def attend_rows(q: Any, keys: Any, values: Any, starts: Any, first: int, scale: int, d: int, out: Any) -> None:
-    """`poai_spec.model.inference.attend` for some rows of a chunk; sums in float64, below d * 2^40 and T * 2^40, so exact.
+    """`inference.attend` for some rows of a chunk; sums in float64, below d * 2^40 and T * 2^40, so exact.
 
     The quotient's denominator is at most 2 T 2^16 <= 2^28 and its magnitude at most 2^VALUE_LIMIT, so one that is no
     integer is further from the next one than float64's spacing: its floor is not changed by rounding.

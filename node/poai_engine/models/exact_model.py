@@ -75,7 +75,7 @@ def read_tensors(gguf: GgufFile, a: Architecture) -> Iterator[tuple[str, NDArray
     The head comes last, `output.weight` or, tied, `token_embd.weight` as a matrix.
 
     Raises:
-        Invalid: `integer-model/...` or `weights/...`, the same as `poai_spec.model.integer_model.make_integer_model`, also
+        Invalid: `integer-model/...` or `weights/...`, the same as `integer_model.make_integer_model`, also
             where a file has several faults: tensors are read in the page's order.
     """
     check_tensors(gguf, a)

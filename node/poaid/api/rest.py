@@ -273,7 +273,7 @@ def format_event(event: Event) -> str:
 
 
 def _make_asset_route(path: str, name: str) -> Route:
-    content = (resources.files("poaid") / "web" / name).read_bytes()
+    content = (resources.files("poaid") / "api" / "web" / name).read_bytes()
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=ASSETS[name])

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from poai_tools.spec.compile import compile_specs, mask, module_name
+from poai_tools.spec.places import NO_CHECKOUT
+from poai_tools.spec.compile import compile_specs, mask, module_name, page_name
 from poai_tools.spec.cli import app, find_rules
 
 ROOT = Path(__file__).parents[3]
@@ -64,18 +65,22 @@ def test_a_fence_inside_another_is_refused(outer: str) -> None:
 
 
 def test_module_names() -> None:
-    assert module_name(Path("specs/chain/fork-choice.md")) == "fork_choice.py"
-    assert module_name(Path("specs/README.md")) == "__init__.py"
+    for page, module in [("chain/fork-choice.md", "chain/fork_choice.py"), ("chain/README.md", "chain/__init__.py"),
+                         ("README.md", "__init__.py")]:  # fmt: skip
+        assert module_name(Path(page)) == module
+        assert page_name(Path(module)) == page
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A small checkout whose poai_spec is up to date."""
-    (tmp_path / "specs" / "manifests").mkdir(parents=True)
+    for room in ("manifests", "basics", "chain"):
+        (tmp_path / "specs" / room).mkdir(parents=True)
     (tmp_path / "specs" / "README.md").write_text("# Spec\n")
     (tmp_path / "specs" / "basics" / "notation.md").write_text("# Notation\n\n```python\nx = 1\n```\n")
     (tmp_path / "specs" / "manifests" / "mini.json").write_text("{}\n")
-    assert compile_specs(tmp_path, check=False) == ["__init__.py", "manifests/mini.json", "notation.py", "py.typed"]
+    written = ["__init__.py", "basics/notation.py", "manifests/mini.json", "py.typed"]
+    assert compile_specs(tmp_path, check=False) == written
     assert compile_specs(tmp_path, check=True) == []
     return tmp_path
 
@@ -86,21 +91,21 @@ def snapshot(root: Path) -> dict[Path, bytes]:
 
 def edit_a_page(root: Path) -> str:
     (root / "specs" / "basics" / "notation.md").write_text("# Notation\n\n```python\nx = 2\n```\n")
-    return "notation.py"
+    return "basics/notation.py"
 
 
 def edit_a_module(root: Path) -> str:
-    (root / "poai_spec" / "notation.py").write_text("x = 3\n")
-    return "notation.py"
+    (root / "poai_spec" / "basics" / "notation.py").write_text("x = 3\n")
+    return "basics/notation.py"
 
 
 def add_a_page(root: Path) -> str:
     (root / "specs" / "chain" / "fork-choice.md").write_text("# Fork choice\n")
-    return "fork_choice.py"
+    return "chain/fork_choice.py"
 
 
 def delete_a_page(root: Path) -> str:
-    shutil.copy(root / "poai_spec" / "notation.py", root / "poai_spec" / "old.py")
+    shutil.copy(root / "poai_spec" / "basics" / "notation.py", root / "poai_spec" / "old.py")
     return "old.py"
 
 
@@ -148,7 +153,7 @@ def test_outside_a_checkout_one_line_says_so(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["compile"])
     assert result.exit_code == 2
-    assert result.stderr == "error: no specs/basics/notation.md here or above: run this inside a checkout of the repository\n"
+    assert result.stderr == f"error: {NO_CHECKOUT}\n"
 
 
 def test_the_committed_package_is_the_compiled_one() -> None:

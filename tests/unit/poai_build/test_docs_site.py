@@ -107,10 +107,10 @@ def test_lists_make_the_contents() -> None:
 
 def test_every_code_and_name_of_the_specification_has_a_target() -> None:
     targets = find_targets(ROOT / "specs")
-    assert targets["compute_l_hat"] == ("specs/loss", "compute_l_hat")
-    assert targets["work/l-hat"] == ("specs/work", "check_l_hat")
-    assert targets["poai_spec.chain.fork_choice"] == ("specs/fork-choice", "")
-    assert targets["HALVING_BLOCKS"] == ("specs/parameters", "constants-of-version-1")
+    assert targets["compute_l_hat"] == ("specs/model/loss", "compute_l_hat")
+    assert targets["work/l-hat"] == ("specs/proof/work", "check_l_hat")
+    assert targets["poai_spec.chain.fork_choice"] == ("specs/chain/fork-choice", "")
+    assert targets["HALVING_BLOCKS"] == ("specs/basics/parameters", "constants-of-version-1")
 
 
 def test_the_table_of_codes_is_that_of_the_pages() -> None:

@@ -80,7 +80,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_mutant_is_caught_by_a_case_of_its_page(models: Path) -> None:
-    shifted = find("fixed_point", "x + (1 << n - 1) >> n", "x + (1 << n - 1) >> n + 1")
+    shifted = find("model/fixed_point", "x + (1 << n - 1) >> n", "x + (1 << n - 1) >> n + 1")
     verdict = run_mutant(shifted, PACKAGE, models, limit=60)
     assert verdict.outcome == CAUGHT
     assert verdict.detail.startswith("fixed_point/")
@@ -88,5 +88,5 @@ def test_a_mutant_is_caught_by_a_case_of_its_page(models: Path) -> None:
 
 
 def test_a_mutant_that_does_not_end_is_ended(models: Path) -> None:
-    shifted = find("fixed_point", "x + (1 << n - 1) >> n", "x + (1 << n - 1) >> n + 1")
+    shifted = find("model/fixed_point", "x + (1 << n - 1) >> n", "x + (1 << n - 1) >> n + 1")
     assert run_mutant(shifted, PACKAGE, models, limit=0.01).outcome == LATE

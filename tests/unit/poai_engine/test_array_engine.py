@@ -194,8 +194,8 @@ def test_doubles_that_are_not_exact(product: Callable[[Array, Array], Array]) ->
 def test_products_fall_back_to_doubles(device: Device, mini_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where float32 fails its check, the engine says so and gives the same bits."""
     expected = ArrayEngine(read_gguf(mini_path), device=device).evaluate([[1, 2, 3]], [[1, 2]])
-    for module in ("products", "array_engine"):
-        monkeypatch.setattr(f"poai_engine.{module}.products_are_exact", lambda _: False)
+    for module in ("products", "array"):
+        monkeypatch.setattr(f"poai_engine.engines.{module}.products_are_exact", lambda _: False)
     monkeypatch.delattr("poai_engine.engines.products._multiply_range")
     lines: list[str] = []
     engine = ArrayEngine(read_gguf(mini_path), device=device, say=lines.append)

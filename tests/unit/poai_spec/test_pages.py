@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from poai_tools.spec.compile import mask
-from poai_tools.spec.pages import CODE, Fence, RaiseSite, find_codes_in_table, find_fences, find_raises
+from poai_tools.spec.pages import CODE, Fence, RaiseSite, find_codes_in_table, find_fences, find_raises, list_pages
 from tests.harness.examples import run_examples
 
 ROOT = Path(__file__).parents[3]
 SPECS = ROOT / "specs"
-TEXTS = {page.stem: page.read_text("utf-8") for page in sorted(SPECS.glob("*.md"))}
+PATHS = {"README": SPECS / "README.md"} | list_pages(SPECS)
+TEXTS = {page: path.read_text("utf-8") for page, path in PATHS.items()}
 PAGES = sorted(TEXTS)
 MODULES = {stem: ast.parse(mask(text, f"specs/{stem}.md")) for stem, text in TEXTS.items()}
 LANGUAGES = {"python", "pycon", "text", "json", "console"}
@@ -173,7 +174,14 @@ def test_examples(page: str) -> None:
     assert run_examples(TEXTS[page], f"specs/{page}.md") > 0
 
 
-READING_ORDER = re.findall(r"^\| \d+ \| \[[a-z0-9-]+\]\(([a-z0-9-]+)\.md\) \|", TEXTS["README"], re.MULTILINE)
+READING_ORDER = re.findall(r"^\| \d+ \| \[[a-z0-9-]+\]\([a-z]+/([a-z0-9-]+)\.md\) \|", TEXTS["README"], re.MULTILINE)
+
+
+@pytest.mark.parametrize("room", sorted({path.parent.name for page, path in PATHS.items() if page != "README"}))
+def test_a_room_lists_its_pages_in_reading_order(room: str) -> None:
+    text = (SPECS / room / "README.md").read_text("utf-8")
+    listed = re.findall(r"^- \[[a-z0-9-]+\]\(([a-z0-9-]+)\.md\): ", text, re.MULTILINE)
+    assert listed == [page for page in READING_ORDER if PATHS[page].parent.name == room]
 
 
 def test_readme_lists_every_page_once() -> None:
@@ -186,7 +194,9 @@ def test_pages_import_only_from_pages_above(page: str) -> None:
     above = set(READING_ORDER[: READING_ORDER.index(page)] if page in READING_ORDER else [])
     for node in ast.walk(MODULES[page]):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("poai_spec."):
-            assert node.module.removeprefix("poai_spec.").replace("_", "-") in above, f"{page}.md:{node.lineno}"
+            room, _, name = node.module.removeprefix("poai_spec.").replace("_", "-").partition(".")
+            assert (room, name) == (PATHS[name].parent.name, name), f"{page}.md:{node.lineno}"
+            assert name in above, f"{page}.md:{node.lineno}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "README"])
@@ -201,4 +211,4 @@ def test_links_lead_somewhere(page: str) -> None:
     prose = re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", prose)
     local = [target for target in targets if "://" not in target]
-    assert [target for target in local if not (SPECS / target).exists()] == []
+    assert [target for target in local if not (PATHS[page].parent / target).exists()] == []

@@ -15,7 +15,7 @@ import poai_spec.proof.work
 from poai_spec.basics.containers import Header
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.parameters import MAX_SALT_RANGES, MAX_TRACE, Config
-from poai_tools.spec.pages import find_code_rows
+from poai_tools.spec.pages import find_code_rows, list_pages
 from poai_tools.vectors import engines
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.defects import find_pointers, make_negative, repair
@@ -77,7 +77,7 @@ def read(suite: str, function: str) -> list[dict[str, Any]]:
 
 
 def list_codes(page: str) -> list[str]:
-    return [code for code, _, _ in find_code_rows((ROOT / "specs" / f"{page}.md").read_text("utf-8"))]
+    return [code for code, _, _ in find_code_rows(list_pages(ROOT / "specs")[page].read_text("utf-8"))]
 
 
 def read_order() -> list[str]:

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from poai_engine.models.gguf_file import sha256_file
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import read_manifest
-from poai_tools.spec.pages import find_code_rows
+from poai_tools.spec.pages import find_code_rows, list_pages
 from poai_tools.vectors import disk, files
 from poai_tools.vectors.cases import SLOW, Case, CaseFile
 from poai_tools.vectors.check import find_case_files
@@ -30,6 +30,7 @@ load_all()
 ROOT = Path(__file__).parents[3]
 VECTORS = ROOT / "test_vectors"
 SPECS = ROOT / "specs"
+PAGES = list_pages(SPECS)
 CASE_FILES = sorted(path for name in SUITES for path in find_case_files(VECTORS / name))
 every_suite = pytest.mark.parametrize("suite", SUITES)
 every_file = pytest.mark.parametrize("path", CASE_FILES, ids=[f"{p.parent.name}/{p.stem}" for p in CASE_FILES])
@@ -63,7 +64,7 @@ def test_every_function_has_a_file_and_every_file_a_function() -> None:
 def test_definitions_are_headings_of_their_page() -> None:
     assert set(DEFINITIONS) <= FUNCTIONS.keys()
     for function in FUNCTIONS.values():
-        page = (SPECS / f"{function.page}.md").read_text("utf-8")
+        page = PAGES[function.page].read_text("utf-8")
         headings = [line.lstrip("# ").strip("`") for line in page.splitlines() if line.startswith("#")]
         assert set(get_definitions(function)) <= set(headings), function.key
 
@@ -72,7 +73,7 @@ def test_definitions_are_headings_of_their_page() -> None:
 def test_every_suite_is_explained(suite: str) -> None:
     text = (VECTORS / suite / "README.md").read_text("utf-8")
     for page in {function.page for function in FUNCTIONS.values() if function.suite == suite}:
-        assert f"specs/{page}.md" in text
+        assert PAGES[page].relative_to(ROOT).as_posix() in text
     flags = {flag for path in find_case_files(VECTORS / suite) for flag in read(path)["flags"]}
     assert sorted(flag for flag in flags if f"`{flag}`" not in text) == []
     assert "```text\n" in text, "a recipe"
@@ -139,7 +140,7 @@ def test_results_have_the_class_of_their_code() -> None:
 
 
 def test_every_rejection_code_has_a_case() -> None:
-    codes = {code for page in SPECS.glob("*.md") for code, _, _ in find_code_rows(page.read_text("utf-8"))}
+    codes = {code for page in PAGES.values() for code, _, _ in find_code_rows(page.read_text("utf-8"))}
     hit = {case["code"] for path in CASE_FILES for case in read(path)["cases"] if "code" in case}
     assert codes
     assert sorted(codes - hit) == []

@@ -17,7 +17,7 @@ from poai_spec.model.inference import run_model
 from poai_spec.model.loss import compute_layer_entry
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import read_manifest
-from poai_tools.spec.pages import find_codes_in_table
+from poai_tools.spec.pages import find_codes_in_table, list_pages
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
@@ -139,7 +139,7 @@ def test_committed_results_are_of_their_kinds(suite: str) -> None:
 
 @pytest.mark.parametrize("page", ["weights", "integer-model"])
 def test_every_code_of_the_pages_is_hit(page: str) -> None:
-    table = find_codes_in_table((ROOT / "specs" / f"{page}.md").read_text("utf-8"))
+    table = find_codes_in_table(list_pages(ROOT / "specs")[page].read_text("utf-8"))
     names = [file.function.name for file in SUITES["weights"].make_files()]
     found = {case.get("code") for name in names for case in read_committed("weights", name)["cases"]}
     assert table.keys() <= found

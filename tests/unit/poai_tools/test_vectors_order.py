@@ -26,12 +26,12 @@ Name = tuple[str, str]
 def read_definitions() -> dict[Name, set[Name]]:
     """Return what each definition of the specification mentions, by its name."""
     found: dict[Name, set[Name]] = {}
-    for path in (ROOT / "poai_spec").glob("*.py"):
+    for path in (ROOT / "poai_spec").rglob("*.py"):
         body, module = ast.parse(path.read_text("utf-8")).body, path.stem
         known: dict[str, Name] = {}
         for node in body:
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("poai_spec."):
-                source = str(node.module).partition(".")[2]
+                source = str(node.module).rpartition(".")[2]
                 known |= {alias.asname or alias.name: (source, alias.name) for alias in node.names}
             known |= {name: (module, name) for name in list_defined(node)}
         for node in body:

@@ -235,7 +235,7 @@ def _judge(code: str, subject: Subject) -> tuple[Outcome, str]:
 def _find_codes() -> dict[str, tuple[str, str, str]]:
     """Return class, page and meaning of each code, from the modules that the pages were compiled to."""
     found = {}
-    for info in pkgutil.iter_modules(poai_spec.__path__, "poai_spec."):
+    for info in pkgutil.walk_packages(poai_spec.__path__, "poai_spec."):
         module = importlib.import_module(info.name)
         source = inspect.getsource(module)
         markdown = re.sub("^# ?", "", source, flags=re.MULTILINE)
@@ -247,6 +247,6 @@ def _find_codes() -> dict[str, tuple[str, str, str]]:
 
 
 def get_page(function: Any) -> str:
-    """Return where a function of the specification stands, as `specs/PAGE.md#NAME`."""
-    page = function.__module__.rpartition(".")[2].replace("_", "-")
+    """Return where a function of the specification stands, as `specs/ROOM/PAGE.md#NAME`."""
+    page = function.__module__.removeprefix("poai_spec.").replace(".", "/").replace("_", "-")
     return f"specs/{page}.md#{function.__name__}"

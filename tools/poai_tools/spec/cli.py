@@ -8,12 +8,12 @@ import ast
 import difflib
 import sys
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, NoReturn
 
 import typer
 
-from poai_tools.spec.compile import compile_specs, generate
+from poai_tools.spec.compile import compile_specs, generate, page_name
 from poai_tools.spec.pages import find_raises
 from poai_tools.spec.places import NO_CHECKOUT, find_checkout, find_pages
 
@@ -34,8 +34,7 @@ def check_syntax(root: Path) -> None:
         try:
             ast.parse(content)
         except SyntaxError as error:
-            page = "README" if name == "__init__.py" else name.removesuffix(".py").replace("_", "-")
-            raise ValueError(f"specs/{page}.md:{error.lineno}: {error.msg}") from error
+            raise ValueError(f"specs/{page_name(PurePath(name))}:{error.lineno}: {error.msg}") from error
 
 
 @app.command("compile")
@@ -64,9 +63,8 @@ def shorten(path: Path) -> Path:
 def find_rules(package: Path) -> dict[str, str]:
     """Return every rejection code with `PATH:line` of its page and the heading of the definition that raises it."""
     rules, pages = {}, find_pages(package)
-    for module in sorted(package.glob("*.py")):
-        name = "README" if module.name == "__init__.py" else module.stem.replace("_", "-")
-        page = shorten(pages / f"{name}.md")
+    for module in sorted(package.rglob("*.py")):
+        page = shorten(pages / page_name(module.relative_to(package)))
         for site in find_raises(module.read_text("utf-8")):
             if site.code:
                 rules[site.code] = f"{page}:{site.line}  {site.owner} ({site.kind})"

@@ -1,11 +1,11 @@
 """Turn the normative pages of `specs/` into the package `poai_spec`, line for line.
 
-The compiler is a mask: line N of `specs/chain/fork-choice.md` is line N of `poai_spec/chain/fork_choice.py`. Python fences are
-kept, every other line becomes a comment, fences become blank lines. Nothing is reordered, joined or injected, so a
-traceback, a coverage report or "go to definition" points into the page.
+The compiler is a mask: line N of `specs/chain/fork-choice.md` is line N of `poai_spec/chain/fork_choice.py`. Python
+fences are kept, every other line becomes a comment, fences become blank lines. Nothing is reordered, joined or
+injected, so a traceback, a coverage report or "go to definition" points into the page.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 MARK = "  [generated from {page} by `poai spec compile`: edit the page]"
 
@@ -33,15 +33,22 @@ def mask(markdown: str, page: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def module_name(page: Path) -> str:
-    """Return the file name of a page's module: `fork-choice.md` is `fork_choice.py`, the README the package itself."""
-    return "__init__.py" if page.name == "README.md" else page.stem.replace("-", "_") + ".py"
+def module_name(page: PurePath) -> str:
+    """Return the file of a page's module: `chain/fork-choice.md` is `chain/fork_choice.py`, a README its package."""
+    name = "__init__.py" if page.name == "README.md" else page.stem.replace("-", "_") + ".py"
+    return str(page.with_name(name))
+
+
+def page_name(module: PurePath) -> str:
+    """Return the page that a module was made of: the other direction of `module_name`."""
+    name = "README.md" if module.name == "__init__.py" else module.stem.replace("_", "-") + ".md"
+    return str(module.with_name(name))
 
 
 def generate(specs: Path) -> dict[str, bytes]:
     """Return every file of `poai_spec` as relative path and content."""
-    pages = sorted(specs.glob("*.md"))
-    files = {module_name(p): mask(p.read_text("utf-8"), f"specs/{p.name}").encode() for p in pages}
+    pages = [path.relative_to(specs) for path in sorted(specs.rglob("*.md"))]
+    files = {module_name(page): mask((specs / page).read_text("utf-8"), f"specs/{page}").encode() for page in pages}
     files |= {f"manifests/{p.name}": p.read_bytes() for p in sorted((specs / "manifests").glob("*.json"))}
     return files | {"py.typed": b""}
 

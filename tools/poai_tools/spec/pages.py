@@ -8,6 +8,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 ERROR_CLASSES = ("SpecError", "Invalid", "Malformed", "NotYet")
 CODE = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
@@ -46,6 +47,11 @@ class Fence:
     line: int
     lines: tuple[str, ...]
     heading: str
+
+
+def list_pages(specs: Path) -> dict[str, Path]:
+    """Return the pages with rules, by name: `quiz` is `specs/proof/quiz.md`. A room's README is no page of its own."""
+    return {path.stem: path for path in sorted(specs.glob("*/*.md")) if path.name != "README.md"}
 
 
 def find_raises(source: str) -> Iterator[RaiseSite]:

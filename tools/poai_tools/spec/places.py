@@ -1,6 +1,6 @@
 """Where pages and vectors lie: in a checkout of the repository, or inside the installed packages.
 
-A wheel carries `specs/*.md` as `poai_spec/pages/` and the vectors as `poai_tools/test_vectors/`. An editable install
+A wheel carries the pages as `poai_spec/pages/` and the vectors as `poai_tools/test_vectors/`. An editable install
 has neither: its packages lie in their checkout. Imports nothing of `poai_spec`, as `spec_cli` asks for.
 """
 
@@ -24,7 +24,7 @@ def find_pages(package: Path) -> Path:
 
 def find_vectors() -> Path:
     """Return the folder of the vectors: of the checkout around the current folder, else those of this package."""
-    root, package = find_checkout(Path.cwd()), Path(__file__).parent
+    root, package = find_checkout(Path.cwd()), Path(__file__).parents[1]
     if root is None:
         root = package if (package / VECTORS).is_dir() else package.parents[1]
     return root / VECTORS

@@ -54,7 +54,7 @@ def make_codes(specs: Path) -> dict[str, Any]:
     """Return the document `codes.json`, from the tables of all pages."""
     rows = [
         {"code": code, "class": kind, "result": RESULT_OF_CLASS[kind], "page": page.stem, "meaning": meaning}
-        for page in sorted(specs.glob("*.md"))
+        for page in sorted(specs.rglob("*.md"), key=lambda page: page.stem)
         for code, kind, meaning in find_code_rows(page.read_text("utf-8"))
     ]
     return {"format": 1, "codes": rows}

@@ -1,6 +1,6 @@
 """`Network` against hosts of the plain library on loopback: what strangers may do, and what must get through.
 
-Where `poaid.net.transport` mends the library, a test shows the library as it comes, too: when it fails, a remedy can go.
+Where `transport` mends the library, a test shows the library as it comes, too: when it fails, a remedy can go.
 """
 
 import socket
