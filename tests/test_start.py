@@ -7,11 +7,9 @@ import sys
 
 import pytest
 
-from poai_engine.models import model_names
-
-from poai_engine.models import synthesize
-from poai_spec.basics import parameters
 from poai_bench import flags
+from poai_engine.models import model_names, synthesize
+from poai_spec.basics import parameters
 from poaid.chain.admission import MAX_REMEMBERED
 
 HEAVY = {

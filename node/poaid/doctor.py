@@ -15,27 +15,27 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
+from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import read_gguf
 from poai_engine.models.model_store import resolve_model
-from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir
-from poai_spec.chain.block import Judge, get_judge_rules, get_model, make_genesis, make_judge
 from poai_spec.basics.containers import HeaderCore
-from poai_spec.proof.difficulty import compute_quizzes, compute_target
-from poai_spec.model.llama_profile import LLAMA_PROFILE
 from poai_spec.basics.notation import Milliseconds, SpecError, Target
 from poai_spec.basics.parameters import Config, compute_network_id
+from poai_spec.chain.block import Judge, get_judge_rules, get_model, make_genesis, make_judge
 from poai_spec.chain.production import make_template
+from poai_spec.model.llama_profile import LLAMA_PROFILE
+from poai_spec.proof.difficulty import compute_quizzes, compute_target
 from poaid.amounts import format_duration, format_rate
 from poaid.api.asking import Running, ask_status, read_running
-from poaid.errors import NodeError
-from poaid.produce.attempts import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
-from poaid.models import load_engine, locate_model
-from poaid.network_file import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
-from poaid.store.database import Store
 from poaid.api.stored_view import open_stored_view
 from poaid.api.view import StatusView
+from poaid.errors import NodeError
+from poaid.models import load_engine, locate_model
+from poaid.network_file import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
+from poaid.produce.attempts import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
+from poaid.store.database import Database
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 256 << 20
@@ -73,7 +73,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Subject:
+class Inspected:
     """What is examined; None where the user did not say.
 
     Attributes:
@@ -113,7 +113,7 @@ class Doctor:
         say: takes lines about what takes long.
     """
 
-    def __init__(self, subject: Subject, say: Callable[[str], None]) -> None:
+    def __init__(self, subject: Inspected, say: Callable[[str], None]) -> None:
         self._subject, self._say = subject, say
         self._running: Running | None = None
         self._status: StatusView | None = None
@@ -143,7 +143,7 @@ class Doctor:
         if not _is_writable(folder):
             return Finding(name, Level.FAILED, f"{folder} cannot be written: give another --data-dir")
         try:
-            if not Store.is_made(folder):
+            if not Database.is_made(folder):
                 return Finding(name, Level.OK, f"{folder} holds no chain yet; a new one can be made")
             self._stored = _read_stored(folder)
         except (NodeError, SpecError) as error:

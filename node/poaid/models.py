@@ -10,26 +10,26 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from poai_engine.engines.array import open_torch_engine
-from poai_engine.models.corpus_maker import Line, make_corpus, read_lines
-from poai_engine.errors import ModelError
 from poai_engine.engines.exact import open_engine
+from poai_engine.engines.llama import LlamaEngine, LlamaSettings
+from poai_engine.errors import ModelError
+from poai_engine.models.corpus_maker import Line, make_corpus, read_lines
 from poai_engine.models.gguf_file import check_digest, get_salt_ranges, read_gguf, read_vocabulary, sha256_file
 from poai_engine.models.lexicon_maker import format_lexicon, make_lexicon, open_tokenizer
-from poai_engine.engines.llama import LlamaEngine, LlamaSettings
 from poai_engine.models.model_names import MANIFESTS
 from poai_engine.models.model_store import get_model_dir, resolve_model
 from poai_engine.models.packed import Say
 from poai_engine.models.weight_cache import open_packed_model
-from poai_spec.proof.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item
-from poai_spec.proof.difficulty import check_cost, compute_cost
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.model.engine import Engine
-from poai_spec.model.integer_model import read_architecture
-from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest, parse_lexicon, read_lexicon
-from poai_spec.model.llama_profile import LLAMA_PROFILE
 from poai_spec.basics.notation import Hash32, SpecError, keccak256
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, get_model_manifest, read_manifest
 from poai_spec.chain.upgrades import Rules
+from poai_spec.model.engine import Engine
+from poai_spec.model.integer_model import read_architecture
+from poai_spec.model.llama_profile import LLAMA_PROFILE
+from poai_spec.proof.corpus import Corpus, check_corpus, compute_corpus_digest, compute_longest_item
+from poai_spec.proof.difficulty import check_cost, compute_cost
+from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest, parse_lexicon, read_lexicon
 from poai_spec.proof.work import check_engine
 from poaid.errors import NodeError
 

@@ -15,9 +15,7 @@ from multiaddr import Multiaddr
 
 from poai_engine.models.lexicon_maker import format_lexicon
 from poai_engine.models.model_names import MANIFESTS
-from poai_spec.proof.corpus import Corpus, Questions, check_questions
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.proof.lexicon import Lexicon, parse_lexicon, read_lexicon
 from poai_spec.basics.notation import Height, Invalid, Malformed, Target
 from poai_spec.basics.parameters import (
     PRESET_CHANGES,
@@ -30,7 +28,6 @@ from poai_spec.basics.parameters import (
     get_target_of_flag,
     make_config,
 )
-from poai_spec.proof.quiz import check_longest_question
 from poai_spec.chain.upgrades import (
     MAX_UPGRADES,
     Change,
@@ -41,6 +38,9 @@ from poai_spec.chain.upgrades import (
     make_change,
     make_rules,
 )
+from poai_spec.proof.corpus import Corpus, Questions, check_questions
+from poai_spec.proof.lexicon import Lexicon, parse_lexicon, read_lexicon
+from poai_spec.proof.quiz import check_longest_question
 from poaid.errors import NodeError, UsageError
 from poaid.models import KnownModel, get_known_model, get_pinned_model, load_corpus, locate_model
 

@@ -12,6 +12,8 @@ import trio
 
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import Address, Hash32, Height, Invalid, Malformed, NotYet, SpecError
+from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -40,25 +42,23 @@ from poai_spec.chain.networking import (
     get_blocks_topic,
     get_verdict,
 )
-from poai_spec.basics.notation import Address, Hash32, Height, Invalid, Malformed, NotYet, SpecError
-from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
 from poai_spec.chain.upgrades import ForkId, check_fork_id, get_fork_id, get_unknown_upgrade
-from poaid.chain.chain_state import Chain, HeadChange
-from poaid.net.handlers import PeerError, Refusal
 from poaid.chain.admission import BusyError, Importer, Sender
+from poaid.chain.chain_state import ChainState, HeadChange
 from poaid.chain.judges import KEPT_BLOCKS, Models
+from poaid.chain.worker import Turn, Verifier
 from poaid.layout import read_height, read_timestamp
 from poaid.metrics import Metrics, Protocol
+from poaid.net.handlers import PeerError, Refusal
+from poaid.net.peers import Peer, Peers
+from poaid.net.serving import answer_blocks, answer_headers
+from poaid.net.sync import Ask, Sync
+from poaid.net.transport import Transport
+from poaid.network_file import Network as NetworkRules
+from poaid.process.seldom import Seldom
 from poaid.produce.attempts import get_time
 from poaid.produce.loop import Mining
-from poaid.net.transport import Network
-from poaid.network_file import Network as NetworkRules
-from poaid.net.peers import Peer, Peers
-from poaid.process.seldom import Seldom
-from poaid.net.serving import answer_blocks, answer_headers
-from poaid.store.database import Store
-from poaid.net.sync import Ask, Sync
-from poaid.chain.worker import Turn, Verifier
+from poaid.store.database import Database
 
 MAX_QUEUED = 8
 """Gossip messages of one peer that wait for its one replay; honest peers send two or three in a row after a fork."""
@@ -128,13 +128,13 @@ class Node:
         seed: secret of the peer identity, 32 bytes.
     """
 
-    def __init__(self, store: Store, rules: NetworkRules, models: Models, options: Options, seed: bytes) -> None:
+    def __init__(self, store: Database, rules: NetworkRules, models: Models, options: Options, seed: bytes) -> None:
         self.store, self.rules, self.models, self.options = store, rules, models, options
         self.judge = judge = models.judge
         self.started = time.monotonic()
         self.network_id = compute_network_id(rules.config)
         self.metrics = Metrics()
-        self.chain = Chain(store, rules.config, get_time(), rules.upgrades)
+        self.chain = ChainState(store, rules.config, get_time(), rules.upgrades)
         self.verifier = Verifier(self.metrics.verify_wait_seconds.observe)
         self.importer = Importer(self.chain, judge, self.verifier, self.metrics, get_time)
         self.peers = Peers(store.read_peers(), rules.config.spacing)
@@ -142,7 +142,7 @@ class Node:
         self.sync = Sync(self.importer, self.peers, ask, options.assume_valid)
         self._topics = {get_blocks_topic(each): each for each in rules.list_rules()}
         self._turned = trio.Event()
-        self.network = Network(
+        self.network = Transport(
             seed=seed,
             host=options.p2p_host,
             port=options.p2p_port,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
-from poai_engine.errors import ModelError
 from poai_build.pictures import FLAGS, find_browser
+from poai_engine.errors import ModelError
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 390

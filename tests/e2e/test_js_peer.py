@@ -20,8 +20,8 @@ import pytest
 
 from poai_spec.chain.networking import BAN_SCORE, Reason, Result
 from poaid.network_file import write_network
-from tests.harness.processes import PATIENCE_S, make_vector_network
 from tests.e2e.test_processes import Process, started, verify, wait_for_address
+from tests.harness.processes import PATIENCE_S, make_vector_network
 
 ROOT = Path(__file__).parents[2]
 PEER = Path(__file__).with_name("js_peer")

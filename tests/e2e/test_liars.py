@@ -14,12 +14,12 @@ import trio
 from libp2p.peer.id import ID
 from structlog.testing import capture_logs
 
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import Address, Milliseconds
 from poai_spec.chain import fork_choice
 from poai_spec.chain.block import get_judge_rules, make_judge
 from poai_spec.chain.body import EMPTY_BODY
-from poai_spec.basics.containers import Block, Header, compute_block_hash
-from poai_spec.basics.encoding import decode, encode
-from poai_spec.model.loss import compute_trace_digest
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -38,18 +38,17 @@ from poai_spec.chain.networking import (
     encode_frame,
     encode_response,
 )
-from poai_spec.basics.notation import Address, Milliseconds
+from poai_spec.model.loss import compute_trace_digest
 from poai_spec.proof.work import get_quiz
 from poai_tools.vectors.chains import TRUE, Alteration, make_core, seal_block, wins
 from poaid import node
-from poaid.net import transport as network
-from poaid.net import peers
-from poaid.net import sync
 from poaid.chain.admission import Importer, Sender
+from poaid.net import peers, sync
+from poaid.net import transport as network
 from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.libp2p.host import MAX_CONNECTIONS, MAX_STREAMS_PER_PEER
-from poaid.node import MAX_QUEUED
 from poaid.net.peers import MAX_KNOWN
+from poaid.node import MAX_QUEUED
 from tests.harness.liars import CountingEngine, Forger, Liar, lying, reset
 from tests.harness.processes import Made, Maker, read_chain, running, until
 from tests.unit.poaid.net.test_transport import ends

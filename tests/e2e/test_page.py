@@ -15,20 +15,20 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from poai_build.pictures import FLAGS, find_browser
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
-from poai_build.pictures import FLAGS, find_browser
-from poaid.models import load_engine
-from poaid.store.database import Store
 from poaid.api.view import Event, PeerView
-from tests.harness.shown_node import ShownNode
+from poaid.models import load_engine
+from poaid.store.database import Database
 from tests.harness.memory_view import PEERS, MemoryView
 from tests.harness.node import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
+from tests.harness.shown_node import ShownNode
 
 TIMEOUT_MS = 15_000
 BLOCKS = 3 * len(PACES)
@@ -73,7 +73,7 @@ def chain(mini_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         judge = make_judge(
             network.config, network.questions, Remembering(load_engine("mini", get_rules(network.config, (), 0), 1))
         )
-        with Store.create_or_open(tmp_path_factory.mktemp("page"), network, "mini") as store:
+        with Database.create_or_open(tmp_path_factory.mktemp("page"), network, "mini") as store:
             headers = list(mine(store, judge, clock, PACES * (BLOCKS // len(PACES))).headers)
             blocks = [decode(Block, data) for data in read_data(store)]
         yield MinedForPage(judge, headers, blocks, read_vocabulary(mini_path), clock.now)

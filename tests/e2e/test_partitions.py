@@ -15,13 +15,13 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from poai_spec.chain.block import make_genesis
 from poai_spec.basics.containers import Block
 from poai_spec.basics.notation import Address, Hash32, Milliseconds, tagged_hash
+from poai_spec.chain.block import make_genesis
 from poai_spec.execution.state import State, process_header
 from poaid.net.libp2p.host import SILENCE_S
-from poaid.produce.attempts import get_time, mine_block
 from poaid.network_file import Network, check_network
+from poaid.produce.attempts import get_time, mine_block
 from tests.harness.links import Link
 from tests.harness.processes import PATIENCE_S, Made, Maker, make_vector_network, running, until
 

@@ -17,7 +17,7 @@ from poai_spec.chain.block import make_judge
 from poai_spec.chain.upgrades import get_rules
 from poaid.models import load_engine
 from poaid.network_file import write_network
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.processes import PATIENCE_S, fill, get_free_port, make_vector_network, read_chain
 
 POAID = str(Path(sys.executable).with_name("poaid"))
@@ -101,7 +101,7 @@ def test_killed_while_it_syncs_it_goes_on(tmp_path: Path, network_file: Path, mi
     judge = make_judge(
         network.config, network.questions, load_engine(str(mini_path), get_rules(network.config, (), 0), 1)
     )
-    with Store.create_or_open(tmp_path / "old", network, "mini") as store:
+    with Database.create_or_open(tmp_path / "old", network, "mini") as store:
         fill(store, judge, read_chain())
     with started(tmp_path / "old", network_file, "--no-mine") as old:
         old.wait_for("/status", "height", 200)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from poaid.net import peers
+from tests.e2e.test_liars import check_health
 from tests.harness.processes import Maker, until
 from tests.harness.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
-from tests.e2e.test_liars import check_health
 from tests.unit.poaid.net.test_transport import dial_from_source
 
 BLOCKS = 3

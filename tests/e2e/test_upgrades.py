@@ -14,12 +14,12 @@ from poai_spec.basics.parameters import ModelManifest, get_model_manifest
 from poai_spec.chain.upgrades import Upgrade, make_change
 from poaid.chain import judges
 from poaid.chain.judges import Models
-from poaid.produce.attempts import get_time
+from poaid.chain.verify import verify_store
 from poaid.models import get_pinned_model
 from poaid.network_file import Network, Planned, check_network
 from poaid.node import Node, Options
-from poaid.store.database import Store
-from poaid.chain.verify import verify_store
+from poaid.produce.attempts import get_time
+from poaid.store.database import Database
 from tests.harness.processes import Made, get_free_port, make_vector_network, running, until
 
 MINERS: tuple[Address, ...] = (b"\x41" * 20, b"\x42" * 20)
@@ -44,7 +44,7 @@ def make_upgraded_network() -> Network:
 def make_node(
     folder: Path, network: Network, sources: Mapping[ModelManifest, str], peers: tuple[Made, ...], **options: Any
 ) -> Made:
-    store = Store.create_or_open(folder, network, "mini")
+    store = Database.create_or_open(folder, network, "mini")
     models = Models(network, sources, 1, 0, lambda _: None)
     models.load()
     addresses = tuple(peer.address for peer in peers)
@@ -103,7 +103,7 @@ async def test_a_network_changes_its_model_and_back_while_it_mines(
     assert any(entry["event"] == "Neither mining nor importing until the file is there" for entry in logs)
     assert not any(entry["log_level"] == "error" for entry in logs)
 
-    with Store.open(tmp_path / "third") as store:
+    with Database.open(tmp_path / "third") as store:
         verify_store(store, first.node.judge, get_time(), lambda _: None)
     again = make_node(tmp_path / "first", network, {}, ())
     mended = make_node(tmp_path / "late", network, {}, (again,))

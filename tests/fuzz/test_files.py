@@ -16,23 +16,23 @@ from coincurve import PrivateKey
 from poai_engine.models.corpus_maker import read_lines
 from poai_engine.models.gguf_file import read_gguf, read_vocabulary
 from poai_engine.models.lexicon_maker import format_lexicon
+from poai_spec.basics.encoding import encode
+from poai_spec.basics.notation import keccak256
 from poai_spec.chain.block import make_judge
 from poai_spec.proof.corpus import MIN_CORPUS_ITEMS, Corpus, CorpusItem
-from poai_spec.basics.encoding import encode
 from poai_spec.proof.lexicon import PIECES, Lexicon, check_lexicon, parse_lexicon
-from poai_spec.basics.notation import keccak256
 from poaid import keys
-from poaid.chain.chain_state import Chain
 from poaid.chain.chain_file import MAGIC, ChainReader
+from poaid.chain.chain_state import ChainState
 from poaid.chain.file_import import ChainImport
 from poaid.keys import decrypt_key, encrypt_key, read_plain_key
 from poaid.network_file import CORPUS_SUFFIX, check_network, format_network, get_network
-from poaid.store.database import Store
-from tests.harness.forge import STRING, UINT32, Forgery, text
-from tests.harness.driving import drive, judge
-from tests.harness.mutation import NUMBERS, break_json, break_one, broken, make_text
-from tests.harness.importing import StubEngine, grow_line, make_easy_network, make_root
+from poaid.store.database import Database
 from tests.harness.corpus import make_corpus_manifest
+from tests.harness.driving import drive, judge
+from tests.harness.forge import STRING, UINT32, Forgery, text
+from tests.harness.importing import StubEngine, grow_line, make_easy_network, make_root
+from tests.harness.mutation import NUMBERS, break_json, break_one, broken, make_text
 
 NAME = Path("chain")
 
@@ -83,9 +83,9 @@ def import_chain(data: bytes, folder: Path) -> None:
     reader = ChainReader(BytesIO(data), NAME)
     network = reader.read_network()
     now = network.config.genesis_timestamp + 10**9
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         judge_of = make_judge(network.config, network.questions, StubEngine(network.config))
-        ChainImport(Chain(store, network.config, now), judge_of, lambda: now).run(reader.read_blocks())
+        ChainImport(ChainState(store, network.config, now), judge_of, lambda: now).run(reader.read_blocks())
 
 
 def test_imports(tmp_path: Path) -> None:
@@ -96,9 +96,11 @@ def test_imports(tmp_path: Path) -> None:
             folder = Path(name) / "chain"
             outcome = judge(lambda: import_chain(data, folder))
             if folder.exists():
-                with Store.open(folder) as store:
+                with Database.open(folder) as store:
                     config = store.read_network().config
-                    assert Chain(store, config, config.genesis_timestamp + 10**9).head.height == store.read_height()
+                    assert (
+                        ChainState(store, config, config.genesis_timestamp + 10**9).head.height == store.read_height()
+                    )
         return outcome
 
     drive("chain file, imported", make_chain_file, 60, run, long=100)

@@ -14,11 +14,11 @@ from poai_spec.chain.upgrades import get_rules
 from poaid.api.rest import MAX_BLOCKS, make_app
 from poaid.metrics import Metrics
 from poaid.models import load_engine
-from tests.harness.processes import make_vector_network, read_chain
 from tests.harness.driving import ACCEPTED, drive
-from tests.harness.mutation import NUMBERS, broken, make_text
 from tests.harness.memory_view import MemoryView
+from tests.harness.mutation import NUMBERS, broken, make_text
 from tests.harness.node import MINER, Remembering
+from tests.harness.processes import make_vector_network, read_chain
 
 HEIGHT = 6
 MAX_BODY = MAX_BLOCKS * 1_024 + (64 << 10)

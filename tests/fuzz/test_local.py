@@ -10,24 +10,24 @@ from typing import Any
 
 import pytest
 
-from poai_engine.models import weight_cache
 from poai_engine.errors import ModelError
+from poai_engine.models import weight_cache
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE, open_packed_model
 from poai_tools.vectors import check
 from poai_tools.vectors.check import SpecAnswerer, find_case_files, find_reason_to_skip, read_file
-from poaid.net.addresses import get_prefix, is_public
 from poaid.api.asking import read_running
-from poaid.chain.chain_state import Chain
-from poaid.keys import format_address, parse_address
-from poaid.network_file import parse_target
+from poaid.chain.chain_state import ChainState
+from poaid.chain.verify import verify_store
 from poaid.cli.options import RUNNING_FILE
 from poaid.cli.run import IDENTITY_FILE, load_identity, parse_hash
-from poaid.store.database import FILE_NAME, Store, StoredPeer
-from poaid.chain.verify import verify_store
-from tests.harness.driving import ACCEPTED, drive, judge
-from tests.harness.mutation import NUMBERS, break_json, break_one, broken, make_text
+from poaid.keys import format_address, parse_address
+from poaid.net.addresses import get_prefix, is_public
+from poaid.network_file import parse_target
+from poaid.store.database import FILE_NAME, Database, StoredPeer
 from tests.fuzz.test_lines import MAX_CASE, QUICK_SUITES, VECTORS
+from tests.harness.driving import ACCEPTED, drive, judge
 from tests.harness.importing import grow_line, make_easy_judge, make_easy_network, make_root
+from tests.harness.mutation import NUMBERS, break_json, break_one, broken, make_text
 from tests.harness.node import ignore
 
 # The database
@@ -67,8 +67,8 @@ def folder(tmp_path: Path) -> Path:
     """The folder of a node with five blocks and a peer."""
     network, line = make_easy_network(), grow_line(make_root(), 5)
     now = network.config.genesis_timestamp + 10**9
-    with Store.create_or_open(tmp_path / "node", network, "mini") as store:
-        chain = Chain(store, network.config, now)
+    with Database.create_or_open(tmp_path / "node", network, "mini") as store:
+        chain = ChainState(store, network.config, now)
         for made in line:
             chain.append(made.block, now)
         store.write_peers([StoredPeer("12D3KooWPeer", "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWPeer", 1, 0)])
@@ -77,9 +77,9 @@ def folder(tmp_path: Path) -> Path:
 
 def read_folder(folder: Path) -> None:
     """Do what `poaid run` and `poaid verify` do with a folder."""
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         network, now = store.read_network(), make_easy_network().config.genesis_timestamp + 10**9
-        Chain(store, network.config, now)
+        ChainState(store, network.config, now)
         store.read_peers()
         verify_store(store, make_easy_judge(), now, ignore)
 
@@ -90,7 +90,7 @@ def test_database_rows(folder: Path) -> None:
 
     def run(changes: list[Change]) -> str:
         file.write_bytes(whole)
-        with Store.open(folder) as store:
+        with Database.open(folder) as store:
             for change in changes:
                 rowid = f"WHERE rowid = (SELECT rowid FROM {change.table} LIMIT 1 OFFSET {change.row})"  # noqa: S608
                 for (old,) in store._query(f"SELECT {change.column} FROM {change.table} {rowid}"):  # noqa: S608

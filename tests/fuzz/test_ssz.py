@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from poai_spec.basics.containers import Block, Body, Header, HeaderCore
-from poai_spec.proof.corpus import Corpus, CorpusItem
 from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.parameters import Config, ModelManifest
 from poai_spec.chain.networking import (
     Blocks,
     BlocksRequest,
@@ -18,7 +18,7 @@ from poai_spec.chain.networking import (
     decode_response,
     encode_response,
 )
-from poai_spec.basics.parameters import Config, ModelManifest
+from poai_spec.proof.corpus import Corpus, CorpusItem
 from poaid.layout import decode_header, encode_header
 from tests.harness.driving import WIRE, drive, judge
 from tests.harness.mutation import break_one, make_pool

@@ -11,6 +11,7 @@ import trio
 
 from poai_spec.basics.containers import Block, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import SpecError
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -37,17 +38,15 @@ from poai_spec.chain.networking import (
     decode_response,
     encode_frame,
 )
-from poai_spec.basics.notation import SpecError
 from poai_spec.chain.upgrades import get_rules
-from poaid.chain.header_check import check_encoded_header
 from poaid.chain.admission import Sender
+from poaid.chain.header_check import check_encoded_header
 from poaid.chain.judges import Models
 from poaid.layout import HEADER_BYTES
-from poaid.node import Node, Options
 from poaid.net.peers import Peer, Peers
-from poaid.store.database import Store
+from poaid.node import Node, Options
+from poaid.store.database import Database
 from tests.harness.driving import ACCEPTED, VALIDATOR, WIRE, check_line, drive, judge
-from tests.harness.mutation import break_one, make_pool
 from tests.harness.importing import (
     Made,
     Rig,
@@ -58,6 +57,7 @@ from tests.harness.importing import (
     make_root,
     running,
 )
+from tests.harness.mutation import break_one, make_pool
 
 PEER = "12D3KooWStranger"
 BATCH = 12
@@ -146,7 +146,7 @@ def test_gossip(tmp_path: Path) -> None:
 def node(tmp_path: Path) -> Iterator[Node]:
     """A node of twelve blocks that does not run: it answers, and nothing else."""
     network, judge_of = make_easy_network(), make_easy_judge()
-    with Store.create_or_open(tmp_path / "node", network, "mini") as store:
+    with Database.create_or_open(tmp_path / "node", network, "mini") as store:
         node = Node(
             store, network, Models.hold(network, judge_of), Options(None, "127.0.0.1", 4001, mdns=False), bytes(32)
         )

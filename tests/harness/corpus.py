@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from poai_spec.proof.corpus import Corpus, compute_corpus_digest
 from poai_spec.basics.parameters import ModelManifest, get_model_manifest
+from poai_spec.proof.corpus import Corpus, compute_corpus_digest
 
 
 def write_corpus(folder: Path, count: int = 1000) -> Path:

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import trio
 
-from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import encode
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Address, Hash32, Milliseconds, keccak256, uint64_le
 from poai_spec.basics.parameters import Config, check_config, get_preset
+from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.execution.state import Account, State, process_header
+from poai_spec.model.engine import Evaluation
 from poai_tools.vectors.chains import TRUE, Alteration, make_core, seal_block
 from poai_tools.vectors.engines import get_lexicon
 from poai_tools.vectors.network import LEXICON
-from poaid.chain.chain_state import Chain
 from poaid.chain.admission import Importer
+from poaid.chain.chain_state import ChainState
+from poaid.chain.worker import Verifier
 from poaid.layout import HEADER_BYTES
 from poaid.metrics import Metrics
 from poaid.network_file import Network
-from poaid.store.database import Store
-from poaid.chain.worker import Verifier
+from poaid.store.database import Database
 
 MINERS: tuple[Address, ...] = tuple(bytes([n]) * 20 for n in (0x41, 0x42, 0x43))
 BACKWARDS = Alteration(trace=lambda trace: trace[::-1])
@@ -174,13 +174,13 @@ class Rig:
         now: the local clock, ms since 1970.
     """
 
-    store: Store
+    store: Database
     importer: Importer
     judge: Judge
     now: Milliseconds
 
     @property
-    def chain(self) -> Chain:
+    def chain(self) -> ChainState:
         return self.importer.chain
 
     def receive_headers(self, blocks: Iterable[Made], peer: bytes = b"peer") -> None:
@@ -195,13 +195,13 @@ class Rig:
         return self.judge.models[0].engine.asked
 
 
-def make_rig(store: Store, judge: Judge, now: Milliseconds) -> Rig:
+def make_rig(store: Database, judge: Judge, now: Milliseconds) -> Rig:
     """Open a chain in a store; nothing runs yet."""
 
     def get_time() -> Milliseconds:
         return rig.now
 
-    rig = Rig(store, Importer(Chain(store, judge.config, now), judge, Verifier(), Metrics(), get_time), judge, now)
+    rig = Rig(store, Importer(ChainState(store, judge.config, now), judge, Verifier(), Metrics(), get_time), judge, now)
     return rig
 
 
@@ -211,7 +211,7 @@ async def running(
 ) -> AsyncIterator[Rig]:
     """Run a rig on a folder, of the easy network if no other is given, long after its genesis."""
     network, judge = network or make_easy_network(), judge or make_easy_judge()
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9 if now is None else now)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.importer.verifier.run)

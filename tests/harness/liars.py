@@ -8,10 +8,11 @@ from libp2p.abc import INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.pubsub.pb import rpc_pb2
 
-from poai_spec.chain.block import make_genesis
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.model.engine import Engine, Evaluation
+from poai_spec.basics.notation import Hash32, Milliseconds, keccak256, uint64_le
+from poai_spec.basics.parameters import PROTOCOL_VERSION
+from poai_spec.chain.block import make_genesis
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -27,10 +28,9 @@ from poai_spec.chain.networking import (
     encode_response,
     get_blocks_topic,
 )
-from poai_spec.basics.notation import Hash32, Milliseconds, keccak256, uint64_le
-from poai_spec.basics.parameters import PROTOCOL_VERSION
-from poai_spec.execution.state import State, process_header
 from poai_spec.chain.upgrades import get_fork_hash
+from poai_spec.execution.state import State, process_header
+from poai_spec.model.engine import Engine, Evaluation
 from poai_tools.vectors.chains import MINER, make_core, seal_header
 from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.libp2p.streams import FAULTS

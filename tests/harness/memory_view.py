@@ -7,17 +7,17 @@ import trio
 
 from poai_engine.models.corpus_maker import get_text
 from poai_engine.models.gguf_file import Vocabulary
-from poai_spec.chain.block import Judge, get_judge_rules, process_block
 from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.notation import Address, Height
+from poai_spec.basics.parameters import compute_network_id
+from poai_spec.chain.block import Judge, get_judge_rules, process_block
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, State
+from poai_spec.model.loss import compute_l_hat
 from poai_spec.proof.difficulty import compute_target, compute_work
 from poai_spec.proof.economics import compute_subsidy
 from poai_spec.proof.epoch import get_epoch
-from poai_spec.model.loss import compute_l_hat
-from poai_spec.basics.notation import Address, Height
-from poai_spec.basics.parameters import compute_network_id
 from poai_spec.proof.quiz import Quiz, get_quiz_name
-from poai_spec.execution.state import Account, State
-from poai_spec.chain.upgrades import get_rules
 from poai_spec.proof.work import get_quiz
 from poaid.api.view import (
     AccountView,

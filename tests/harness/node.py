@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from poai_spec.basics.notation import Address, Hash32, Height
 from poai_spec.chain.block import Judge
 from poai_spec.model.engine import Engine, Evaluation
-from poai_spec.basics.notation import Address, Hash32, Height
-from poaid.produce import attempts as miner
-from poaid.chain.chain_state import Chain
+from poaid.chain.chain_state import ChainState
 from poaid.layout import HEADER_BYTES
 from poaid.network_file import Network, check_network, get_network
-from poaid.store.database import FILE_NAME, ChainRow, Store
+from poaid.produce import attempts as miner
+from poaid.store.database import FILE_NAME, ChainRow, Database
 
 Run = Callable[..., tuple[int, str, str]]
 """What the fixture `run` gives: the arguments of `poaid` to exit status, standard output and standard error."""
@@ -87,9 +87,9 @@ def make_quick_network() -> Network:
     return check_network(replace(network, name="quick", config=config))
 
 
-def mine(store: Store, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> Chain:
+def mine(store: Database, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> ChainState:
     """Mine a block for each pace and store it; return the chain."""
-    chain = Chain(store, judge.config, clock.now)
+    chain = ChainState(store, judge.config, clock.now)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(miner, "time", clock)
         for pace in paces:
@@ -102,7 +102,7 @@ def mine(store: Store, judge: Judge, clock: FakeClock, paces: Sequence[int]) -> 
 Row = tuple[Hash32, bytes] | None
 
 
-class AlteredStore(Store):
+class AlteredStore(Database):
     """A store that gives other rows than are in the database: a fault for each of a thousand runs, without the disk.
 
     Attributes:
@@ -133,7 +133,7 @@ def change(data: bytes, position: int, mask: int) -> bytes:
     return data[:position] + bytes([data[position] ^ mask]) + data[position + 1 :]
 
 
-def read_data(store: Store) -> list[bytes]:
+def read_data(store: Database) -> list[bytes]:
     """Return the encodings of the chain's blocks."""
     return [row.header + (row.body or b"") for row in store.read_chain()]
 

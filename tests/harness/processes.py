@@ -11,18 +11,18 @@ from typing import Any
 
 import trio
 
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode
+from poai_spec.basics.notation import Address, keccak256
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.model.engine import Engine
 from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.basics.notation import Address, keccak256
 from poai_tools.vectors.network import LEXICON, make_network
-from poaid.chain.chain_state import Chain
+from poaid.chain.chain_state import ChainState
 from poaid.chain.judges import Models
 from poaid.network_file import Network
 from poaid.node import Node, Options
-from poaid.store.database import Store
+from poaid.store.database import Database
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 
@@ -51,9 +51,9 @@ def read_chain() -> tuple[Block, ...]:
     return tuple(decode(Block, bytes.fromhex(data[2:])) for data in case["input"]["blocks"])
 
 
-def fill(store: Store, judge: Judge, blocks: Sequence[Block]) -> None:
+def fill(store: Database, judge: Judge, blocks: Sequence[Block]) -> None:
     """Store blocks that are known to be true, as if this node had mined them."""
-    chain = Chain(store, judge.config, blocks[-1].header.core.timestamp, judge.upgrades)
+    chain = ChainState(store, judge.config, blocks[-1].header.core.timestamp, judge.upgrades)
     for block in blocks:
         chain.append(block, block.header.core.timestamp)
 
@@ -72,7 +72,7 @@ class Made:
     """A node and its data directory."""
 
     node: Node
-    store: Store
+    store: Database
 
     @property
     def address(self) -> str:
@@ -115,7 +115,7 @@ class Maker:
         """Return a node that does not run yet; it holds `blocks` and will dial `peers`."""
         self._count += 1
         folder = data_dir or self.folder / f"node-{self._count}"
-        store = Store.create_or_open(folder, self.network, "mini")
+        store = Database.create_or_open(folder, self.network, "mini")
         if blocks:
             fill(store, self.judge, blocks)
         addresses = tuple(peer.address for peer in peers)

@@ -18,24 +18,24 @@ import pytest
 import trio
 
 from poai_engine.models.model_store import get_model_path
-from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.basics.containers import Block, Header
 from poai_spec.basics.encoding import encode
-from poai_spec.model.loss import compute_trace_digest
-from poai_spec.chain.networking import HEADERS_PROTOCOL
 from poai_spec.basics.notation import Address
-from poai_spec.execution.state import process_header
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.chain.networking import HEADERS_PROTOCOL
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import process_header
+from poai_spec.model.loss import compute_trace_digest
 from poai_spec.proof.work import get_quiz
 from poai_tools.vectors.chains import make_core, wins
+from poaid.chain.admission import Importer, Sender
+from poaid.chain.worker import Turn, Verifier, run_timed
+from poaid.models import load_engine
 from poaid.net import peers
 from poaid.net.addresses import get_prefix
-from poaid.chain.admission import Importer, Sender
-from poaid.produce.attempts import get_time
-from poaid.models import load_engine
 from poaid.net.peers import Peer, Peers
+from poaid.produce.attempts import get_time
 from poaid.testnet.local import get_base_network, make_network
-from poaid.chain.worker import Turn, Verifier, run_timed
 from tests.harness.liars import Forger, Liar, lying
 from tests.harness.processes import LOOK_S, Made, Maker, running, until
 from tests.unit.poaid.net.test_transport import SOURCE

@@ -7,19 +7,19 @@ from functools import cache
 from Crypto.Hash import SHAKE128
 
 from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
-from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.basics.containers import Block, Header, HeaderCore
-from poai_spec.proof.difficulty import Chain
-from poai_spec.model.engine import Engine, Evaluation
-from poai_spec.proof.lexicon import PIECES, Lexicon, compute_lexicon_digest
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.basics.notation import Address, Hash32, Milliseconds
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, check_config, make_config
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
+from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.chain.production import make_template
-from poai_spec.execution.state import State, process_header
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State, process_header
+from poai_spec.model.engine import Engine, Evaluation
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.model.weights import Float32, GgufFile, GgufTensor
+from poai_spec.proof.difficulty import Chain
+from poai_spec.proof.lexicon import PIECES, Lexicon, compute_lexicon_digest
 from poai_spec.proof.work import get_quiz, get_quiz_seed
 
 LEXICON = Lexicon({piece: (1 + i,) for i, piece in enumerate(PIECES)})

@@ -19,12 +19,12 @@ from poai_spec.chain.networking import (
     RESULT_BYTES,
     HeadersRequest,
 )
-from poaid.net.libp2p import host as libp2p_host
-from poaid.net.handlers import PeerError
 from poaid.chain.judges import Models
+from poaid.net.handlers import PeerError
+from poaid.net.libp2p import host as libp2p_host
 from poaid.net.libp2p.host import MAX_CONNECTIONS
 from poaid.node import Node, Options
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.driving import SOAK
 from tests.harness.importing import grow_line, make_easy_judge, make_easy_network, make_root
 from tests.unit.poaid.net.test_transport import Owner, make_network, until
@@ -47,7 +47,7 @@ def serve(folder: Path, seconds: float, pipe: Connection) -> None:
     """Run a node of 512 blocks; send its address, then requests, CPU seconds and seconds."""
     libp2p_host.MAX_INBOUND = MAX_CONNECTIONS  # all of them dial
     network, judge = make_easy_network(), make_easy_judge()
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         node = Node(store, network, Models.hold(network, judge), Options(None, "127.0.0.1", 0, mdns=False), bytes(32))
         for made in grow_line(make_root(), MAX_HEADERS):
             node.chain.append(made.block, made.block.header.core.timestamp)

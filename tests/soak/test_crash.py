@@ -20,21 +20,21 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import compute_block_hash
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
-from poaid.chain.chain_state import Chain
 from poaid.chain.chain_file import export_chain
+from poaid.chain.chain_state import ChainState
+from poaid.chain.verify import verify_store
 from poaid.errors import NodeError
-from poaid.produce.attempts import get_time
 from poaid.models import load_engine
 from poaid.network_file import Network, check_network, write_network
-from poaid.store.database import FILE_NAME, Store
-from poaid.chain.verify import verify_store
-from tests.harness.processes import PATIENCE_S, fill, make_vector_network, read_chain
+from poaid.produce.attempts import get_time
+from poaid.store.database import FILE_NAME, Database
 from tests.harness.driving import ACCEPTED, SOAK
 from tests.harness.driving import judge as judge_line
 from tests.harness.node import change, ignore
+from tests.harness.processes import PATIENCE_S, fill, make_vector_network, read_chain
 from tests.harness.soak import Poaid, make_run_arguments, read_blocks, started
 
 KILLS = 5 * max(SOAK, 1)
@@ -88,13 +88,13 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check_folder(folder: Path, acknowledged: dict[int, str]) -> int:
     """Check a folder that a killed process left; return its height, 0 if the kill came before the first commit."""
-    if not acknowledged and judge_line(lambda: Store.open(folder).close()) != ACCEPTED:
+    if not acknowledged and judge_line(lambda: Database.open(folder).close()) != ACCEPTED:
         with pytest.raises(NodeError, match="holds no chain"):
-            Store.open(folder)
+            Database.open(folder)
         return 0
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         assert store._query("PRAGMA integrity_check") == [("ok",)]
-        chain = Chain(store, store.read_network().config, get_time())
+        chain = ChainState(store, store.read_network().config, get_time())
         stored = {height: chain.tree.get_main(height).hash.hex() for height in range(1, chain.head.height + 1)}
         lost = {
             height for height, block_hash in acknowledged.items() if not stored.get(height, "").startswith(block_hash)
@@ -104,7 +104,7 @@ def check_folder(folder: Path, acknowledged: dict[int, str]) -> int:
 
 
 def verify(folder: Path, judge: Judge) -> None:
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         verify_store(store, judge, get_time(), ignore)
 
 
@@ -149,7 +149,7 @@ def test_a_killed_import_goes_on(tmp_path: Path, judge: Judge, mini_path: Path, 
     """What is stored is a beginning of the file, never shorter than before; the last run brings the rest."""
     network, blocks = make_vector_network(), read_chain()
     ours = make_judge(network.config, network.questions, judge.models[0].engine)
-    with Store.create_or_open(tmp_path / "whole", network, "mini") as store:
+    with Database.create_or_open(tmp_path / "whole", network, "mini") as store:
         fill(store, ours, blocks)
         export_chain(store, tmp_path / "chain")
     hashes = {height: compute_block_hash(block.header).hex() for height, block in enumerate(blocks, 1)}
@@ -205,7 +205,7 @@ def test_a_damaged_log_costs_the_blocks_behind_the_damage(killed: Path, tmp_path
     rng, copy, found = random.Random(7), tmp_path / "copy", Counter[str]()
     whole = (killed / WAL).read_bytes()
     shutil.copytree(killed, copy)
-    with Store.open(copy) as store:
+    with Database.open(copy) as store:
         hashes = [row.block_hash for row in store.read_chain()]
     main = (killed / FILE_NAME).read_bytes()
     for number, wal in enumerate(list_damages(whole, rng)):
@@ -213,9 +213,9 @@ def test_a_damaged_log_costs_the_blocks_behind_the_damage(killed: Path, tmp_path
         (copy / WAL).write_bytes(wal)
 
         def read(number: int = number) -> None:
-            with Store.open(copy) as store:
+            with Database.open(copy) as store:
                 config = store.read_network().config
-                assert Chain(store, config, get_time()).head.height == store.read_height()
+                assert ChainState(store, config, get_time()).head.height == store.read_height()
                 assert [row.block_hash for row in store.read_chain()] == hashes[: store.read_height()]
                 found["blocks"] += store.read_height()
                 if number % 40 == 0:
@@ -247,19 +247,19 @@ def test_a_read_only_folder_is_said_in_one_line(killed: Path) -> None:
     with TemporaryDirectory(prefix="poai-") as name:  # pytest's own folders are closed to other users
         folder = Path(name) / "data"
         shutil.copytree(killed, folder)
-        Store.open(folder).close()
+        Database.open(folder).close()
         files = [folder, *folder.iterdir()]
         Path(name).chmod(0o755)
         for path in files:
             path.chmod(0o555 if path.is_dir() else 0o444)
         network = make_fast_network()
         with as_nobody():
-            for attempt in (partial(Store.open, folder), partial(Store.create_or_open, folder, network, "mini")):
+            for attempt in (partial(Database.open, folder), partial(Database.create_or_open, folder, network, "mini")):
                 with pytest.raises(NodeError, match="check the disk's space and the permissions") as caught:
                     attempt()
                 assert "\n" not in str(caught.value)
             with pytest.raises(NodeError, match="give a --data-dir that can be written"):
-                Store.create_or_open(folder / "new", network, "mini")
+                Database.create_or_open(folder / "new", network, "mini")
         for path in files:
             path.chmod(0o755)
 

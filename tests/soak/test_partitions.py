@@ -25,23 +25,23 @@ import pytest
 import trio
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import make_judge
-from poai_spec.model.engine import Engine, Evaluation
 from poai_spec.basics.notation import keccak256
+from poai_spec.chain.block import make_judge
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.engine import Engine, Evaluation
 from poaid.chain import judges
-from poaid.keys import write_whole
-from poaid.net.libp2p.host import SILENCE_S, get_peer_id
-from poaid.produce.attempts import get_time
-from poaid.models import load_engine
-from poaid.network_file import Network, check_network, get_network, write_network
-from poaid.cli.run import IDENTITY_FILE
-from poaid.store.database import Store
 from poaid.chain.verify import verify_store
-from tests.harness.processes import Maker
+from poaid.cli.run import IDENTITY_FILE
+from poaid.keys import write_whole
+from poaid.models import load_engine
+from poaid.net.libp2p.host import SILENCE_S, get_peer_id
+from poaid.network_file import Network, check_network, get_network, write_network
+from poaid.produce.attempts import get_time
+from poaid.store.database import Database
 from tests.e2e.test_partitions import make_fast_network, reorganise
 from tests.harness.driving import SOAK
 from tests.harness.node import ignore
+from tests.harness.processes import Maker
 from tests.harness.soak import Poaid, started
 from tests.harness.switch import Switch, enter, find_obstacle, get_address
 
@@ -288,7 +288,7 @@ def verify_all(members: Sequence[Member], model: Path) -> int:
     judge = make_judge(network.config, network.questions, load_engine(str(model), get_rules(network.config, (), 0), 1))
     chains = []
     for member in members:
-        with Store.open(member.folder) as store:
+        with Database.open(member.folder) as store:
             verify_store(store, judge, get_time() + network.config.max_future, ignore)
             chains.append([row.block_hash for row in store.read_chain()])
     common = len(list(takewhile(lambda hashes: len(set(hashes)) == 1, zip(*chains, strict=False))))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from poaid.net.libp2p import host as libp2p_host
-from tests.harness.processes import until
-from tests.harness.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
 from tests.e2e.test_liars import check_health
 from tests.harness.driving import SOAK
+from tests.harness.processes import until
+from tests.harness.siege import PREFIXES, besieged, check_record, get_peak_memory, make_maker, mine
 from tests.unit.poaid.net.test_transport import dial_from_source
 
 BLOCKS_A_ROUND = 10

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from poai_engine.errors import ModelError
 from poai_bench.flags import (
     BENCH_PERIOD,
     FIDELITY_QUIZZES,
@@ -23,6 +22,7 @@ from poai_bench.flags import (
     PRESCREEN_QUIZZES,
     UBATCH,
 )
+from poai_engine.errors import ModelError
 from poaid.cli.options import MAX_NODES
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def fidelity_command(
     file: Json = None,
 ) -> None:
     """Compare the losses of the exact engine and of llama.cpp with a float64 pass of the same file."""
-    from poai_engine.models.model_store import resolve_model
     from poai_bench import fidelity
+    from poai_engine.models.model_store import resolve_model
 
     check_plots(folder)
     result = fidelity.run(model, resolve_model(model), threads, quizzes, say)
@@ -115,8 +115,8 @@ def determinism_command(
     file: Json = None,
 ) -> None:
     """Run a model over instruction sets, threads, batch sizes and engines; exit 1 unless all bits are equal."""
-    from poai_engine.models.model_store import resolve_model
     from poai_bench import determinism
+    from poai_engine.models.model_store import resolve_model
 
     check_plots(folder)
     count = threads or os.cpu_count() or 1
@@ -151,8 +151,8 @@ def prescreen_command(
     file: Json = None,
 ) -> None:
     """Count how many entries of the trace's last rows cheaper passes predict."""
-    from poai_engine.models.model_store import resolve_model
     from poai_bench import prescreen
+    from poai_engine.models.model_store import resolve_model
 
     result = prescreen.run(model, resolve_model(model), quizzes, say)
     prescreen.print_report(result)
@@ -168,8 +168,8 @@ def prefix_command(
     """Measure the share of work that a miner saves who sorts testnet quizzes by their beginnings."""
     from rich.table import Table
 
-    from poai_spec.basics.parameters import make_config
     from poai_bench import prefix_saving
+    from poai_spec.basics.parameters import make_config
     from poaid.models import get_known_model
 
     known = get_known_model(model)
@@ -214,9 +214,9 @@ def llama_bits_command(
     file: Json = None,
 ) -> None:
     """Count the quizzes whose bits change when llama.cpp runs with other settings than the profile's."""
-    from poai_engine.models.model_store import resolve_model
     from poai_bench import llama_bits
     from poai_bench.results import read_result
+    from poai_engine.models.model_store import resolve_model
 
     check_plots(folder)
     other = read_result(compare, ["llama-bits"]) if compare is not None else None
@@ -289,7 +289,7 @@ def engine_command(
     from poai_bench.measure import warn_if_busy
 
     check_plots(folder)
-    plan = engine_bench.Plan(
+    plan = engine_bench.BenchPlan(
         threads=tuple(threads or range(1, min(2, os.cpu_count() or 1) + 1)),
         batches=tuple(batch or (engine_bench.QUICK_BATCHES if quick else engine_bench.BATCHES)),
         rounds=rounds or (engine_bench.QUICK_ROUNDS if quick else engine_bench.ROUNDS),
@@ -312,8 +312,7 @@ def start_command(
     file: Json = None,
 ) -> None:
     """Start the exact engine without and with its caches, and llama.cpp, each in processes of its own."""
-    from poai_bench import engine_bench
-    from poai_bench import start_bench
+    from poai_bench import engine_bench, start_bench
     from poai_bench.measure import warn_if_busy
 
     rounds = rounds or (start_bench.QUICK_ROUNDS if quick else start_bench.ROUNDS)
@@ -410,8 +409,7 @@ def forgery_command(quick: Quick = False, file: Json = None) -> None:
 @app.command("selfish")
 def selfish_command(quick: Quick = False, file: Json = None) -> None:
     """Withhold blocks: what it gains by hash share, under our rule for ties and under "first seen"; takes minutes."""
-    from poai_bench import selfish_bench
-    from poai_bench import selfish_simulation
+    from poai_bench import selfish_bench, selfish_simulation
 
     shares, blocks = selfish_bench.SHARES, selfish_simulation.BLOCKS
     if quick:

@@ -14,7 +14,7 @@ from poai_spec.basics.containers import Header
 from poai_spec.basics.encoding import decode
 from poai_spec.basics.parameters import compute_network_id
 from poaid.errors import NodeError
-from poaid.store.database import Store
+from poaid.store.database import Database
 
 
 def run(data_dirs: Sequence[Path]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run(data_dirs: Sequence[Path]) -> dict[str, Any]:
     headers: dict[bytes, Header] = {}
     chain, networks = set[bytes](), list[bytes]()
     for data_dir in data_dirs:
-        with Store.open(data_dir) as store:
+        with Database.open(data_dir) as store:
             networks.append(compute_network_id(store.read_network().config))
             chain = chain or {row.block_hash for row in store.read_chain()}
             headers |= {stored.block_hash: decode(Header, stored.data) for stored in store.read_headers()}

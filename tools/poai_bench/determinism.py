@@ -28,14 +28,14 @@ from rich.table import Table
 import poai_engine
 import poai_spec
 import poai_tools
+from poai_bench.determinism_worker import compute_digest, run_batches
+from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import read_gguf
-from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 from poai_spec.basics.drbg import Drbg
 from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.weights import GgufFile
-from poai_bench.determinism_worker import compute_digest, run_batches
 
 TARGETS = {
     "x86_64": {  # the levels of the x86-64 psABI

@@ -20,12 +20,12 @@ from threadpoolctl import threadpool_info
 
 from poai_engine.engines.array import ArrayEngine
 from poai_engine.engines.exact import ExactEngine
-from poai_engine.models.gguf_file import read_gguf
 from poai_engine.engines.products import products_are_exact
 from poai_engine.kernels.tile import get_shape
+from poai_engine.models.gguf_file import read_gguf
 from poai_engine.models.weight_cache import get_cache_dir, open_packed_model
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Hash32, tagged_hash, uint64_le
+from poai_spec.model.engine import Evaluation
 
 
 def compute_digest(root: Hash32, evaluations: Sequence[Evaluation]) -> Hash32:

@@ -13,17 +13,17 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.gguf_file import read_gguf, read_vocabulary
-from poai_engine.models.model_names import SYNTHETIC_MODELS
-from poai_engine.models.model_store import fetch_model, get_model_path, resolve_model
-from poai_spec.model.integer_model import Architecture, read_architecture
-from poai_spec.basics.notation import keccak256, uint64_le
-from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import Quiz, generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.engine_worker import load_llama_library
 from poai_bench.flags import UBATCH
 from poai_bench.measure import Say, Spread, Worker, describe_machine
+from poai_engine.models.gguf_file import read_gguf, read_vocabulary
+from poai_engine.models.model_names import SYNTHETIC_MODELS
+from poai_engine.models.model_store import fetch_model, get_model_path, resolve_model
+from poai_spec.basics.notation import keccak256, uint64_le
+from poai_spec.basics.parameters import make_config
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.integer_model import Architecture, read_architecture
+from poai_spec.proof.quiz import Quiz, generate_quiz
 from poaid.models import get_known_model
 
 BATCHES, QUICK_BATCHES = (1, 4, 16, 64), (1, 4)
@@ -33,7 +33,7 @@ QUICK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure.
 
     Attributes:
@@ -95,7 +95,7 @@ def count_operations(a: Architecture, length: int, scored: int) -> int:
     return 2 * (a.layer_count * (length * linear + attention) + scored * a.width * a.vocabulary_size)
 
 
-def run(models: Sequence[str], plan: Plan, say: Say) -> dict[str, Any]:
+def run(models: Sequence[str], plan: BenchPlan, say: Say) -> dict[str, Any]:
     """Measure models one after another.
 
     Returns:
@@ -116,7 +116,7 @@ def run(models: Sequence[str], plan: Plan, say: Say) -> dict[str, Any]:
     return {"bench": "engine", "machine": machine, "plan": asdict(plan), "results": results}
 
 
-def _measure(model: str, path: Path, threads: int, plan: Plan, say: Say) -> Iterator[dict[str, Any]]:
+def _measure(model: str, path: Path, threads: int, plan: BenchPlan, say: Say) -> Iterator[dict[str, Any]]:
     """Yield the result of each batch, all with one number of threads and one set of processes."""
     quizzes, architecture = make_quizzes(model), read_architecture(read_gguf(path))
     with ExitStack() as stack:
@@ -138,7 +138,7 @@ def _measure(model: str, path: Path, threads: int, plan: Plan, say: Say) -> Iter
 
 
 def _measure_batch(
-    workers: dict[str, Worker], sgemm: Worker, quizzes: Iterator[Quiz], batch: int, plan: Plan, a: Architecture
+    workers: dict[str, Worker], sgemm: Worker, quizzes: Iterator[Quiz], batch: int, plan: BenchPlan, a: Architecture
 ) -> dict[str, Any]:
     """Let the workers take turns on the same quizzes."""
     first = take(quizzes, 1)

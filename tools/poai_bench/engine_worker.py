@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from poai_engine.errors import ModelError
+from poai_bench.measure import get_peak_memory, serve
 from poai_engine.engines.exact import open_engine
 from poai_engine.engines.llama_log import silence
-from poai_bench.measure import get_peak_memory, serve
+from poai_engine.errors import ModelError
 
 Quizzes = Sequence[Sequence[int]]
 NEED_LLAMA = "llama.cpp is not installed: pip install 'poai[llama]', or leave the comparison out with --no-llama"

@@ -40,7 +40,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Case:
+class LayerCase:
     """A model of one block, for both sides, and what to run on it.
 
     Attributes:
@@ -90,7 +90,7 @@ def draw_architecture(rng: np.random.Generator, vocabulary: int) -> Architecture
     return Architecture(1, width, kv_heads * group, kv_heads, head_dim, ffn, vocabulary, base, epsilon)
 
 
-def draw_case(seed: int) -> Case:
+def draw_case(seed: int) -> LayerCase:
     """Draw a case; the same seed gives the same."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, POSITIONS + 1, rng.integers(1, 4))
@@ -110,7 +110,7 @@ def draw_case(seed: int) -> Case:
         a, inputs, (Layer(attn_norm=norms[0], ffn_norm=norms[1], **parts),), norms[2],
         draw_matrix(rng, "output.weight", len(ids), a.width), compute_attention_scale(a.head_dim),
     )  # fmt: skip
-    return Case(page, pack(page), tokens, int(rng.integers(1, 4)))
+    return LayerCase(page, pack(page), tokens, int(rng.integers(1, 4)))
 
 
 def pack(model: IntegerModel) -> PackedModel:
@@ -130,7 +130,7 @@ def pack(model: IntegerModel) -> PackedModel:
     return PackedModel(a, arrays | {"root": np.zeros(32, np.uint8)})
 
 
-def find_difference(case: Case) -> str | None:
+def find_difference(case: LayerCase) -> str | None:
     """Run a case on both sides; return where they differ, None if nowhere."""
     model, engine = case.page, ExactEngine(case.packed, case.threads)
     scored = [list(range(1, len(ids))) for ids in case.tokens]

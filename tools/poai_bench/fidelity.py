@@ -13,15 +13,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from poai_bench.flags import FIDELITY_QUIZZES
+from poai_bench.float_pass import FloatScores, compute_float_scores, score
 from poai_engine.engines.array import ArrayEngine, compute_nlls
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import Vocabulary, read_gguf, read_vocabulary
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import get_rules
-from poai_bench.flags import FIDELITY_QUIZZES
-from poai_bench.float_pass import FloatScores, compute_float_scores, score
+from poai_spec.proof.quiz import generate_quiz
 from poaid.models import get_known_model
 
 CHUNK_TOKENS = 256
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FidelityRow:
     """One way to run the model against the float64 pass.
 
     Attributes:
@@ -95,12 +95,12 @@ def score_with_llama(llama: Any, ids: Sequence[int]) -> FloatScores:
     return score(llama.scores[: len(ids) - 1], ids)
 
 
-def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> Comparison:
+def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> FidelityRow:
     """Compare the scores of one pass with the float64 pass's."""
     nlls, wanted = (np.concatenate([part.nlls for part in scores]) for scores in (ours, oracle))
     best, wanted_best = (np.concatenate([part.best for part in scores]) for scores in (ours, oracle))
     differences = np.abs(nlls - wanted)
-    return Comparison(
+    return FidelityRow(
         float(differences.mean()), float(differences.max()), float(nlls.mean()), float((best == wanted_best).mean())
     )
 
@@ -118,7 +118,7 @@ def run(
         say: takes one line of progress.
 
     Returns:
-        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `Comparison` each), `float64_mean_nll`, nats,
+        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `FidelityRow` each), `float64_mean_nll`, nats,
         `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each
         clamp of the exact pass cut.
 
@@ -160,7 +160,7 @@ def print_report(result: dict[str, Any], console: Console | None = None) -> None
     table.title = f"{result['model']}: {result['tokens']} tokens against float64, nats a token"
     table.add_row("float64", "-", "-", f"{result['float64_mean_nll']:.4f}", "-")
     for key, name in (("exact", "exact, w8a12"), ("llama_cpp", "llama.cpp")):
-        c = Comparison(**result[key])
+        c = FidelityRow(**result[key])
         differences = f"{c.mean_difference:.4f}", f"{c.largest_difference:.3f}"
         table.add_row(name, *differences, f"{c.mean_nll:.4f}", f"{c.agreement:.1%}")
     console.print(table)

@@ -77,10 +77,10 @@ class FloatModel:
         embedding = np.concatenate(parts)
         return [embedding[np.searchsorted(wanted, ids)] for ids in sequences]
 
-    def blocks(self) -> Iterator["Block"]:
+    def blocks(self) -> Iterator["FloatBlock"]:
         """Yield the transformer blocks in order."""
         for n in range(self.architecture.layer_count):
-            yield Block(self, n)
+            yield FloatBlock(self, n)
 
     def finish(self, x: Floats) -> Floats:
         """Return the head's input for the residual after the last block, shape (T, D)."""
@@ -136,7 +136,7 @@ def _chunks(gguf: GgufFile, name: str) -> Iterator[tuple[int, int, NDArray[np.fl
         yield start, stop, np.ldexp(decode_rows(tensor, start, stop).astype(np.float64), -24)  # below 2^53: exact
 
 
-class Block:
+class FloatBlock:
     """One transformer block in floating point."""
 
     def __init__(self, model: FloatModel, n: int) -> None:

@@ -19,19 +19,19 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.model_store import get_model_path
-from poai_spec.basics.containers import Header
-from poai_spec.model.engine import Engine
-from poai_spec.chain.header import make_genesis_header
-from poai_spec.model.loss import is_below_target
-from poai_spec.chain.networking import REPLAY_BUDGET_MS, REPLAY_BUDGET_PERIOD_MS
-from poai_spec.basics.notation import Hash32, keccak256, uint64_le, uint256_be
-from poai_spec.basics.parameters import Config, make_config
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.chain.upgrades import get_rules
-from poai_spec.proof.work import get_quiz_seed
 from poai_bench.engine_bench import find_model
 from poai_bench.measure import Say, Spread, describe_machine
+from poai_engine.models.model_store import get_model_path
+from poai_spec.basics.containers import Header
+from poai_spec.basics.notation import Hash32, keccak256, uint64_le, uint256_be
+from poai_spec.basics.parameters import Config, make_config
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.chain.networking import REPLAY_BUDGET_MS, REPLAY_BUDGET_PERIOD_MS
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.engine import Engine
+from poai_spec.model.loss import is_below_target
+from poai_spec.proof.quiz import generate_quiz
+from poai_spec.proof.work import get_quiz_seed
 from poaid.models import get_known_model, load_engine
 
 TRIES, QUICK_TRIES = 100_000, 2_000

@@ -12,17 +12,17 @@ from typing import Any
 
 from rich.table import Table
 
+from poai_bench.measure import Spread, describe_machine, make_rate_table
 from poai_spec.basics.containers import Header, compute_block_hash
-from poai_spec.proof.difficulty import compute_target
 from poai_spec.basics.encoding import decode
-from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
-from poai_spec.model.loss import compute_l_hat, is_below_target
 from poai_spec.basics.notation import Invalid, keccak256
 from poai_spec.basics.parameters import Config, get_preset
+from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
 from poai_spec.chain.production import make_template
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.loss import compute_l_hat, is_below_target
+from poai_spec.proof.difficulty import compute_target
 from poai_spec.proof.work import get_quiz_seed
-from poai_bench.measure import Spread, describe_machine, make_rate_table
 from poaid.chain.header_check import check_encoded_header
 from poaid.layout import decode_header, encode_header
 

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from poai_engine.errors import ModelError
+from poai_bench.flags import LLAMA_BITS_QUIZZES
 from poai_engine.engines.llama import LlamaEngine, LlamaSettings, get_fingerprint, score_rows
-from poai_spec.model.engine import Evaluation
+from poai_engine.errors import ModelError
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import Quiz, generate_quiz
 from poai_spec.chain.upgrades import get_rules
-from poai_bench.flags import LLAMA_BITS_QUIZZES
+from poai_spec.model.engine import Evaluation
+from poai_spec.proof.quiz import Quiz, generate_quiz
 from poaid.models import get_known_model
 
 BITS = 1 << 16  # losses are Q16
@@ -57,7 +57,7 @@ VARIANTS = (
 
 
 @dataclass(frozen=True)
-class Difference:
+class BitDifference:
     """How the results of one variant differ from the profile's.
 
     Attributes:
@@ -101,11 +101,11 @@ def run_variant(
     return logits, [score_rows(rows, wanted) for rows, wanted in zip(logits, targets, strict=True)]
 
 
-def describe_difference(name: str, ours: Sequence[Evaluation], others: Sequence[Evaluation]) -> Difference:
+def describe_difference(name: str, ours: Sequence[Evaluation], others: Sequence[Evaluation]) -> BitDifference:
     """Compare evaluations of the same quizzes."""
     losses = [abs(a.loss - b.loss) for a, b in zip(ours, others, strict=True)]
     other_bits = sum(a.trace != b.trace for a, b in zip(ours, others, strict=True))
-    return Difference(name, len(losses), other_bits, sum(d > 0 for d in losses), max(losses) / BITS, None)
+    return BitDifference(name, len(losses), other_bits, sum(d > 0 for d in losses), max(losses) / BITS, None)
 
 
 def run(model: str, path: Path, count: int = LLAMA_BITS_QUIZZES, say: Say = lambda _: None) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def run(model: str, path: Path, count: int = LLAMA_BITS_QUIZZES, say: Say = lamb
 
     Returns:
         `model`, `fingerprint`, `evaluations` (the profile's trace entry and negative log-likelihoods of each quiz) and
-        `variants` (a `Difference` each).
+        `variants` (a `BitDifference` each).
 
     Raises:
         ModelError: llama-cpp-python is missing or of another version, or refuses the file.

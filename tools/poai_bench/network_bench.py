@@ -19,16 +19,16 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
-from poai_engine.engines.exact import count_processors
 from poai_bench.engine_bench import find_model
 from poai_bench.flags import BENCH_PERIOD
 from poai_bench.measure import Say, Spread, describe_machine, read_memory
 from poai_bench.replay_bench import choose_models
+from poai_engine.engines.exact import count_processors
 from poaid.api.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
 from poaid.network_file import Network
-from poaid.testnet.local import LocalTestnet, Plan, choose_target, get_base_network, make_network, measure_rate
+from poaid.testnet.local import LocalTestnet, TestnetPlan, choose_target, get_base_network, make_network, measure_rate
 from poaid.testnet.summary import Summary
 
 NODES = {"mini": 8}
@@ -222,7 +222,7 @@ def run_testnet(network: Network, model: str, nodes: int, blocks: int, step: int
     """
     with tempfile.TemporaryDirectory(prefix="poai-bench-") as text:
         folder = Path(text)
-        net = LocalTestnet(Plan(folder, network, model, nodes, blocks, max(1, count_processors() // nodes)))
+        net = LocalTestnet(TestnetPlan(folder, network, model, nodes, blocks, max(1, count_processors() // nodes)))
         watch = Watch(net, [folder / f"node-{n}" for n in range(nodes)], step)
         trio.run(net.run)
         if net.signal is not None:

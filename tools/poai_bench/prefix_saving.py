@@ -8,11 +8,11 @@ through them in order, keeping the states of the last one. The salt (page quiz) 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from poai_spec.proof.lexicon import Lexicon
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import Config
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.lexicon import Lexicon
+from poai_spec.proof.quiz import generate_quiz
 
 
 def count_common(a: Sequence[int], b: Sequence[int]) -> int:

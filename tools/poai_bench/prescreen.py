@@ -30,15 +30,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from poai_engine.engines.array import ArrayEngine
-from poai_engine.models.gguf_file import read_gguf
-from poai_spec.model.inference import ACTIVATION_BITS, quantise_row, rms_norm
-from poai_spec.basics.notation import keccak256, uint64_le
-from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.flags import PRESCREEN_QUIZZES
 from poai_bench.float_pass import FloatModel, Floats, compute_final_rows
+from poai_engine.engines.array import ArrayEngine
+from poai_engine.models.gguf_file import read_gguf
+from poai_spec.basics.notation import keccak256, uint64_le
+from poai_spec.basics.parameters import make_config
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.inference import ACTIVATION_BITS, quantise_row, rms_norm
+from poai_spec.proof.quiz import generate_quiz
 from poaid.models import get_known_model
 
 ROUNDED = "all roundings of the rows, float32"

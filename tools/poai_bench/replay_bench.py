@@ -14,22 +14,22 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.model_store import get_model_path
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
-from poai_spec.basics.containers import Block, Header
-from poai_spec.basics.encoding import decode
-from poai_spec.basics.parameters import UINT256_MAX
-from poai_spec.execution.state import State
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.engine_bench import find_model
 from poai_bench.flags import BENCH_PERIOD
 from poai_bench.measure import Say, Spread, describe_machine
-from poaid.chain.chain_state import Chain
-from poaid.produce.attempts import get_time, mine_block
+from poai_engine.models.model_store import get_model_path
+from poai_spec.basics.containers import Block, Header
+from poai_spec.basics.encoding import decode
+from poai_spec.basics.parameters import UINT256_MAX
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State
+from poaid.chain.chain_state import ChainState
+from poaid.chain.verify import verify_store
 from poaid.models import load_engine
 from poaid.network_file import Network, check_network, get_network
-from poaid.store.database import Store
-from poaid.chain.verify import verify_store
+from poaid.produce.attempts import get_time, mine_block
+from poaid.store.database import Database
 
 BLOCKS, QUICK_BLOCKS = 32, 8
 ROUNDS, QUICK_ROUNDS = 5, 2
@@ -64,7 +64,7 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
         )
         with (
             tempfile.TemporaryDirectory(prefix="poai-bench-") as folder,
-            Store.create_or_open(Path(folder), network, model) as store,
+            Database.create_or_open(Path(folder), network, model) as store,
         ):
             say(f"{model}: mining {blocks} blocks")
             mine(store, judge, blocks)
@@ -73,15 +73,15 @@ def run(models: Sequence[str], threads: int, blocks: int, rounds: int, say: Say)
     return {"bench": "replay", "machine": machine, "blocks": blocks, "results": results}
 
 
-def mine(store: Store, judge: Judge, blocks: int) -> None:
+def mine(store: Database, judge: Judge, blocks: int) -> None:
     """Mine blocks into an empty store."""
-    chain = Chain(store, judge.config, get_time())
+    chain = ChainState(store, judge.config, get_time())
     for _ in range(blocks):
         *_, last = mine_block(chain.headers, chain.state, judge, bytes(20))
         chain.append(last[-1].block, get_time())
 
 
-def _measure(model: str, threads: int, store: Store, judge: Judge, rounds: int) -> list[dict[str, Any]]:
+def _measure(model: str, threads: int, store: Database, judge: Judge, rounds: int) -> list[dict[str, Any]]:
     ways: dict[str, Callable[[], int]] = {
         "one by one": lambda: verify_singly(store, judge),
         "in batches": lambda: verify_in_batches(store, judge),
@@ -99,7 +99,7 @@ def _measure(model: str, threads: int, store: Store, judge: Judge, rounds: int) 
     ]  # fmt: skip
 
 
-def verify_singly(store: Store, judge: Judge) -> int:
+def verify_singly(store: Database, judge: Judge) -> int:
     """Check a store's blocks in order by every rule, each replayed by itself; return how many there were."""
     chain: list[Header] = [make_genesis(judge.config).header]
     state: State = {}
@@ -111,7 +111,7 @@ def verify_singly(store: Store, judge: Judge) -> int:
     return len(chain) - 1
 
 
-def verify_in_batches(store: Store, judge: Judge) -> int:
+def verify_in_batches(store: Database, judge: Judge) -> int:
     """Verify a store as `poaid verify` does; return the number of blocks."""
     passed: list[int] = []
     verify_store(store, judge, get_time(), passed.append)

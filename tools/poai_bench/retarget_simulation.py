@@ -20,14 +20,14 @@ from typing import Any
 from rich.table import Table
 
 from poai_spec.basics.containers import Header, HeaderCore
+from poai_spec.basics.parameters import Config, ModelManifest, make_config
+from poai_spec.chain.upgrades import get_rules, is_retarget_height
 from poai_spec.proof.difficulty import (
     compute_median_time,
     compute_next_target,
     compute_quizzes,
     compute_target,
 )
-from poai_spec.basics.parameters import Config, ModelManifest, make_config
-from poai_spec.chain.upgrades import get_rules, is_retarget_height
 
 OURS, NO_FORWARD, BITCOIN = "ours", "ours without period-not-forward", "Bitcoin's"
 RULES = (OURS, NO_FORWARD, BITCOIN)
@@ -39,7 +39,7 @@ MORE_STEPS: tuple[float | str, ...] = (*STEPS, 0.0, 0.5, 0.9, 1.1, 2.0, 3.0, 8.0
 
 
 @dataclass(frozen=True)
-class Strategy:
+class StampStrategy:
     """How a miner stamps its blocks.
 
     Attributes:
@@ -59,15 +59,17 @@ class Strategy:
         return f"({steps}) begin {self.begin}, others {self.filler}, after {self.delay} periods"
 
 
-HONEST = Strategy((TRUE,), TRUE, TRUE, 0)
+HONEST = StampStrategy((TRUE,), TRUE, TRUE, 0)
 KNOWN_ATTACKS = (
-    Strategy((HIGH,), LOW, LOW, 0),  # the time warp: the last stamp of a period late, all others early
-    Strategy((4.0, 4.0, 4.0, -12.0), LOW, LOW, 12),  # claims no time, but the clamp at 1/4 forgives three of four parts
+    StampStrategy((HIGH,), LOW, LOW, 0),  # the time warp: the last stamp of a period late, all others early
+    StampStrategy(
+        (4.0, 4.0, 4.0, -12.0), LOW, LOW, 12
+    ),  # claims no time, but the clamp at 1/4 forgives three of four parts
 )
 
 
 @dataclass(frozen=True)
-class Network:
+class SimulatedNetwork:
     """What a strategy is played on: a rule of `RULES`, and the clock limit as a share of a period."""
 
     rule: str
@@ -126,7 +128,7 @@ def make_header(height: int, stamp: int, target: int) -> Header:
     return Header(core, 0, bytes(32))
 
 
-def choose_stamp(network: Network, strategy: Strategy, chain: Sequence[Header], now: float) -> int:
+def choose_stamp(network: SimulatedNetwork, strategy: StampStrategy, chain: Sequence[Header], now: float) -> int:
     """Return the stamp that a strategy gives the block on top of `chain`, moved into the legal range."""
     height, config = len(chain), network.config
     lowest, highest = network.earliest(chain), int(now) + config.max_future
@@ -145,7 +147,7 @@ def choose_stamp(network: Network, strategy: Strategy, chain: Sequence[Header], 
 
 
 def play(
-    network: Network, strategy: Strategy, periods: int, hash_share: float = 1.0, seed: int = 0
+    network: SimulatedNetwork, strategy: StampStrategy, periods: int, hash_share: float = 1.0, seed: int = 0
 ) -> tuple[list[Header], float]:
     """Mine so many periods and return the chain and the time that it took, ms.
 
@@ -169,35 +171,37 @@ def play(
 
 
 @cache
-def measure_honest(network: Network, periods: int) -> float:
+def measure_honest(network: SimulatedNetwork, periods: int) -> float:
     """Return the time that so many periods take with true stamps, ms."""
     return play(network, HONEST, periods)[1]
 
 
-def compute_gain(network: Network, strategy: Strategy, periods: int, hash_share: float, seeds: int = 2) -> float:
+def compute_gain(
+    network: SimulatedNetwork, strategy: StampStrategy, periods: int, hash_share: float, seeds: int = 2
+) -> float:
     """Return the block rate over the honest one; with a share below 1 the mean over some draws of who mines what."""
     honest = measure_honest(network, periods)
     seeds = 1 if hash_share >= 1 else seeds
     return sum(honest / play(network, strategy, periods, hash_share, seed)[1] for seed in range(seeds)) / seeds
 
 
-def compute_work_gain(network: Network, strategy: Strategy, periods: int, hash_share: float) -> float:
+def compute_work_gain(network: SimulatedNetwork, strategy: StampStrategy, periods: int, hash_share: float) -> float:
     """Return the chain's work over what the same time at the same hash rate does with true stamps."""
     chain, elapsed = play(network, strategy, periods, hash_share)
     work = sum(compute_quizzes(header.core.target) for header in chain[1:])
     return work / (elapsed / SPACING * compute_quizzes(network.config.initial_target))
 
 
-def iterate_strategies(length: int) -> Iterator[Strategy]:
+def iterate_strategies(length: int) -> Iterator[StampStrategy]:
     """Yield the known attacks, then every pattern of up to `length` coarse steps, low or true stamps between them."""
     yield from KNOWN_ATTACKS
     for n in range(1, length + 1):
         for pattern in product(STEPS, repeat=n):
             for filler, delay in ((LOW, 0), (LOW, 12), (TRUE, 0)):
-                yield Strategy(pattern, LOW, filler, delay)
+                yield StampStrategy(pattern, LOW, filler, delay)
 
 
-def mutate(strategy: Strategy, random: Random) -> Strategy:
+def mutate(strategy: StampStrategy, random: Random) -> StampStrategy:
     """Change one thing about a strategy: a step, the length, what lies between, or the delay."""
     pattern, place = list(strategy.pattern), random.randrange(len(strategy.pattern))
     match random.randrange(6):
@@ -215,8 +219,8 @@ def mutate(strategy: Strategy, random: Random) -> Strategy:
 
 
 def search(
-    network: Network, *, hash_share: float, periods: int, length: int, climbs: int, seed: int = 0
-) -> tuple[Strategy, float, int]:
+    network: SimulatedNetwork, *, hash_share: float, periods: int, length: int, climbs: int, seed: int = 0
+) -> tuple[StampStrategy, float, int]:
     """Return the best strategy found, its gain, and how many were tried: all short ones, then hill climbing.
 
     Args:
@@ -238,14 +242,16 @@ def search(
     return winner, tried[winner], len(tried)
 
 
-def measure_difficulty(network: Network, strategy: Strategy, periods: int, hash_share: float) -> list[float]:
+def measure_difficulty(
+    network: SimulatedNetwork, strategy: StampStrategy, periods: int, hash_share: float
+) -> list[float]:
     """Return the work of a block at the end of each period, over the first block's."""
     chain = play(network, strategy, periods, hash_share)[0]
     first = compute_quizzes(chain[0].core.target)
     return [float(f"{compute_quizzes(header.core.target) / first:.4g}") for header in chain[1::BLOCKS]]
 
 
-def follow_hash_rate(network: Network, factor: float, settled: int, blocks: int, random: Random | None = None
+def follow_hash_rate(network: SimulatedNetwork, factor: float, settled: int, blocks: int, random: Random | None = None
                      ) -> list[float]:  # fmt: skip
     """Change the hash rate once and follow the honest chain.
 
@@ -275,7 +281,7 @@ def measure_convergence(factor: float) -> tuple[int, float]:
     Returns:
         The number of retargets, and the time in periods of the schedule, until blocks are within 5 % of the spacing.
     """
-    expected = follow_hash_rate(Network(OURS, 0.0), factor, settled=3, blocks=10 * BLOCKS)
+    expected = follow_hash_rate(SimulatedNetwork(OURS, 0.0), factor, settled=3, blocks=10 * BLOCKS)
     reached = next(place for place, interval in enumerate(expected) if abs(interval - 1) < 0.05)
     return len(set(expected[: reached + 1])) - 1, sum(expected[:reached]) / BLOCKS
 
@@ -292,7 +298,7 @@ def run(
     """Search every combination of rule, hash share and clock limit; return the figures that `make_table` prints."""
     searches = []
     for rule, max_future, hash_share in product(rules, max_futures, hash_shares):
-        network = Network(rule, max_future)
+        network = SimulatedNetwork(rule, max_future)
         strategy, gain, tried = search(network, hash_share=hash_share, periods=periods, length=length, climbs=climbs)
         searches.append(
             {

@@ -26,10 +26,10 @@ from enum import Enum, auto
 from random import Random
 from typing import NamedTuple
 
-from poai_spec.chain.fork_choice import Kept, Store, get_head
-from poai_spec.chain.header import make_genesis_header
 from poai_spec.basics.notation import Hash32
 from poai_spec.basics.parameters import get_preset
+from poai_spec.chain.fork_choice import Kept, Store, get_head
+from poai_spec.chain.header import make_genesis_header
 
 BLOCKS = 100_000
 """Blocks of a simulation, lost ones included: it finds shares to some three thousandths."""

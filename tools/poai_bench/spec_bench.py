@@ -7,23 +7,23 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.gguf_file import read_gguf
-from poai_engine.models.model_store import resolve_model
-from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.basics.containers import Header, compute_block_hash
-from poai_spec.proof.difficulty import compute_target
-from poai_spec.basics.drbg import Drbg
-from poai_spec.basics.encoding import decode, encode
-from poai_spec.model.fixed_point import log2_fixed
-from poai_spec.chain.header import check_header_alone, check_header_in_chain
-from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.basics.notation import keccak256, uint64_le
-from poai_spec.basics.parameters import get_preset
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.execution.state import Account, State, compute_state_root
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.header_bench import make_chain
 from poai_bench.measure import Say, Spread, describe_machine, make_rate_table
+from poai_engine.engines.reference import ReferenceEngine
+from poai_engine.models.gguf_file import read_gguf
+from poai_engine.models.model_store import resolve_model
+from poai_spec.basics.containers import Header, compute_block_hash
+from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import keccak256, uint64_le
+from poai_spec.basics.parameters import get_preset
+from poai_spec.chain.header import check_header_alone, check_header_in_chain
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, State, compute_state_root
+from poai_spec.model.fixed_point import log2_fixed
+from poai_spec.proof.difficulty import compute_target
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.proof.quiz import generate_quiz
 
 SECONDS, QUICK_SECONDS = 0.5, 0.05
 """How long a function is called for one measurement; at least once."""

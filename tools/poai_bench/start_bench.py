@@ -13,11 +13,11 @@ from typing import Any
 
 from rich.table import Table
 
-from poai_engine.models.gguf_file import read_vocabulary
-from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 from poai_bench.engine_bench import choose_models, find_model, make_quizzes, take
 from poai_bench.engine_worker import load_llama_library
 from poai_bench.measure import Say, Spread, Worker, describe_machine
+from poai_engine.models.gguf_file import read_vocabulary
+from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 
 ROUNDS, QUICK_ROUNDS = 5, 2
 KINDS = ("cold", "cached", "llama_cpp")

@@ -11,8 +11,8 @@ from io import StringIO
 from pathlib import Path
 
 from poai_tools.cli import app
-from poai_tools.spec.places import NO_CHECKOUT, find_checkout
 from poai_tools.spec.cli import fail
+from poai_tools.spec.places import NO_CHECKOUT, find_checkout
 
 DOCUMENTS = ("docs/blocks-in-hex.md", "docs/tutorial.md")
 FENCE = re.compile(r"^```console\n.*?^```$", re.MULTILINE | re.DOTALL)

@@ -40,8 +40,8 @@ from rich.table import Table
 import poai_spec
 from poai_spec.basics.drbg import Drbg
 from poai_spec.basics.notation import tagged_hash
-from poai_tools.spec.places import NO_CHECKOUT, find_checkout
 from poai_tools.spec.cli import fail
+from poai_tools.spec.places import NO_CHECKOUT, find_checkout
 
 SAMPLE = 200
 SEED = tagged_hash("PoAI/mutants/1")
@@ -93,7 +93,7 @@ class Mutant:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class MutantResult:
     """What became of a mutant.
 
     Attributes:
@@ -238,7 +238,7 @@ def run_vectors(page: str) -> int:
     return 0
 
 
-def run_mutant(mutant: Mutant, package: Path, models: Path, limit: float) -> Verdict:
+def run_mutant(mutant: Mutant, package: Path, models: Path, limit: float) -> MutantResult:
     """Run the vectors against a mutant in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="poai-mutant-") as scratch:
         folder = Path(scratch) / package.name
@@ -250,10 +250,10 @@ def run_mutant(mutant: Mutant, package: Path, models: Path, limit: float) -> Ver
             status, lines = _run(mutant.page, scratch, models, limit)
     detail = lines[-1] if lines else ""
     if status is None:
-        return Verdict(mutant, LATE, f"no end within {limit:.0f} s")
+        return MutantResult(mutant, LATE, f"no end within {limit:.0f} s")
     if status == 0:
-        return Verdict(mutant, SURVIVED, detail)
-    return Verdict(mutant, CRASHED if any("Traceback" in line for line in lines) else CAUGHT, detail)
+        return MutantResult(mutant, SURVIVED, detail)
+    return MutantResult(mutant, CRASHED if any("Traceback" in line for line in lines) else CAUGHT, detail)
 
 
 def _run(page: str, first: str, models: Path, limit: float) -> tuple[int | None, list[str]]:
@@ -278,7 +278,7 @@ def _run(page: str, first: str, models: Path, limit: float) -> tuple[int | None,
     return process.returncode, output.decode("utf-8", "replace").splitlines()
 
 
-def report(console: Console, verdicts: Sequence[Verdict], total: int) -> float:
+def report(console: Console, verdicts: Sequence[MutantResult], total: int) -> float:
     """Print the table and the survivors; return the share that was caught."""
     operators = list(dict.fromkeys(verdict.mutant.operator for verdict in verdicts))
     table = Table(show_footer=True)

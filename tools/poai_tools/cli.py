@@ -2,14 +2,10 @@
 
 import sys
 
-from poai_tools import model_cli, network_cli, quiz_cli
-
 from poai_bench import bench_cli
-
+from poai_tools import model_cli, network_cli, quiz_cli
 from poai_tools.explain import cli as explain_cli
-
 from poai_tools.spec import cli as spec_cli
-
 from poai_tools.vectors import cli as vectors_cli
 from poaid.process.commands import make_program, run_app
 

@@ -12,9 +12,9 @@ from typing import Any
 from poai_engine.errors import ModelError
 from poai_engine.models.exact_model import compute_exact_root, load_exact_model
 from poai_engine.models.gguf_file import get_salt_ranges, read_gguf, read_vocabulary, sha256_file
+from poai_spec.basics.parameters import read_manifest
 from poai_spec.proof.difficulty import compute_cost
 from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest
-from poai_spec.basics.parameters import read_manifest
 
 
 def get_known_manifest(name: str) -> dict[str, Any]:

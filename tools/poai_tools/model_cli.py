@@ -18,8 +18,8 @@ from poai_spec.basics.notation import SpecError
 if TYPE_CHECKING:
     from poai_engine.models.exact_model import ExactModel
     from poai_engine.models.gguf_file import Vocabulary
-    from poai_spec.proof.lexicon import Lexicon
     from poai_spec.model.weights import GgufFile
+    from poai_spec.proof.lexicon import Lexicon
 
 SHARE_QUIZZES = 500
 """Enough to tell a share of 99 % from 100 %, in two seconds."""

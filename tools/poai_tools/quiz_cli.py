@@ -17,8 +17,8 @@ from poaid.errors import UsageError
 
 if TYPE_CHECKING:
     from poai_engine.models.gguf_file import Vocabulary
-    from poai_spec.model.engine import Evaluation
     from poai_spec.basics.notation import Hash32
+    from poai_spec.model.engine import Evaluation
     from poai_spec.proof.quiz import Quiz
     from poaid.network_file import Network
 

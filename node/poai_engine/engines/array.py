@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from poai_engine.models.decode import Ints
 from poai_engine.engines.devices import NUMPY, Array, Device, fetch, get_device, open_torch
+from poai_engine.engines.products import FloatMatrix, check_doubles, multiply, products_are_exact
+from poai_engine.models.decode import Ints
 from poai_engine.models.exact_model import ExactMatrix, ExactModel, compute_exact_root, load_exact_model
 from poai_engine.models.packed import PackedMatrix, PackedModel, Say, make_angles
-from poai_engine.engines.products import FloatMatrix, check_doubles, multiply, products_are_exact
 from poai_engine.models.weight_cache import open_packed_model
+from poai_spec.basics.notation import Hash32
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.fixed_point import EXP2_ONE, LOG2E, log2_fixed, make_exp2_table
 from poai_spec.model.inference import ACTIVATION_BITS, ACTIVATION_Q, RESIDUAL_Q, ROTATED_LIMIT, VALUE_LIMIT
 from poai_spec.model.integer_model import get_tensor_shapes
 from poai_spec.model.loss import compute_layer_entry, compute_output_entry
-from poai_spec.basics.notation import Hash32
 from poai_spec.model.weights import GgufFile
 
 MAX_BATCH_ROWS = 2_048

@@ -16,16 +16,16 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
+from poai_engine.errors import ModelError
 from poai_engine.kernels import steps as kernels
 from poai_engine.kernels.code_cache import take_notices
-from poai_engine.errors import ModelError
-from poai_engine.models.packed import PackedMatrix, PackedModel, Say, make_angles, pack_model, pack_weights
 from poai_engine.kernels.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL
+from poai_engine.models.packed import PackedMatrix, PackedModel, Say, make_angles, pack_model, pack_weights
 from poai_engine.models.weight_cache import open_packed_model
+from poai_spec.basics.notation import Hash32, tagged_hash, uint32_le, uint64_le
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.fixed_point import div_round, log2_fixed
 from poai_spec.model.inference import ACTIVATION_Q, RESIDUAL_Q, VALUE_LIMIT
-from poai_spec.basics.notation import Hash32, tagged_hash, uint32_le, uint64_le
 from poai_spec.model.weights import GgufFile
 
 CHUNK_ROWS = 256

@@ -19,15 +19,15 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 
-from poai_engine.models.decode import Ints
-from poai_engine.errors import ModelError
 from poai_engine.engines.exact import compute_nlls
-from poai_engine.models.gguf_file import check_digest, read_gguf, read_vocabulary
 from poai_engine.engines.llama_log import silence
-from poai_spec.model.engine import Evaluation
-from poai_spec.model.llama_profile import LLAMA_PROFILE, LLAMA_VERSION, compute_logits_entry, round_logit
+from poai_engine.errors import ModelError
+from poai_engine.models.decode import Ints
+from poai_engine.models.gguf_file import check_digest, read_gguf, read_vocabulary
 from poai_spec.basics.notation import Hash32
 from poai_spec.basics.parameters import ModelManifest
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.llama_profile import LLAMA_PROFILE, LLAMA_VERSION, compute_logits_entry, round_logit
 
 _COMPILER = re.compile(rb"GCC: \([^)\n]*\) [\d.]+|clang version [\d.]+")
 

@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from poai_engine.models.decode import Ints
 from poai_engine.engines.devices import NUMPY, Array, Device, fetch, get_device
 from poai_engine.errors import ModelError
+from poai_engine.models.decode import Ints
 from poai_spec.model.inference import ACTIVATION_BITS
 
 SAFE_COLUMNS = (1 << 24) // (127 << ACTIVATION_BITS)  # 64: no activation and no weight can exceed 2^24 in so few terms

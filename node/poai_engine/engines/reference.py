@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+from poai_spec.basics.notation import Hash32
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.inference import run_model, run_steps
 from poai_spec.model.integer_model import compute_integer_model_root, make_integer_model
-from poai_spec.basics.notation import Hash32
 from poai_spec.model.weights import GgufFile
 
 

@@ -11,6 +11,7 @@ from Crypto.Hash import keccak
 from numpy.typing import NDArray
 
 from poai_engine.models.decode import Ints, decode_rows
+from poai_spec.basics.notation import Hash32, int32_le, keccak256, uint32_le
 from poai_spec.model.fixed_point import bit_length
 from poai_spec.model.integer_model import (
     MULTIPLIER_BITS,
@@ -24,7 +25,6 @@ from poai_spec.model.integer_model import (
     get_tensor_shapes,
     read_architecture,
 )
-from poai_spec.basics.notation import Hash32, int32_le, keccak256, uint32_le
 from poai_spec.model.weights import GgufFile, GgufTensor, check_layout
 
 CHUNK_ELEMENTS = 1 << 22

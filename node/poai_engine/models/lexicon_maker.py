@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from poai_engine.errors import ModelError
 from poai_engine.engines.llama_log import silence
-from poai_spec.proof.lexicon import PIECES, Lexicon, get_tokens
+from poai_engine.errors import ModelError
 from poai_spec.basics.notation import keccak256, uint64_le
 from poai_spec.basics.parameters import Config
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.lexicon import PIECES, Lexicon, get_tokens
+from poai_spec.proof.quiz import generate_quiz
 
 ANCHOR = "0"
 

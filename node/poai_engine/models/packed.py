@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from poai_engine.kernels.tile import PANEL
 from poai_engine.models.exact_model import (
     ExactMatrix,
     compute_named_root,
@@ -24,10 +25,9 @@ from poai_engine.models.exact_model import (
     read_matrix_row,
     read_tensors,
 )
-from poai_engine.kernels.tile import PANEL
+from poai_spec.basics.notation import Hash32
 from poai_spec.model.fixed_point import cos_sin
 from poai_spec.model.integer_model import Architecture, compute_attention_scale, get_tensor_shapes, read_architecture
-from poai_spec.basics.notation import Hash32
 from poai_spec.model.weights import GgufFile, GgufTensor
 
 SAY_EVERY = 64

@@ -31,11 +31,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from poai_engine.errors import ModelError
+from poai_engine.kernels.tile import PANEL
 from poai_engine.models.gguf_file import check_digest, read_gguf
 from poai_engine.models.packed import PackedModel, Say, check_arrays, check_row, pack_model, pack_tensors
-from poai_engine.kernels.tile import PANEL
-from poai_spec.model.integer_model import Architecture, read_architecture
 from poai_spec.basics.notation import Hash32
+from poai_spec.model.integer_model import Architecture, read_architecture
 from poai_spec.model.weights import Float32
 
 KEPT_POSITIONS = 128

@@ -8,28 +8,28 @@ from importlib.metadata import version
 
 import trio
 
-from poai_engine.models.corpus_maker import get_text
 from poai_engine.errors import ModelError
+from poai_engine.models.corpus_maker import get_text
 from poai_engine.models.gguf_file import Vocabulary, read_vocabulary
 from poai_engine.models.model_store import resolve_model
+from poai_spec.basics.notation import Address, Hash32, Height
+from poai_spec.chain.upgrades import Rules, get_fork_hash
+from poai_spec.execution.state import Account
+from poai_spec.model.loss import compute_l_hat
 from poai_spec.proof.corpus import Corpus, Questions
 from poai_spec.proof.difficulty import compute_target, compute_work
 from poai_spec.proof.economics import compute_subsidy
 from poai_spec.proof.epoch import get_epoch
 from poai_spec.proof.lexicon import get_tokens
-from poai_spec.model.loss import compute_l_hat
-from poai_spec.basics.notation import Address, Hash32, Height
 from poai_spec.proof.quiz import Quiz, get_quiz_name
-from poai_spec.execution.state import Account
-from poai_spec.chain.upgrades import Rules, get_fork_hash
 from poai_spec.proof.work import get_quiz
+from poaid.api.view import AccountView, Activity, BlockView, Event, PeerView, QuizView, ScoredTokenView, StatusView
 from poaid.chain.chain_state import HeadChange
 from poaid.chain.evaluation import Task, evaluate
 from poaid.chain.judges import list_upgrades
-from poaid.node import Node
 from poaid.chain.tree import Branch, Entry, find_fork, walk
 from poaid.chain.worker import Turn
-from poaid.api.view import AccountView, Activity, BlockView, Event, PeerView, QuizView, ScoredTokenView, StatusView
+from poaid.node import Node
 
 MAX_EVENTS = 64
 """Events that wait for one reader: half a minute of status; who is slower loses the oldest."""

@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from poai_spec.proof.difficulty import compute_target
-from poai_spec.proof.epoch import get_epoch
 from poai_spec.basics.notation import Address
 from poai_spec.basics.parameters import compute_network_id
-from poai_spec.execution.state import Account
 from poai_spec.chain.upgrades import get_fork_hash
-from poaid.chain.chain_state import Chain
+from poai_spec.execution.state import Account
+from poai_spec.proof.difficulty import compute_target
+from poai_spec.proof.epoch import get_epoch
+from poaid.api.node_view import to_hex
+from poaid.api.view import AccountView, StatusView
+from poaid.chain.chain_state import ChainState
 from poaid.chain.judges import list_upgrades
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
-from poaid.produce.attempts import get_time
 from poaid.network_file import Network
-from poaid.api.node_view import to_hex
-from poaid.store.database import Store
-from poaid.api.view import AccountView, StatusView
+from poaid.produce.attempts import get_time
+from poaid.store.database import Database
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class StoredView:
     """
 
     folder: Path
-    store: Store
+    store: Database
     network: Network
-    chain: Chain
+    chain: ChainState
 
     def get_miner(self) -> Address | None:
         """Return the account of the directory's own key; None if it has none.
@@ -100,6 +100,6 @@ def open_stored_view(data_dir: Path) -> Iterator[StoredView]:
     Raises:
         NodeError: there is none, or it is in use or damaged.
     """
-    with Store.open(data_dir) as store:
+    with Database.open(data_dir) as store:
         network = store.read_network()
-        yield StoredView(data_dir, store, network, Chain(store, network.config, get_time(), network.upgrades))
+        yield StoredView(data_dir, store, network, ChainState(store, network.config, get_time(), network.upgrades))

@@ -8,18 +8,18 @@ from typing import TypeVar
 
 import trio
 
-from poai_spec.chain.block import Judge, Model, get_model, replay_block
 from poai_spec.basics.containers import Block, compute_block_hash
 from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
-from poai_spec.chain.networking import check_gossip_size
 from poai_spec.basics.notation import Hash32, Height, Malformed, Milliseconds, SpecError
+from poai_spec.chain.block import Judge, Model, get_model, replay_block
+from poai_spec.chain.networking import check_gossip_size
 from poai_spec.chain.upgrades import Rules
+from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import MemoEngine, check_evaluation
-from poaid.chain.chain_state import NOBODY, Chain, Checked, HeadChange
-from poaid.metrics import Metrics, Source
+from poaid.chain.chain_state import NOBODY, ChainState, Checked, HeadChange
 from poaid.chain.tree import Branch, Entry
 from poaid.chain.worker import Turn, Verifier
+from poaid.metrics import Metrics, Source
 
 T = TypeVar("T")
 
@@ -65,7 +65,12 @@ class Importer:
     """
 
     def __init__(
-        self, chain: Chain, judge: Judge, verifier: Verifier, metrics: Metrics, get_time: Callable[[], Milliseconds]
+        self,
+        chain: ChainState,
+        judge: Judge,
+        verifier: Verifier,
+        metrics: Metrics,
+        get_time: Callable[[], Milliseconds],
     ) -> None:
         self.chain, self.judge, self.verifier, self.metrics, self._get_time = chain, judge, verifier, metrics, get_time
         self._memos: dict[Height, MemoEngine] = {}

@@ -14,7 +14,7 @@
 The blocks prove themselves, so the hash is no signature: it tells a damaged copy from a whole one. Nothing in the file
 says how large it is, so that it can be read as it comes.
 
-Exports: `ChainReader`, `Record`, `export_chain`.
+Exports: `ChainReader`, `FileRecord`, `export_chain`.
 """
 
 import os
@@ -24,13 +24,13 @@ from typing import BinaryIO, NamedTuple
 
 from Crypto.Hash import keccak
 
-from poai_spec.proof.corpus import Corpus, Questions
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.proof.lexicon import parse_lexicon
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Height, SpecError, uint32_le, uint64_le
 from poai_spec.basics.parameters import PRESET_CHANGES, Config, ModelManifest, make_config
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.chain.upgrades import MAX_UPGRADES, UpgradeList
+from poai_spec.proof.corpus import Corpus, Questions
+from poai_spec.proof.lexicon import parse_lexicon
 from poaid.errors import NodeError
 from poaid.network_file import (
     MAX_CORPUS_BYTES,
@@ -41,7 +41,7 @@ from poaid.network_file import (
     check_network,
     is_file_name,
 )
-from poaid.store.database import Store
+from poaid.store.database import Database
 
 MAGIC = b"PoAI chain 2\n"
 MAX_CONFIG_BYTES = MAX_FILE_BYTES
@@ -53,7 +53,7 @@ MAX_QUESTION_BYTES = {"lexicon": MAX_FILE_BYTES, "corpus": MAX_CORPUS_BYTES}
 LENGTH_BYTES, COUNT_BYTES, DIGEST_BYTES = 4, 8, 32
 
 
-class Record(NamedTuple):
+class FileRecord(NamedTuple):
     """A block's encoding, and how many bytes of the file end with it."""
 
     data: bytes
@@ -121,7 +121,7 @@ class ChainReader:
         presets = (name for name in PRESET_CHANGES if make_config(name, config.model) == config)
         return next(presets, self._path.stem)
 
-    def read_blocks(self) -> Iterator[Record]:
+    def read_blocks(self) -> Iterator[FileRecord]:
         """Yield the blocks in order, unchecked, and check the trailer behind them.
 
         Raises:
@@ -130,7 +130,7 @@ class ChainReader:
         count: Height = 0
         while data := self._read_record(MAX_BLOCK_BYTES, f"block {count + 1}"):
             count += 1
-            yield Record(data, self._position)
+            yield FileRecord(data, self._position)
         said = int.from_bytes(self._take(COUNT_BYTES, "the trailer"), "little")
         if said != count:
             raise self._fault(f"it has {count} blocks, and says that it has {said}")
@@ -168,7 +168,7 @@ class ChainReader:
         return NodeError(f"{self._path} is damaged: {what}; get another copy")
 
 
-def export_chain(store: Store, path: Path) -> Height:
+def export_chain(store: Database, path: Path) -> Height:
     """Write the chain of a data directory to a new file, whole or not at all; return how many blocks it has.
 
     Raises:
@@ -196,7 +196,7 @@ def export_chain(store: Store, path: Path) -> Height:
     return count
 
 
-def _write_chain(store: Store, file: BinaryIO) -> Height:
+def _write_chain(store: Database, file: BinaryIO) -> Height:
     checksum, count = keccak.new(digest_bits=256), 0
 
     def write(data: bytes) -> None:

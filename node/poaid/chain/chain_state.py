@@ -7,18 +7,18 @@ consequences of a verdict are those of `receive_block` on the page `fork-choice`
 
 from dataclasses import dataclass
 
-from poai_spec.chain.block import check_contents
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError
 from poai_spec.basics.parameters import Config
-from poai_spec.execution.state import State
+from poai_spec.chain.block import check_contents
 from poai_spec.chain.upgrades import Upgrade
-from poaid.state.accounts import Accounts
+from poai_spec.execution.state import State
+from poaid.chain.tree import BlockTree, Branch, Entry, find_fork
 from poaid.errors import NodeError
 from poaid.layout import split_block
-from poaid.store.database import Changes, Store, StoredBlock
-from poaid.chain.tree import BlockTree, Branch, Entry, find_fork
+from poaid.state.accounts import Accounts
+from poaid.store.database import Changes, Database, StoredBlock
 
 NOBODY = b""
 """The peer identity of the node itself."""
@@ -69,7 +69,7 @@ class HeadChange:
         return self.old.height - self.fork.height
 
 
-class Chain:
+class ChainState:
     """All that a node knows of its network's blocks; ready to grow.
 
     Attributes:
@@ -77,7 +77,7 @@ class Chain:
         assumed: blocks that were not replayed, by `--assume-valid`.
     """
 
-    def __init__(self, store: Store, config: Config, now: Milliseconds, upgrades: tuple[Upgrade, ...] = ()) -> None:
+    def __init__(self, store: Database, config: Config, now: Milliseconds, upgrades: tuple[Upgrade, ...] = ()) -> None:
         """Load the headers and accounts; nothing is replayed (that is `poaid verify`).
 
         Raises:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
 
+from poai_spec.basics.notation import Height
 from poai_spec.chain.block import Judge, get_judge_rules, get_model
 from poai_spec.model.engine import Evaluation
-from poai_spec.basics.notation import Height
 from poai_spec.proof.quiz import Quiz
 from poai_spec.proof.work import get_quiz
 from poaid.chain.tree import Branch, Entry

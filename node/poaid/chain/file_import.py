@@ -10,24 +10,24 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from poai_spec.chain.block import Judge
 from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Height, Invalid, Milliseconds, SpecError
+from poai_spec.chain.block import Judge
+from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import check_evaluation
-from poaid.chain.chain_state import NOBODY, Chain
-from poaid.chain.chain_file import Record
-from poaid.errors import NodeError
+from poaid.chain.chain_file import FileRecord
+from poaid.chain.chain_state import NOBODY, ChainState
 from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
-from poaid.layout import split_block
 from poaid.chain.tree import Entry
 from poaid.chain.verify import BATCH_BLOCKS, BlockError
+from poaid.errors import NodeError
+from poaid.layout import split_block
 
 
 class _Waiting(NamedTuple):
     entry: Entry
-    record: Record
+    record: FileRecord
 
 
 class ChainImport:
@@ -46,7 +46,7 @@ class ChainImport:
 
     def __init__(
         self,
-        chain: Chain,
+        chain: ChainState,
         judge: Judge,
         get_time: Callable[[], Milliseconds],
         report: Callable[[Height, int], None] = lambda *_: None,
@@ -56,7 +56,7 @@ class ChainImport:
         self._waiting: deque[_Waiting] = deque()
         self.new = self.known = 0
 
-    def run(self, records: Iterator[Record]) -> None:
+    def run(self, records: Iterator[FileRecord]) -> None:
         """Import blocks, from height 1 on, up to the first fault.
 
         Raises:
@@ -73,7 +73,7 @@ class ChainImport:
         if fault is not None:
             raise fault
 
-    def _read_ahead(self, records: Iterator[Record]) -> NodeError | None:
+    def _read_ahead(self, records: Iterator[FileRecord]) -> NodeError | None:
         """Keep headers while there is room; return the fault at which the file cannot be read on."""
         while not self._chain.tree.is_full(NOBODY):
             try:
@@ -85,7 +85,7 @@ class ChainImport:
                 return error
         return None
 
-    def _receive(self, record: Record) -> None:
+    def _receive(self, record: FileRecord) -> None:
         """Check a header and keep it, or count the block as known."""
         height, tree = self._last.height + 1, self._chain.tree
         tree.tick(self._get_time())

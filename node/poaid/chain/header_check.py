@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from poai_spec.basics.containers import Header
+from poai_spec.basics.notation import Hash32, Invalid, Milliseconds, keccak256, uint64_le, uint256_be
+from poai_spec.chain.header import check_future, check_header_alone, check_height, check_median_time, check_parent
+from poai_spec.chain.upgrades import Rules
+from poai_spec.model.loss import is_below_target
 from poai_spec.proof.difficulty import Chain, check_period_forward, check_target
 from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
-from poai_spec.chain.header import check_future, check_header_alone, check_height, check_median_time, check_parent
-from poai_spec.model.loss import is_below_target
-from poai_spec.basics.notation import Hash32, Invalid, Milliseconds, keccak256, uint64_le, uint256_be
-from poai_spec.chain.upgrades import Rules
 from poaid.layout import decode_header, get_core_data
 
 _CORE_TAG, _HEADER_TAG, _QUIZ_TAG, _L_HAT_TAG = (

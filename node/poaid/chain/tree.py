@@ -5,7 +5,7 @@ counts anew is kept at hand: each peer's waiting headers, the heaviest of all, t
 costs little more than its checks, with 65,536 that wait as with none. Headers only: bodies, accounts and the replay are
 others'.
 
-Exports: `Entry`, `Branch`, `Hashes`, `Orphan`, `BlockTree`, `find_fork`, `walk`.
+Exports: `Entry`, `Branch`, `Hashes`, `HeldOrphan`, `BlockTree`, `find_fork`, `walk`.
 """
 
 from abc import abstractmethod
@@ -18,16 +18,16 @@ from itertools import takewhile
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, overload
 
-from poai_spec.chain import fork_choice
 from poai_spec.basics.containers import Header
-from poai_spec.proof.difficulty import compute_work
-from poai_spec.chain.header import check_header_alone, make_genesis_header
-from poai_spec.chain.networking import compute_locator_heights
 from poai_spec.basics.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, Work, tagged_hash
 from poai_spec.basics.parameters import Config
+from poai_spec.chain import fork_choice
+from poai_spec.chain.header import check_header_alone, make_genesis_header
+from poai_spec.chain.networking import compute_locator_heights
 from poai_spec.chain.upgrades import Rules, Upgrade, make_rules
-from poaid.errors import NodeError
+from poai_spec.proof.difficulty import compute_work
 from poaid.chain.header_check import check_encoded_header
+from poaid.errors import NodeError
 from poaid.layout import decode_header, encode_header
 
 T = TypeVar("T")
@@ -204,7 +204,7 @@ class Hashes(_Ancestors[Hash32]):
 
 
 @dataclass(frozen=True)
-class Orphan:
+class HeldOrphan:
     """A header whose parent is not known.
 
     Attributes:
@@ -306,10 +306,10 @@ class BlockTree:
         self.genesis = self.head = Entry(_compute_hash(data), data, None, 0, b"")
         self.genesis.replayed = True
         self._entries: dict[Hash32, Entry] = {self.genesis.hash: self.genesis}
-        self._orphans: dict[Hash32, Orphan] = {}
+        self._orphans: dict[Hash32, HeldOrphan] = {}
         self._invalid: OrderedDict[Hash32, None] = OrderedDict()
         self.entries: Mapping[Hash32, Entry] = MappingProxyType(self._entries)
-        self.orphans: Mapping[Hash32, Orphan] = MappingProxyType(self._orphans)
+        self.orphans: Mapping[Hash32, HeldOrphan] = MappingProxyType(self._orphans)
         self.invalid: Mapping[Hash32, None] = MappingProxyType(self._invalid)
         self._waiting_count = 0
         self._waiting_ends = _Sorted(lambda entry: (entry.work, entry.hash))
@@ -482,7 +482,7 @@ class BlockTree:
             return self._entries[block_hash]
         parent = self._entries.get(parent_hash)
         if parent is None:
-            self._keep_orphan(block_hash, Orphan(data, parent_hash, peer))
+            self._keep_orphan(block_hash, HeldOrphan(data, parent_hash, peer))
             return None
         entry = self._keep_header(data, parent, peer)
         self._adopt_orphans()
@@ -523,7 +523,7 @@ class BlockTree:
                 most, victim = share.rank(entry), entry
         return victim
 
-    def _keep_orphan(self, block_hash: Hash32, orphan: Orphan) -> None:
+    def _keep_orphan(self, block_hash: Hash32, orphan: HeldOrphan) -> None:
         if block_hash in self._orphans:
             return
         self._orphans[block_hash] = orphan

@@ -10,22 +10,22 @@ from contextlib import suppress
 from random import Random
 from typing import NamedTuple
 
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import decode
+from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError, Work
 from poai_spec.chain.block import Judge, check_contents, get_judge_rules, get_model, make_genesis, process_block
 from poai_spec.chain.body import EMPTY_BODY
-from poai_spec.basics.containers import Block, Header, compute_block_hash
-from poai_spec.proof.difficulty import compute_work
-from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
 from poai_spec.chain.header import check_header_alone, check_header_in_chain
-from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, NotYet, SpecError, Work
-from poai_spec.proof.quiz import Quiz
-from poai_spec.execution.state import State
 from poai_spec.chain.upgrades import Rules, get_rules
+from poai_spec.execution.state import State
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.proof.difficulty import compute_work
+from poai_spec.proof.quiz import Quiz
 from poai_spec.proof.work import check_evaluation, get_quiz
-from poaid.errors import NodeError
 from poaid.chain.evaluation import Task, evaluate
-from poaid.store.database import ChainRow, Store
+from poaid.errors import NodeError
+from poaid.store.database import ChainRow, Database
 
 BATCH_BLOCKS = 16
 MAX_PENDING = 4_096
@@ -47,7 +47,7 @@ class BlockError(NodeError):
         self.code = error.code
 
 
-def draw_sample(store: Store, draws: int, random: Random) -> list[Height]:
+def draw_sample(store: Database, draws: int, random: Random) -> list[Height]:
     """Draw blocks of a store's chain, each time anew, in proportion to the work that they claim.
 
     Whoever forges a tenth of a chain's work, in few blocks or many, is missed by a draw with probability 0.9.
@@ -71,7 +71,7 @@ def draw_sample(store: Store, draws: int, random: Random) -> list[Height]:
 
 
 def verify_store(
-    store: Store,
+    store: Database,
     judge: Judge,
     now: Milliseconds,
     report: Callable[[Height], None],
@@ -186,7 +186,7 @@ def check_replay(header: Header, trace: Sequence[Hash32] | None, evaluation: Eva
     check_evaluation(evaluation, header, evaluation.trace if trace is None else trace)
 
 
-def _check_accounts(store: Store, state: State) -> None:
+def _check_accounts(store: Database, state: State) -> None:
     stored = store.read_state()
     for address in sorted(stored.keys() | state.keys()):
         if stored.get(address) != state.get(address):

@@ -28,12 +28,12 @@ from poaid.api.asking import (
     make_url,
     read_running,
 )
-from poaid.errors import NodeError, UsageError
 from poaid.cli.options import RUNNING_FILE
+from poaid.errors import NodeError, UsageError
 
 if TYPE_CHECKING:
-    from poaid.store.database import StoredPeer
     from poaid.api.view import AccountView, PeerView, StatusView, SyncView
+    from poaid.store.database import StoredPeer
 
 T = TypeVar("T")
 
@@ -55,8 +55,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print what the node's API sa
 
 def status(data_dir: Folder = None, http_port: Port = None, http_host: Host = None, as_json: Json = False) -> None:
     """Show what the node does, how far it is, and why it is not mining."""
-    from poaid.produce.attempts import get_time
     from poaid.api.stored_view import open_stored_view
+    from poaid.produce.attempts import get_time
 
     def read_stored(folder: Path) -> StatusView:
         with open_stored_view(folder) as stored:
@@ -77,10 +77,10 @@ def balance(
     as_json: Json = False,
 ) -> None:
     """Show what an account has after the last block."""
-    from poaid.keys import parse_address
     from poaid.api.node_view import to_hex
     from poaid.api.stored_view import open_stored_view
     from poaid.api.view import AccountView
+    from poaid.keys import parse_address
 
     wanted = None if address is None else parse_address(address, "the ADDRESS")
 
@@ -120,9 +120,9 @@ class Listing:
 
 def peers(data_dir: Folder = None, http_port: Port = None, http_host: Host = None, as_json: Json = False) -> None:
     """Show whom the node is connected to; while none runs, the peers that it remembers."""
-    from poaid.produce.attempts import get_time
     from poaid.api.stored_view import open_stored_view
     from poaid.api.view import PeerView
+    from poaid.produce.attempts import get_time
 
     def ask_peers(url: str) -> Listing:
         answer = ask(url, "/peers")

@@ -12,15 +12,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from poaid.amounts import format_count
-from poaid.process.entry import get_stop_status
-from poaid.errors import NodeError, UsageError
 from poaid.cli.options import DataDir, GpuLayers, Model, StoredDir, Threads
+from poaid.errors import NodeError, UsageError
+from poaid.process.entry import get_stop_status
 
 if TYPE_CHECKING:
-    from poai_spec.chain.block import Judge
     from poai_spec.basics.notation import Height
-    from poaid.chain.chain_state import Chain
+    from poai_spec.chain.block import Judge
     from poaid.chain.chain_file import ChainReader
+    from poaid.chain.chain_state import ChainState
     from poaid.network_file import Network
 
 log = structlog.get_logger()
@@ -32,10 +32,10 @@ def export_file(data_dir: StoredDir, file: ChainFile) -> None:
     """Write the chain of a data directory, which no node uses, to a new file."""
     from poai_spec.basics.parameters import compute_network_id
     from poaid.chain.chain_file import export_chain
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
     _check_name(file)
-    with Store.open(data_dir) as store:
+    with Database.open(data_dir) as store:
         count = export_chain(store, file)
         network_id = compute_network_id(store.read_network().config).hex()[:8]
     print(f"exported {format_count(count, 'block')} of network {network_id} to {file}; read it with `poaid import`")
@@ -52,20 +52,20 @@ def import_file(
     gpu_layers: GpuLayers = 0,
 ) -> None:
     """Check and replay every block of a file, and add those that pass to a new or an old data directory."""
-    from poaid.chain.chain_state import Chain
     from poaid.chain.chain_file import ChainReader
+    from poaid.chain.chain_state import ChainState
     from poaid.chain.judges import load_judge
     from poaid.produce.attempts import get_time
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
     _check_name(file)
     with _open(file) as opened:
         reader = ChainReader(opened, file)
         net = _choose_network(reader.read_network(), network, model, file)
         source = _locate_model(data_dir, model, net)
-        with Store.create_or_open(data_dir, net, source) as store:
+        with Database.create_or_open(data_dir, net, source) as store:
             judge = load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
-            chain = Chain(store, net.config, get_time(), net.upgrades)
+            chain = ChainState(store, net.config, get_time(), net.upgrades)
             _import_blocks(reader, chain, judge, file)
 
 
@@ -100,15 +100,15 @@ def _choose_network(found: Network, named: str | None, model: str | None, file: 
 def _locate_model(data_dir: Path, model: str | None, net: Network) -> str:
     """Return where the model is: as the user says, else as the data directory was made with, else a pinned one."""
     from poaid.models import locate_model
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
-    if model is None and Store.is_made(data_dir):
-        with Store.open(data_dir) as store:
+    if model is None and Database.is_made(data_dir):
+        with Database.open(data_dir) as store:
             return store.read_text("model")
     return locate_model(model, net.config.model)
 
 
-def _import_blocks(reader: ChainReader, chain: Chain, judge: Judge, file: Path) -> None:
+def _import_blocks(reader: ChainReader, chain: ChainState, judge: Judge, file: Path) -> None:
     from poai_spec.basics.parameters import compute_network_id
     from poaid.chain.file_import import ChainImport
     from poaid.produce.attempts import get_time

@@ -11,7 +11,7 @@ from poai_spec.basics.parameters import compute_network_id
 from poaid.keys import format_address
 from poaid.models import locate_model
 from poaid.network_file import Network, change_network, get_network, parse_target
-from poaid.store.database import Store
+from poaid.store.database import Database
 
 log = structlog.get_logger()
 
@@ -40,7 +40,7 @@ def choose_network(data_dir: Path, flags: NetworkFlags) -> tuple[Network, str]:
     """Return the network and where its model is.
 
     A data directory that was made says both, so that a node starts again with `--data-dir` alone. Flags change what it
-    says; `Store.create_or_open` refuses the result if that is another network.
+    says; `Database.create_or_open` refuses the result if that is another network.
 
     Raises:
         UsageError: a target that is none.
@@ -49,10 +49,10 @@ def choose_network(data_dir: Path, flags: NetworkFlags) -> tuple[Network, str]:
         Invalid: see `get_network`.
     """
     target = None if flags.target is None else parse_target(flags.target)
-    if flags.network is not None or not Store.is_made(data_dir):
+    if flags.network is not None or not Database.is_made(data_dir):
         network = get_network(flags.network or DEFAULT_NETWORK, flags.model, target, flags.corpus)
         return network, locate_model(flags.model, network.config.model)
-    with Store.open(data_dir) as store:
+    with Database.open(data_dir) as store:
         stored, source = store.read_network(), store.read_text("model")
     network = change_network(stored, flags.model, target, flags.corpus)
     return network, source if flags.model is None else locate_model(flags.model, network.config.model)

@@ -38,9 +38,9 @@ def doctor(
     ] = False,
 ) -> None:
     """Examine machine, data directory, network and model; exit 1 if something would keep a node from running."""
-    from poaid.doctor import Doctor, Level, Subject
+    from poaid.doctor import Doctor, Inspected, Level
 
-    subject = Subject(data_dir, network, model, p2p_port, http_port, threads, full)
+    subject = Inspected(data_dir, network, model, p2p_port, http_port, threads, full)
     findings = []
     for finding in Doctor(subject, lambda line: print(line, file=sys.stderr)).examine():
         findings.append(finding)

@@ -18,12 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from poaid.amounts import format_count
 from poaid.cli.ask import balance, peers, status
 from poaid.cli.chain_file import export_file, import_file
-from poaid.process.commands import make_program, run_app
 from poaid.cli.config_file import insert_config
 from poaid.cli.doctor import doctor
-from poaid.process.entry import get_stop_status
 from poaid.cli.keys import generate_key
-from poaid.process.logs import configure_logs
 from poaid.cli.options import (
     MAX_SAMPLE,
     Corpus,
@@ -39,14 +36,17 @@ from poaid.cli.options import (
 )
 from poaid.cli.run import run
 from poaid.cli.testnet import start_testnet
+from poaid.process.commands import make_program, run_app
+from poaid.process.entry import get_stop_status
+from poaid.process.logs import configure_logs
 
 # The commands import the rest when they run, so that --help answers at once; tests/test_start.py holds them to it.
 if TYPE_CHECKING:
-    from poai_spec.chain.block import Judge
     from poai_spec.basics.notation import Address
-    from poaid.chain.chain_state import Chain
-    from poaid.produce.attempts import Attempt
+    from poai_spec.chain.block import Judge
+    from poaid.chain.chain_state import ChainState
     from poaid.network_file import Network
+    from poaid.produce.attempts import Attempt
 
 app = make_program("poaid", "A node of Proof of AI.")
 log = structlog.get_logger()
@@ -68,17 +68,17 @@ def mine(
     test_corpus: Corpus = None,
 ) -> None:
     """Mine blocks alone, without peers, and store them."""
-    from poaid.chain.chain_state import Chain
+    from poaid.chain.chain_state import ChainState
     from poaid.cli.choosing import NetworkFlags, announce, choose_network
     from poaid.keys import choose_miner, parse_address
     from poaid.produce.attempts import get_time
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
     named = None if miner_address is None else parse_address(miner_address)
     net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
-    with Store.create_or_open(data_dir, net, source) as store:
+    with Database.create_or_open(data_dir, net, source) as store:
         miner = choose_miner(named, data_dir)
-        chain = Chain(store, net.config, get_time(), net.upgrades)
+        chain = ChainState(store, net.config, get_time(), net.upgrades)
         announce(net, chain.head.height, miner)
         judge = _load(source, net, threads, gpu_layers)
         try:
@@ -99,7 +99,7 @@ def _load(source: str, net: Network, threads: int | None, gpu_layers: int) -> Ju
         return load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
 
 
-def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
+def _mine_one(chain: ChainState, judge: Judge, miner: Address) -> Attempt:
     """Mine one block, with a line of progress, and return the attempt that won."""
     from poai_spec.proof.quiz import get_quiz_name
     from poaid.produce.attempts import mine_block
@@ -125,7 +125,7 @@ def _mine_one(chain: Chain, judge: Judge, miner: Address) -> Attempt:
     raise AssertionError("mine_block ends with a winner")
 
 
-def _log_block(winner: Attempt, chain: Chain, miner: Address) -> None:
+def _log_block(winner: Attempt, chain: ChainState, miner: Address) -> None:
     from poai_spec.basics.containers import compute_block_hash
     from poai_spec.proof.difficulty import compute_quizzes
 
@@ -154,11 +154,11 @@ def verify(
 ) -> None:
     """Replay a data directory from genesis; exit 1 with the block and the rule on the first fault."""
     from poai_spec.basics.parameters import compute_network_id
-    from poaid.produce.attempts import get_time
-    from poaid.store.database import Store
     from poaid.chain.verify import draw_sample, verify_store
+    from poaid.produce.attempts import get_time
+    from poaid.store.database import Database
 
-    with Store.open(data_dir) as store:
+    with Database.open(data_dir) as store:
         net, height = store.read_network(), store.read_height()
         judge = _load(model or store.read_text("model"), net, threads, gpu_layers)
         drawn = None if sample is None else set(draw_sample(store, sample, SystemRandom()))

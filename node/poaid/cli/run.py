@@ -20,9 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from poaid.cli.config_file import ConfigFile
-from poaid.process.entry import get_end_signals
-from poaid.errors import NodeError, UsageError
-from poaid.process.logs import LogFormat, LogLevel, configure_logs
 from poaid.cli.options import (
     HTTP_PORT_OFFSET,
     P2P_PORT,
@@ -36,13 +33,16 @@ from poaid.cli.options import (
     TargetText,
     Threads,
 )
+from poaid.errors import NodeError, UsageError
+from poaid.process.entry import get_end_signals
+from poaid.process.logs import LogFormat, LogLevel, configure_logs
 
 if TYPE_CHECKING:
     import trio
 
     from poai_spec.basics.notation import Hash32
-    from poaid.node import Node
     from poaid.api.node_view import View
+    from poaid.node import Node
 
 MIN_PRUNE_DEPTH = 288
 """Blocks whose bodies every node keeps: two days of mainnet, deeper than any ordinary reorganisation."""
@@ -107,13 +107,13 @@ def run(
 
     from poai_engine.models.gguf_file import read_vocabulary
     from poai_engine.models.model_store import resolve_model
-    from poaid.cli.choosing import NetworkFlags, announce, choose_network
+    from poaid.api.node_view import View
     from poaid.chain.judges import Models
+    from poaid.cli.choosing import NetworkFlags, announce, choose_network
     from poaid.keys import choose_miner, parse_address
     from poaid.network_file import NETWORK_FILE, check_multiaddr, write_network
     from poaid.node import Node, Options
-    from poaid.api.node_view import View
-    from poaid.store.database import Store
+    from poaid.store.database import Database
 
     configure_logs(log_format, log_level, log_file, fatal=True)
     host = parse_host(p2p_host)
@@ -124,7 +124,7 @@ def run(
     if port > 65535:
         raise UsageError(f"--p2p-port {p2p_port} leaves no port for HTTP: give --http-port, or 0 for none")
     net, source = choose_network(data_dir, NetworkFlags(network, model, target, test_corpus))
-    with _ending_in_peace(), Store.create_or_open(data_dir, net, source) as store:
+    with _ending_in_peace(), Database.create_or_open(data_dir, net, source) as store:
         write_network(net, data_dir / NETWORK_FILE)
         miner = None if no_mine else choose_miner(named, data_dir)
         options = Options(miner, host, p2p_port, peers, mdns, prune_depth, assumed, stop_height)

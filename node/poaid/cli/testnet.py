@@ -13,14 +13,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from poaid.errors import NodeError, UsageError
 from poaid.cli.options import MAX_NODES, TargetText
+from poaid.errors import NodeError, UsageError
 
 if TYPE_CHECKING:
     from poaid.network_file import Network
     from poaid.testnet.local import LocalTestnet
-    from poaid.testnet.summary import Summary
     from poaid.testnet.screen import Frame
+    from poaid.testnet.summary import Summary
 
 MAX_HEIGHT_DIGITS = 18
 """Of a height on the command line: below 2^63."""
@@ -53,7 +53,7 @@ def start_testnet(
     import trio
 
     from poai_engine.engines.exact import count_processors
-    from poaid.testnet.local import LocalTestnet, Plan
+    from poaid.testnet.local import LocalTestnet, TestnetPlan
     from poaid.testnet.screen import Screen, make_summary_view
 
     for file in (json_file, record):
@@ -65,7 +65,9 @@ def start_testnet(
     for text in upgrade or ():
         network = _plan(network, text)
     folder = named or Path(tempfile.mkdtemp(prefix="poaid-testnet-"))
-    net = LocalTestnet(Plan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes)))
+    net = LocalTestnet(
+        TestnetPlan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes))
+    )
     with Screen(console) as screen:
         net.show = lambda: screen.show(_make_frame(net))
         trio.run(net.run)

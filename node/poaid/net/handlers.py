@@ -10,8 +10,8 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import trio
 
-from poai_spec.chain.networking import Verdict
 from poai_spec.basics.notation import SpecError
+from poai_spec.chain.networking import Verdict
 
 T = TypeVar("T")
 

@@ -11,6 +11,7 @@ from math import inf
 
 import trio
 
+from poai_spec.basics.notation import Hash32, Milliseconds, SpecError
 from poai_spec.chain.networking import (
     BAN_MS,
     BAN_SCORE,
@@ -24,7 +25,6 @@ from poai_spec.chain.networking import (
     Status,
     get_penalty,
 )
-from poai_spec.basics.notation import Hash32, Milliseconds, SpecError
 from poaid.net.addresses import get_prefix, is_public
 from poaid.store.database import StoredPeer
 

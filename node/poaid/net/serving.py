@@ -5,15 +5,15 @@ The requests have passed the checks of the page `networking`, which bound what a
 
 from collections.abc import Sequence
 
-from poai_spec.chain.networking import BlocksRequest, HeadersRequest
 from poai_spec.basics.notation import Hash32
-from poaid.chain.chain_state import Chain
+from poai_spec.chain.networking import BlocksRequest, HeadersRequest
+from poaid.chain.chain_state import ChainState
 
 OFFSET_BYTES = 4
 """Of an SSZ offset."""
 
 
-def answer_headers(chain: Chain, request: HeadersRequest) -> bytes | None:
+def answer_headers(chain: ChainState, request: HeadersRequest) -> bytes | None:
     """Return the encoded `Headers`: of the chain, after the first hash of the locator that is on it.
 
     Returns:
@@ -31,7 +31,7 @@ def answer_headers(chain: Chain, request: HeadersRequest) -> bytes | None:
     return OFFSET_BYTES.to_bytes(OFFSET_BYTES, "little") + b"".join(found)
 
 
-def answer_blocks(chain: Chain, request: BlocksRequest) -> bytes:
+def answer_blocks(chain: ChainState, request: BlocksRequest) -> bytes:
     """Return the encoded `Blocks`: those that were replayed here and are stored whole, and which are not."""
     blocks, lacking = list[bytes](), list[Hash32]()
     for block_hash in request.hashes:

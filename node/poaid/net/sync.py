@@ -18,10 +18,11 @@ from typing import TypeVar
 import structlog
 import trio
 
-from poai_spec.chain.block import check_contents
 from poai_spec.basics.containers import Block, compute_block_hash
 from poai_spec.basics.encoding import encode
-from poai_spec.model.engine import Evaluation
+from poai_spec.basics.notation import Hash32, Invalid, Malformed, NotYet, SpecError
+from poai_spec.basics.parameters import UINT256_MAX
+from poai_spec.chain.block import check_contents
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     HEADERS_PROTOCOL,
@@ -41,18 +42,17 @@ from poai_spec.chain.networking import (
     check_headers,
     decode_response,
 )
-from poai_spec.basics.notation import Hash32, Invalid, Malformed, NotYet, SpecError
-from poai_spec.basics.parameters import UINT256_MAX
-from poaid.chain.chain_state import Chain
-from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
-from poaid.net.handlers import PeerError
+from poai_spec.model.engine import Evaluation
+from poaid.api.view import SyncView
 from poaid.chain.admission import BusyError, Importer, Sender, measure
-from poaid.layout import encode_header
-from poaid.produce.attempts import choose_batch_size
-from poaid.net.peers import PAUSE_S, Peer, Peers
+from poaid.chain.chain_state import ChainState
+from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
 from poaid.chain.tree import Entry
 from poaid.chain.verify import check_replay
-from poaid.api.view import SyncView
+from poaid.layout import encode_header
+from poaid.net.handlers import PeerError
+from poaid.net.peers import PAUSE_S, Peer, Peers
+from poaid.produce.attempts import choose_batch_size
 
 IDLE_S = 5.0
 """Pause while nothing can be done; news of any peer end it."""
@@ -125,7 +125,7 @@ class Sync:
         self.on_progress: Callable[[], None] = lambda: None
 
     @property
-    def _chain(self) -> Chain:
+    def _chain(self) -> ChainState:
         return self._importer.chain
 
     def wake(self) -> None:

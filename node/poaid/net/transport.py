@@ -1,6 +1,6 @@
 """The peer-to-peer network: libp2p behind a small surface, with its faults mended in `libp2p_*.py`.
 
-A `Network` dials, listens, gossips and asks; what messages mean is its owner's business, told through `Handlers`. Peers
+A `Transport` dials, listens, gossips and asks; what messages mean is its owner's business, told through `Handlers`. Peers
 are named by their base-58 peer ids.
 
 py-libp2p 0.8 is used as it is but for the following, each of which lets a stranger end the process or fill its memory,
@@ -25,7 +25,7 @@ or loses messages; `tests/unit/poaid/net/test_transport.py` shows each of them, 
   and `check_counts` for gossip.
 
 Where an exception goes: what the library raises is in `FAULTS` and ends that peer's task. The owner's handlers run as
-tasks of `Network.run` (`Owner`): a bug of ours is told to `on_bug`, which counts it, and costs no peer anything; a full
+tasks of `Transport.run` (`Owner`): a bug of ours is told to `on_bug`, which counts it, and costs no peer anything; a full
 disk ends the network.
 """
 
@@ -51,8 +51,8 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.address_validation import expand_wildcard_address
 from multiaddr import Multiaddr
 
-from poai_spec.chain.networking import RESPONSE_TIMEOUT_MS, encode_frame
 from poai_spec.basics.notation import SpecError
+from poai_spec.chain.networking import RESPONSE_TIMEOUT_MS, encode_frame
 from poaid.errors import NodeError
 from poaid.net.handlers import Handlers, Owner, PeerError
 from poaid.net.libp2p.gossip import Pubsub, make_router
@@ -73,7 +73,7 @@ MAX_ANNOUNCED = 8
 """Addresses of one announcement by mDNS: a datagram has room for a thousand, and one is kept."""
 
 
-class Network:
+class Transport:
     """One libp2p host.
 
     Args:

@@ -9,8 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from poai_engine.errors import make_line
-from poaid.process.entry import say_stopped
 from poaid.errors import EXPECTED, find_expected, get_exit_status
+from poaid.process.entry import say_stopped
 from poaid.process.logs import say_fatal
 
 

@@ -4,16 +4,16 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from poai_spec.chain.block import Judge, get_judge_rules, get_model
 from poai_spec.basics.containers import Block, Header, HeaderCore
-from poai_spec.proof.difficulty import Chain, compute_quizzes
+from poai_spec.basics.notation import Address, Invalid, Milliseconds
+from poai_spec.chain.block import Judge, get_judge_rules, get_model
+from poai_spec.chain.production import choose_timestamp, make_block, make_template
+from poai_spec.chain.upgrades import Rules
+from poai_spec.execution.state import State
 from poai_spec.model.engine import Engine, Evaluation
 from poai_spec.model.loss import compute_l_hat, is_below_target
-from poai_spec.basics.notation import Address, Invalid, Milliseconds
-from poai_spec.chain.production import choose_timestamp, make_block, make_template
+from poai_spec.proof.difficulty import Chain, compute_quizzes
 from poai_spec.proof.quiz import Quiz, compute_quiz_seed, generate_quiz
-from poai_spec.execution.state import State
-from poai_spec.chain.upgrades import Rules
 from poai_spec.proof.work import get_epoch_key
 from poaid.amounts import format_duration
 from poaid.errors import NodeError

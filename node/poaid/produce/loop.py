@@ -13,18 +13,18 @@ from functools import partial
 import structlog
 import trio
 
-from poai_spec.chain.block import get_judge_rules
-from poai_spec.proof.difficulty import compute_quizzes
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import Address, Height, Milliseconds, SpecError
+from poai_spec.chain.block import get_judge_rules
 from poai_spec.chain.production import choose_timestamp
+from poai_spec.proof.difficulty import compute_quizzes
 from poai_spec.proof.quiz import get_quiz_name
-from poaid.chain.chain_state import HeadChange
-from poaid.errors import NodeError
 from poaid.chain.admission import Importer, Sender
-from poaid.produce.attempts import Attempt, check_clock, choose_batch_size, run_attempts, start_template
+from poaid.chain.chain_state import HeadChange
 from poaid.chain.tree import Branch, Entry
 from poaid.chain.worker import Turn, run_timed
+from poaid.errors import NodeError
+from poaid.produce.attempts import Attempt, check_clock, choose_batch_size, run_attempts, start_template
 
 LOOK_AGAIN_S = 1.0
 """How often a loop that does not mine asks whether it may."""

@@ -12,9 +12,9 @@ from trie import HexaryTrie
 from poai_spec.basics.containers import Header
 from poai_spec.basics.notation import Address, Hash32, Invalid, keccak256
 from poai_spec.execution.state import Account, State, encode_account, process_header
+from poaid.chain.tree import Branch, Entry, find_fork, walk
 from poaid.errors import NodeError
 from poaid.store.database import Changes
-from poaid.chain.tree import Branch, Entry, find_fork, walk
 
 MAX_RECENT = 1_024
 """Undo records in memory: more than any ordinary reorganisation takes back; older ones are read from the store."""

@@ -18,13 +18,13 @@ import rlp
 import structlog
 
 from poai_engine.models.lexicon_maker import format_lexicon
-from poai_spec.proof.corpus import Corpus, Questions
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.proof.lexicon import parse_lexicon
 from poai_spec.basics.notation import Address, Hash32, Height, Milliseconds, SpecError
 from poai_spec.basics.parameters import Config, compute_network_id
-from poai_spec.execution.state import Account, State, encode_account
 from poai_spec.chain.upgrades import Upgrade, UpgradeList
+from poai_spec.execution.state import Account, State, encode_account
+from poai_spec.proof.corpus import Corpus, Questions
+from poai_spec.proof.lexicon import parse_lexicon
 from poaid.errors import NodeError
 from poaid.layout import split_block
 from poaid.network_file import Network, Planned, check_network, describe_difference
@@ -115,7 +115,7 @@ class StoredPeer(NamedTuple):
     banned_until: Milliseconds
 
 
-class Store:
+class Database:
     """An open data directory; a context manager. Use `create_or_open` or `open`.
 
     Attributes:

@@ -21,19 +21,19 @@ from typing import Any
 import trio
 
 from poai_engine.errors import make_line
-from poai_spec.proof.corpus import Questions
-from poai_spec.model.engine import Engine
 from poai_spec.basics.notation import Height, Target, tagged_hash
 from poai_spec.basics.parameters import Config, compute_network_id
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import Rules
+from poai_spec.model.engine import Engine
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.quiz import generate_quiz
 from poaid.api.asking import LOCAL_HOST, ask, make_url
-from poaid.process.entry import get_end_signals
+from poaid.cli.run import load_identity
 from poaid.errors import NodeError
 from poaid.net.libp2p.host import get_peer_id
-from poaid.produce.attempts import get_time
 from poaid.network_file import Network, check_network, get_network, write_network
-from poaid.cli.run import load_identity
+from poaid.process.entry import get_end_signals
+from poaid.produce.attempts import get_time
 from poaid.testnet.summary import Observed, Summary, find_difference, make_summary
 
 NETWORK_FILE = "testnet.toml"
@@ -114,7 +114,7 @@ def choose_ports(count: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TestnetPlan:
     """A testnet before its start.
 
     Attributes:
@@ -191,7 +191,7 @@ class Child:
         return f"{self.observed.name} {how}; its log {self.log} ends with: {lines or 'nothing'}"
 
 
-def prepare(plan: Plan) -> list[Child]:
+def prepare(plan: TestnetPlan) -> list[Child]:
     """Write the network file and the nodes' identities; return the nodes, not yet started.
 
     Raises:
@@ -215,7 +215,7 @@ def prepare(plan: Plan) -> list[Child]:
 
 
 def make_command(
-    plan: Plan, network_file: Path, data_dir: Path, p2p_port: int, http_port: int, peers: Sequence[str]
+    plan: TestnetPlan, network_file: Path, data_dir: Path, p2p_port: int, http_port: int, peers: Sequence[str]
 ) -> list[str]:
     """Return the `poaid run` of a node."""
     flags = {
@@ -252,7 +252,7 @@ class LocalTestnet:
         signal: the signal that ended it; None if none did.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TestnetPlan) -> None:
         self.plan = plan
         self.show: Callable[[], None] = lambda: None
         self.on_agreed: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint

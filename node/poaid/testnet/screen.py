@@ -11,11 +11,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from poai_spec.proof.difficulty import compute_quizzes
 from poai_spec.basics.notation import Height
+from poai_spec.proof.difficulty import compute_quizzes
 from poaid.amounts import format_count, format_poai
-from poaid.testnet.summary import NodeSummary, Observed, Propagation, Summary, get_miner_name, is_one_head
 from poaid.api.view import BlockView, QuizView
+from poaid.testnet.summary import NodeSummary, Observed, Propagation, Summary, get_miner_name, is_one_head
 
 HASH_DIGITS = 8
 """Of a hash in the table: enough to tell a few heads apart."""

@@ -7,15 +7,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from poai_tools import cli
-
-from poai_bench import fidelity
-
-from poai_bench import prescreen
-
-from poai_bench import retarget_simulation
-from poai_bench.fidelity import Comparison
+from poai_bench import fidelity, prescreen, retarget_simulation
+from poai_bench.fidelity import FidelityRow
 from poai_bench.prescreen import Prediction
+from poai_tools import cli
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -45,7 +40,7 @@ def test_retarget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fidelity_and_prescreen_write_what_they_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mini_path: Path
 ) -> None:
-    comparison = vars(Comparison(0.0123, 0.5, 3.25, 0.96))
+    comparison = vars(FidelityRow(0.0123, 0.5, 3.25, 0.96))
     measured = {"model": "m", "tokens": 9, "float64_mean_nll": 3.2, "exact": comparison, "llama_cpp": comparison,
                 "saturations": {"act": 2}}  # fmt: skip
     passes = [vars(Prediction("a pass", True, 0.4321, 100.0, 0, 0))]

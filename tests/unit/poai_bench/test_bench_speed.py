@@ -10,22 +10,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from poai_bench import engine_bench, header_bench, replay_bench, spec_bench
+from poai_bench.measure import Spread, Worker
+from poai_bench.plots.registry import MEASURED
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import read_gguf
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 from poai_spec.basics.encoding import encode
-from poai_spec.model.integer_model import read_architecture
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import get_preset
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.integer_model import read_architecture
 from poai_tools import cli
-from poai_bench import engine_bench
-from poai_bench import header_bench
-from poai_bench import replay_bench
-from poai_bench import spec_bench
-from poai_bench.measure import Spread, Worker
-from poai_bench.plots.registry import MEASURED
 from poaid.chain.header_check import check_encoded_header
 
 TINY = ("engine", "--model", "mini", "--threads", "1", "--batch", "1", "--batch", "3", "--rounds", "2")

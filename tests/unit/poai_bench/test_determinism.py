@@ -11,10 +11,10 @@ import pytest
 from llvmlite import binding
 from typer.testing import CliRunner
 
-from poai_engine.errors import ModelError
 from poai_bench import determinism
-from poai_tools.cli import app
 from poai_bench.determinism import TARGETS
+from poai_engine.errors import ModelError
+from poai_tools.cli import app
 
 REQUEST: dict[str, Any] = {"engine": "exact", "tokens": [[1]], "scored": [[]], "rows": [[1, 1, False]], "cache": "kept"}
 WAYS = {(1, 1), (1, 16), (2, 1), (2, 16)}

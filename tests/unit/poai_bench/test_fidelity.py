@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from poai_bench import fidelity
+from poai_bench.float_pass import FloatModel, compute_final_rows, score
 from poai_engine.engines.array import ArrayEngine
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import read_gguf
-from poai_bench import fidelity
-from poai_bench.float_pass import FloatModel, compute_final_rows, score
 
 
 def test_scores() -> None:

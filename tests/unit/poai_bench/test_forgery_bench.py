@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from poai_bench import forgery_bench, header_bench
+from poai_bench.forgery_bench import describe, forge_loss
+from poai_bench.measure import Spread
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
 from poai_spec.basics.containers import Header, compute_block_hash
@@ -15,10 +18,6 @@ from poai_spec.basics.parameters import get_preset
 from poai_spec.chain.upgrades import get_rules
 from poai_spec.proof.work import get_quiz_seed
 from poai_tools import cli
-from poai_bench import forgery_bench
-from poai_bench import header_bench
-from poai_bench.forgery_bench import describe, forge_loss
-from poai_bench.measure import Spread
 from poaid.chain.header_check import check_encoded_header
 from poaid.layout import encode_header
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from poai_engine.errors import ModelError
-from poai_tools import cli
 from poai_bench import llama_bits
 from poai_bench.llama_bits import VARIANTS, compare_with
+from poai_engine.errors import ModelError
+from poai_tools import cli
 
 pytestmark = pytest.mark.llama
 Run = Callable[..., tuple[int, str, str]]

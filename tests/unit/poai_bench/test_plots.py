@@ -10,14 +10,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from poai_engine.errors import ModelError
-from poai_spec.chain.body import EMPTY_BODY
-from poai_spec.basics.containers import Block, Header, compute_block_hash
-from poai_spec.basics.encoding import encode
-from poai_spec.chain.header import make_genesis_header
-from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.basics.parameters import get_preset
-from poai_tools import cli
 from poai_bench import block_tree
 from poai_bench.plots import quiz as plot_quiz
 from poai_bench.plots import registry as plots
@@ -27,9 +19,17 @@ from poai_bench.plots.fidelity import draw_fidelity
 from poai_bench.plots.style import OTHER, OURS, use_style
 from poai_bench.plots.tree import assign_lanes, draw_tree
 from poai_bench.retarget_simulation import BITCOIN, BLOCKS
+from poai_engine.errors import ModelError
+from poai_spec.basics.containers import Block, Header, compute_block_hash
+from poai_spec.basics.encoding import encode
+from poai_spec.basics.parameters import get_preset
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.proof.lexicon import read_lexicon
+from poai_tools import cli
 from poaid.errors import NodeError
 from poaid.network_file import Network, get_network
-from poaid.store.database import Store, StoredBlock
+from poaid.store.database import Database, StoredBlock
 
 PICTURES = Path(__file__).parents[3] / "docs" / "img"
 DRAWN = (*plots.COMPUTED, *(picture for pictures in plots.MEASURED.values() for picture in pictures))
@@ -224,7 +224,7 @@ def make_branch(network: Network, length: int, miner: int, parent: Header | None
 
 def store_branches(folder: Path, network: Network, *branches: list[Header]) -> Path:
     """Store branches in a data directory, each from height 1 on; the last one becomes the chain."""
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         for branch in branches:
             hashes = [compute_block_hash(header) for header in branch]
             blocks = [

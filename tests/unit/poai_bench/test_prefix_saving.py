@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poai_spec.proof.lexicon import compute_lexicon_digest, read_lexicon
-from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, make_config
 from poai_bench.prefix_saving import generate_token_sequences, measure_prefix_saving
+from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, make_config
+from poai_spec.proof.lexicon import compute_lexicon_digest, read_lexicon
 
 
 def make_network(preset: str, name: str, *, add_bos: bool, salt: tuple[int, int]) -> Config:

@@ -8,11 +8,7 @@ from random import Random
 import pytest
 from typer.testing import CliRunner
 
-from poai_tools import cli
-
-from poai_bench import selfish_bench
-
-from poai_bench import selfish_optimum
+from poai_bench import selfish_bench, selfish_optimum
 from poai_bench.selfish_optimum import evaluate, find_optimum, find_threshold, make_process
 from poai_bench.selfish_simulation import (
     SM1,
@@ -29,6 +25,7 @@ from poai_bench.selfish_simulation import (
     simulate,
     wins_tie,
 )
+from poai_tools import cli
 
 MODELS = [(Rule.OURS, 0.0), (Rule.FIRST_SEEN, 0.0), (Rule.FIRST_SEEN, 0.5), (Rule.FIRST_SEEN, 1.0)]
 every_model = pytest.mark.parametrize(("rule", "advantage"), MODELS)

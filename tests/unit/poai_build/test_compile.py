@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from poai_tools.spec.places import NO_CHECKOUT
-from poai_tools.spec.compile import compile_specs, mask, module_name, page_name
 from poai_tools.spec.cli import app, find_rules
+from poai_tools.spec.compile import compile_specs, mask, module_name, page_name
+from poai_tools.spec.places import NO_CHECKOUT
 
 ROOT = Path(__file__).parents[3]
 

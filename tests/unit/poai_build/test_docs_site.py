@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from poai_spec.proof.economics import compute_subsidy, compute_supply
-from poai_spec.basics.parameters import HALVING_BLOCKS
+from poai_bench.plots.supply import ERAS, POAI, compute_points
 from poai_build.code_table import make_code_table
 from poai_build.docs_site import find_foreign, find_listed_pages, find_targets
-from poai_bench.plots.supply import ERAS, POAI, compute_points
+from poai_spec.basics.parameters import HALVING_BLOCKS
+from poai_spec.proof.economics import compute_subsidy, compute_supply
 
 ROOT = Path(__file__).parents[3]
 PAGE = """\

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.models.model_store import MODEL_DIR_VARIABLE
 from poai_build.document_outputs import DOCUMENTS, refresh
+from poai_engine.models.model_store import MODEL_DIR_VARIABLE
 from tests.harness.examples import run_examples
 
 ROOT = Path(__file__).parents[3]

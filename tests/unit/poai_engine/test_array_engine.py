@@ -28,9 +28,6 @@ from poai_engine.engines.array import (
     round_shift,
 )
 from poai_engine.engines.devices import NUMPY, Array, Device, fetch, get_device, open_torch
-from poai_engine.errors import ModelError
-from poai_engine.models.gguf_file import read_gguf
-from poai_engine.models.packed import pack_model
 from poai_engine.engines.products import (
     FloatMatrix,
     check_doubles,
@@ -41,14 +38,16 @@ from poai_engine.engines.products import (
     products_are_exact,
 )
 from poai_engine.engines.reference import ReferenceEngine
+from poai_engine.errors import ModelError
+from poai_engine.models.gguf_file import read_gguf
+from poai_engine.models.packed import pack_model
 from poai_engine.models.weight_cache import open_packed_model
-from poai_spec.model import fixed_point
-from poai_spec.model import inference
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Invalid
+from poai_spec.model import fixed_point, inference
+from poai_spec.model.engine import Evaluation
 from poai_spec.model.weights import GgufFile
-from tests.unit.poai_engine.test_kernels import BATCH, DIGEST, TRACE, make_quiz
 from tests.harness.tiny_models import batches, tiny_models
+from tests.unit.poai_engine.test_kernels import BATCH, DIGEST, TRACE, make_quiz
 
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 quick = settings(deadline=None)  # torch's first calls are slow

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from poai_engine.kernels import steps as kernels
-
-from poai_engine.kernels import tile
+from poai_bench import equality
 from poai_engine.engines.exact import compute_nlls
-from poai_engine.models.packed import make_angles, pack_weights
+from poai_engine.kernels import steps as kernels
+from poai_engine.kernels import tile
 from poai_engine.kernels.tile import PANEL, SEGMENT, TILE_ROWS, WIDE_PANEL
-from poai_spec.model import fixed_point
-from poai_spec.model import inference
+from poai_engine.models.packed import make_angles, pack_weights
+from poai_spec.basics.parameters import MAX_QUIZ_TOKENS
+from poai_spec.model import fixed_point, inference
 from poai_spec.model.inference import RESIDUAL_Q, ROTATED_LIMIT, VALUE_LIMIT
 from poai_spec.model.integer_model import (
     MAX_HEAD_DIM,
@@ -35,9 +35,7 @@ from poai_spec.model.integer_model import (
     Matrix,
     compute_attention_scale,
 )
-from poai_spec.basics.parameters import MAX_QUIZ_TOKENS
 from poai_spec.model.weights import Float32
-from poai_bench import equality
 from poai_tools.cli import app
 
 CASES = settings(max_examples=200, deadline=None)

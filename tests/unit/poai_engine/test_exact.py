@@ -6,14 +6,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from poai_engine.engines.array import ArrayEngine
-from poai_engine.models.decode import decode_rows
 from poai_engine.engines.exact import ExactEngine, compute_nlls
-from poai_engine.models.exact_model import quantise_weights
 from poai_engine.engines.reference import ReferenceEngine
+from poai_engine.models.decode import decode_rows
+from poai_engine.models.exact_model import quantise_weights
+from poai_spec.basics.notation import Invalid
 from poai_spec.model import inference
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.integer_model import quantise_matrix
-from poai_spec.basics.notation import Invalid
 from poai_spec.model.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor, decode_tensor
 from tests.harness.tiny_models import batches, float32, random_tensor, tiny_models
 

@@ -19,8 +19,8 @@ from poai_engine.models.gguf_file import (
     read_vocabulary,
     sha256_file,
 )
-from poai_spec.model.integer_model import make_integer_model
 from poai_spec.basics.notation import Invalid
+from poai_spec.model.integer_model import make_integer_model
 from poai_spec.model.weights import Float32
 from tests.harness.forge import (
     ARRAY,

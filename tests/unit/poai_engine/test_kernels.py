@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poai_engine.kernels import steps as kernels
-from poai_engine.engines.array import ArrayEngine
-from poai_engine.engines.exact import ExactEngine
-from poai_engine.models.gguf_file import read_gguf
-from poai_engine.models.weight_cache import open_packed_model
-from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.basics.notation import keccak256
-from poai_spec.basics.parameters import get_preset
-from poai_spec.proof.quiz import Quiz, generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_bench.determinism import TARGETS, can_run
 from poai_bench.determinism_worker import get_blas, get_target
+from poai_engine.engines.array import ArrayEngine
+from poai_engine.engines.exact import ExactEngine
+from poai_engine.kernels import steps as kernels
+from poai_engine.models.gguf_file import read_gguf
+from poai_engine.models.weight_cache import open_packed_model
+from poai_spec.basics.notation import keccak256
+from poai_spec.basics.parameters import get_preset
+from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.proof.quiz import Quiz, generate_quiz
 
 BLAS = {  # asked for: names under which it is reported, and the extensions it needs (one of them is listed)
     "Prescott": ({"Prescott", "Katmai"}, set[str]()),

@@ -20,8 +20,8 @@ from poai_engine.models.lexicon_maker import (
     measure_natural_share,
     open_tokenizer,
 )
-from poai_spec.proof.lexicon import PIECES, parse_lexicon, read_lexicon
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, make_config
+from poai_spec.proof.lexicon import PIECES, parse_lexicon, read_lexicon
 
 
 def make_tokenizer(joined: Sequence[str] = (), lost: str = "") -> Tokenizer:

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poai_engine.engines import llama as llama_engine
-from poai_engine.errors import ModelError
 from poai_engine.engines.exact import ExactEngine
-from poai_engine.models.gguf_file import read_gguf
 from poai_engine.engines.llama import LlamaEngine, LlamaSettings, get_fingerprint, round_logits, score_rows
-from poai_spec.model.engine import Evaluation
-from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.model.llama_profile import LLAMA_TRACE_ENTRIES, LLAMA_VERSION, round_logit, score_logits
+from poai_engine.errors import ModelError
+from poai_engine.models.gguf_file import read_gguf
 from poai_spec.basics.notation import Invalid, keccak256
 from poai_spec.basics.parameters import get_model_manifest, make_config
-from poai_spec.proof.quiz import Quiz, generate_quiz
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.llama_profile import LLAMA_TRACE_ENTRIES, LLAMA_VERSION, round_logit, score_logits
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.proof.quiz import Quiz, generate_quiz
 from poai_spec.proof.work import check_engine, get_trace_length
 
 MANIFEST = get_model_manifest("mini")

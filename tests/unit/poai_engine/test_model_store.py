@@ -9,8 +9,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from poai_engine.models import model_store
 from poai_engine.errors import ModelError
+from poai_engine.models import model_store
 from poai_engine.models.gguf_file import sha256_file
 from poai_engine.models.model_names import MANIFESTS
 from poai_engine.models.model_store import fetch_model, get_model_dir, get_model_path, resolve_model

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
+from poai_engine.errors import ModelError
 from poai_engine.models import synthesize as module
 from poai_engine.models.decode import decode_rows
-from poai_engine.errors import ModelError
 from poai_engine.models.exact_model import load_exact_model
 from poai_engine.models.gguf_file import read_gguf, read_vocabulary, sha256_file
 from poai_engine.models.synthesize import make_tokens, synthesize
-from poai_spec.proof.lexicon import PIECES, read_lexicon
 from poai_spec.basics.parameters import read_manifest
+from poai_spec.proof.lexicon import PIECES, read_lexicon
 
 # The recipe of the module's docstring, written again on Python integers: block bytes, and of each F16 scale its offset,
 # exponent relative to L, and sign.

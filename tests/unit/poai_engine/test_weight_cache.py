@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from poai_engine.models import weight_cache
-from poai_engine.errors import ModelError
 from poai_engine.engines.exact import ExactEngine
+from poai_engine.errors import ModelError
+from poai_engine.kernels.tile import PANEL
+from poai_engine.models import weight_cache
 from poai_engine.models.gguf_file import read_gguf, sha256_file
 from poai_engine.models.packed import pack_model
-from poai_engine.kernels.tile import PANEL
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE, check_kept_model, get_cache_dir, open_packed_model
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Invalid
+from poai_spec.model.engine import Evaluation
 
 TOKENS, SCORED = [[5, 900, 17, 3, 260]], [[2, 4]]
 CONVERTING = re.compile("converting weights to integers: 0 of [0-9]+ tensors")

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.basics.containers import Block, Header, HeaderCore, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.model.loss import compute_l_hat
 from poai_spec.basics.notation import SpecError
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.loss import compute_l_hat
 from poai_spec.proof.work import get_epoch_key, get_quiz
 from poai_tools import cli
 from poai_tools.explain import report
-from poai_tools.explain.checks import RULES, Place, Subject, apply_rules
+from poai_tools.explain.checks import RULES, ExplainedBlock, Place, apply_rules
 from poai_tools.explain.explanation import describe_target, explain, find_quiz, format_time
 from poai_tools.explain.fields import lay_out
 from poai_tools.explain.source import compute_state, decode_found, read_case
@@ -29,7 +29,7 @@ from poai_tools.vectors.engines import get_engine
 from poaid.chain.chain_file import export_chain
 from poaid.errors import NodeError
 from poaid.models import load_engine
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.node import FakeClock, Remembering, change, make_quick_network, mine, read_data
 
 Run = Callable[..., tuple[int, str, str]]
@@ -66,7 +66,7 @@ def mined(_models: None, tmp_path_factory: pytest.TempPathFactory) -> Mined:
     judge = make_judge(
         network.config, network.questions, Remembering(load_engine("mini", get_rules(network.config, (), 0), 1))
     )
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         chain = mine(store, judge, clock, PACES)
         return Mined(folder, judge, list(chain.headers), read_data(store), clock.now)
 
@@ -91,16 +91,16 @@ def test_the_rules_stand_in_the_order_of_the_page() -> None:
     rows = re.findall(r"^\| (\d+) \| `([a-z/-]+)` \| (\w+) \|", page, re.MULTILINE)
     assert [code for _, code, _ in rows] == list(RULES)
     case = read_case("block/check_block/ninth", None)
-    checks = apply_rules(Subject(*decode_found(case.found), case.place, case.now))
+    checks = apply_rules(ExplainedBlock(*decode_found(case.found), case.place, case.now))
     assert [(str(check.number), check.code, check.kind) for check in checks] == rows
 
 
-def replay(subject: Subject, engine: Any) -> Subject:
+def replay(subject: ExplainedBlock, engine: Any) -> ExplainedBlock:
     quiz = find_quiz(subject)
     return replace(subject, evaluation=engine.evaluate([quiz.tokens], [quiz.scored])[0]) if quiz else subject
 
 
-def find_verdict(subject: Subject) -> str | None:
+def find_verdict(subject: ExplainedBlock) -> str | None:
     return next((check.code for check in apply_rules(subject) if check.outcome == "broken"), None)
 
 
@@ -112,7 +112,7 @@ def test_the_verdict_on_every_block_vector() -> None:
     found = {}
     for committed in read_cases("block/check_block"):
         case = read_case(committed.path, None)
-        subject = Subject(*decode_found(case.found), case.place, case.now)
+        subject = ExplainedBlock(*decode_found(case.found), case.place, case.now)
         found[committed.path] = find_verdict(replay(subject, get_engine("mini")))
     assert found == {committed.path: committed.code for committed in read_cases("block/check_block")}
     assert len(set(found.values())) == 16  # valid, and every rule but those that need a store
@@ -121,7 +121,7 @@ def test_the_verdict_on_every_block_vector() -> None:
 def test_the_verdict_on_every_header_vector() -> None:
     for committed in read_cases("header/check_header_in_chain"):
         case = read_case(committed.path, None)
-        subject = Subject(*decode_found(case.found), case.place, case.now)
+        subject = ExplainedBlock(*decode_found(case.found), case.place, case.now)
         assert find_verdict(subject) == committed.code, committed.path
 
 
@@ -130,7 +130,7 @@ def verify_chain(path: str, count: int) -> str | None:
     for height in range(1, count + 1):
         case = read_case(path, str(height))
         try:
-            subject = Subject(*decode_found(case.found), case.place, case.now)
+            subject = ExplainedBlock(*decode_found(case.found), case.place, case.now)
         except NodeError as error:
             return "encoding/undecodable" if "encoding/undecodable" in str(error) else str(error)
         if verdict := find_verdict(replay(subject, get_engine("mini"))):
@@ -157,7 +157,7 @@ def test_the_verdict_on_every_changed_byte_is_the_pages(mined: Mined) -> None:
             wanted = None
         except SpecError as error:
             wanted = error.code
-        subject = Subject(block.header, block, place, mined.now)
+        subject = ExplainedBlock(block.header, block, place, mined.now)
         assert find_verdict(subject) == wanted, position
         codes.add(wanted)
     assert {"header/version", "header/parent", "difficulty/target", "work/l-hat", "work/trace-digest"} <= codes
@@ -167,7 +167,7 @@ def test_a_rule_behind_one_that_the_same_function_applies() -> None:
     outcomes = {}
     for name in ("trace-digest", "trace-length", "trace", "loss"):
         case = read_case(f"block/check_block/{name}", None)
-        subject = replay(Subject(*decode_found(case.found), case.place, case.now), get_engine("mini"))
+        subject = replay(ExplainedBlock(*decode_found(case.found), case.place, case.now), get_engine("mini"))
         outcomes[name] = {check.code: (check.outcome, check.detail) for check in apply_rules(subject)}
     assert outcomes["trace-digest"]["work/trace-length"] == ("not applied", "work/trace-digest is broken")
     assert outcomes["trace-length"]["work/trace-digest"] == ("holds", "")
@@ -211,7 +211,7 @@ def test_numbers_that_no_chain_has(mined: Mined) -> None:
     for core in odd_cores:
         odd = replace(header, core=core, loss=most)
         for place in (None, mined.place(3)):
-            assert explain(Subject(odd, None, place, mined.now), encode(odd), "odd", None).verdict is not None
+            assert explain(ExplainedBlock(odd, None, place, mined.now), encode(odd), "odd", None).verdict is not None
 
 
 def test_targets_and_times_for_people() -> None:
@@ -252,7 +252,7 @@ def test_every_way_to_name_a_block(run: Run, mined: Mined, tmp_path: Path) -> No
     files.mkdir()
     (files / "binary").write_bytes(mined.data[1])
     (files / "hex").write_text("0x" + mined.data[1].hex("\n", 16) + "\n")
-    with Store.open(mined.folder) as store:
+    with Database.open(mined.folder) as store:
         export_chain(store, tmp_path / "chain.poai")
     for reference in ("2", digits, "0x" + digits.upper(), digits[:16], files / "binary", files / "hex"):
         for flag, source in (("--data-dir", mined.folder), ("--chain-file", tmp_path / "chain.poai")):
@@ -332,7 +332,7 @@ def test_a_question_that_is_cut_off(run: Run) -> None:
 
 
 def test_a_model_that_is_not_at_hand(run: Run, mined: Mined, tmp_path: Path) -> None:
-    with Store.create_or_open(tmp_path / "gone", make_quick_network(), str(tmp_path / "gone.gguf")):
+    with Database.create_or_open(tmp_path / "gone", make_quick_network(), str(tmp_path / "gone.gguf")):
         pass
     (tmp_path / "block").write_bytes(mined.data[0])
     arguments = (tmp_path / "block", "--data-dir", tmp_path / "gone")
@@ -348,7 +348,7 @@ def test_a_model_that_is_not_at_hand(run: Run, mined: Mined, tmp_path: Path) -> 
 def test_a_terminal_does_not_obey_what_a_file_says(mined: Mined, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and questions of a chain file are its maker's."""
     case = read_case("block/check_block/ninth", None)
-    subject = Subject(*decode_found(case.found), case.place, case.now)
+    subject = ExplainedBlock(*decode_found(case.found), case.place, case.now)
     explanation = explain(subject, case.found.data, "\x1b]0;origin\x07", None)
     assert explanation.network is not None
     report.print_explanation(replace(explanation, network=explanation.network | {"name": "\x1b[2Jnet"}))

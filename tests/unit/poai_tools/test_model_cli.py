@@ -10,9 +10,9 @@ import pytest
 
 from poai_engine.models import lexicon_maker
 from poai_engine.models.gguf_file import read_gguf, read_vocabulary
-from poai_spec.proof.lexicon import check_lexicon, read_lexicon
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import get_model_manifest, get_preset, read_manifest
+from poai_spec.proof.lexicon import check_lexicon, read_lexicon
 from poai_tools import cli, manifest
 
 Run = Callable[..., tuple[int, str, str]]

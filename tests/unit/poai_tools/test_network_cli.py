@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from poai_spec.proof.corpus import Corpus
 from poai_spec.basics.parameters import compute_network_id
+from poai_spec.proof.corpus import Corpus
 from poai_tools import cli
 from poaid.network_file import format_network, get_network, read_network
 from tests.harness.corpus import write_corpus

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from poai_engine.engines.exact import ExactEngine
 from poai_engine.models.gguf_file import read_gguf, read_vocabulary
+from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.loss import compute_l_hat, compute_trace_digest
 from poai_spec.proof.quiz import generate_quiz, get_quiz_text
-from poai_spec.chain.upgrades import get_rules
 from poai_tools import cli, quiz_cli
 from poaid.errors import NodeError
 from poaid.network_file import get_network

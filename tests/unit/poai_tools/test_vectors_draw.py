@@ -20,12 +20,12 @@ from poai_tools.vectors.kinds import (
     KindError,
     OneOf,
     Optional,
-    Record,
+    RecordKind,
     Table,
     Text,
 )
 
-EVERYTHING = Record(
+EVERYTHING = RecordKind(
     {
         "small": UINT8,
         "large": UINT256,
@@ -36,7 +36,7 @@ EVERYTHING = Record(
         "choice": Text(("a", "b", "c")),
         "text": TEXT,
         "flag": BOOLEAN,
-        "list": Array(Record({"n": UINT8, "m": Optional(UINT8)})),
+        "list": Array(RecordKind({"n": UINT8, "m": Optional(UINT8)})),
         "table": Table(UINT8),
         "one": OneOf({"n": UINT8, "text": TEXT}),
     }
@@ -109,7 +109,7 @@ def test_anything_simplifies_to_the_smallest() -> None:
 
 
 def test_a_condition_is_kept() -> None:
-    kind = Record({"n": UINT256, "m": INT64, "list": Array(UINT8), "data": Hex(64, exact=False)})
+    kind = RecordKind({"n": UINT256, "m": INT64, "list": Array(UINT8), "data": Hex(64, exact=False)})
     value = {"n": str(2**255), "m": str(-(2**63)), "list": [1, 200, 9, 4], "data": "0x0102ff04"}
     found = shrink(
         kind,

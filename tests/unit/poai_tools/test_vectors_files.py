@@ -19,7 +19,7 @@ from poai_tools.vectors.cases import SLOW, Case, CaseFile
 from poai_tools.vectors.check import find_case_files
 from poai_tools.vectors.defects import repair
 from poai_tools.vectors.errors import VectorsError
-from poai_tools.vectors.kinds import UINT32, UINT64, Array, Integer, Record
+from poai_tools.vectors.kinds import UINT32, UINT64, Array, Integer, RecordKind
 from poai_tools.vectors.models import find_missing
 from poai_tools.vectors.registry import DEFINITIONS, FUNCTIONS, Function, get_definitions
 from poai_tools.vectors.schemas import make_file_schema
@@ -169,7 +169,7 @@ def run_half(fields: dict[str, Any]) -> dict[str, Any]:
     return {"half": fields["n"] // 2}
 
 
-HALF = Function("half", "half", "half", "n / 2", Record({"n": UINT32}), Record({"half": UINT64}), run_half)
+HALF = Function("half", "half", "half", "n / 2", RecordKind({"n": UINT32}), RecordKind({"half": UINT64}), run_half)
 EVEN = Case("even", "an even number", {"n": 4}, ("plain",))
 ODD = Case("odd", "an odd one", {"n": 5}, (), "even", ("/n",))
 FLAGS = {"plain": ("it is plain", "nothing works")}
@@ -328,7 +328,7 @@ def test_writing_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_schema_of_a_list_of_large_integers() -> None:
-    function = Function("s", "f", "p", "x", Record({"n": Array(Integer(0, 2**64))}), Record({}), lambda i: i)
+    function = Function("s", "f", "p", "x", RecordKind({"n": Array(Integer(0, 2**64))}), RecordKind({}), lambda i: i)
     schema = make_file_schema(function, [])["$defs"]["input"]
     validator = Draft202012Validator(schema)
     assert validator.is_valid({"n": ["0", "18446744073709551616"]})

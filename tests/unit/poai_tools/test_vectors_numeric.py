@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.errors import ModelError
 from poai_engine.models.exact_model import compute_exact_root, load_exact_model
 from poai_engine.models.gguf_file import sha256_file
-from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.model.inference import run_model
-from poai_spec.model.loss import compute_layer_entry
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import read_manifest
+from poai_spec.model.inference import run_model
+from poai_spec.model.loss import compute_layer_entry
 from poai_tools.spec.pages import find_codes_in_table, list_pages
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.kinds import KindError
 from poai_tools.vectors.nano import make_nano_document
 from poai_tools.vectors.registry import FUNCTIONS, call
-from poai_tools.vectors.steps import STEPS, Step, compute_step_digest, get_values, run_spec_steps
+from poai_tools.vectors.steps import STEPS, StepKind, compute_step_digest, get_values, run_spec_steps
 from poai_tools.vectors.suites import SUITES, load_all
 
 load_all()
@@ -83,7 +83,7 @@ def test_a_probed_engine_is_an_ordinary_one_afterwards() -> None:
     assert len(steps) == count
 
 
-def spoil(step: Step) -> Step:
+def spoil(step: StepKind) -> StepKind:
     """Return a step with every value one too large."""
     return replace(step, rows=[np.asarray(row) + 1 for row in step.rows])
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.chain.block import Judge, make_judge
 from poai_spec.basics.containers import Block, Header
 from poai_spec.basics.encoding import decode
 from poai_spec.basics.notation import Milliseconds
-from poai_spec.execution.state import State
+from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State
 from poaid.cli import main as cli
 from poaid.models import load_engine
 from poaid.network_file import Network
-from poaid.store.database import Store
+from poaid.store.database import Database
 from tests.harness.node import BLOCKS, PACES, FakeClock, Remembering, Run, make_quick_network, mine, read_data
 
 
@@ -75,7 +75,7 @@ def judge(network: Network) -> Judge:
 @pytest.fixture(scope="package")
 def mined(network: Network, judge: Judge, tmp_path_factory: pytest.TempPathFactory) -> MinedChain:
     folder, clock = tmp_path_factory.mktemp("mined"), FakeClock()
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         chain = mine(store, judge, clock, PACES)
         data = read_data(store)
     assert len(data) == BLOCKS

@@ -10,16 +10,16 @@ import pytest
 from poai_engine.errors import ModelError
 from poai_engine.models.lexicon_maker import LexiconError
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.proof.corpus import Corpus
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import compute_network_id
+from poai_spec.proof.corpus import Corpus
 from poaid import models
 from poaid.errors import NodeError
 from poaid.network_file import Network, get_network, write_network
-from poaid.store.database import Store
-from tests.harness.node import Run, run_sql
+from poaid.store.database import Database
 from tests.harness.corpus import write_corpus
+from tests.harness.node import Run, run_sql
 
 pytestmark = pytest.mark.llama
 
@@ -180,7 +180,7 @@ def test_mine_and_verify(folder: Path, tmp_path: Path, run: Run, without_tokeniz
     without_tokenizer()
     status, out, _ = run("verify", "--data-dir", data, "--threads", 1)
     assert (status, out.startswith("2 blocks of network")) == (0, True)
-    with Store.open(data) as store:
+    with Database.open(data) as store:
         corpus = store.read_network().questions
     assert isinstance(corpus, Corpus)
     changed = encode(Corpus(corpus.line_end, corpus.items[1:] + corpus.items[:1]))

@@ -16,11 +16,11 @@ import yaml
 import poai_tools.cli
 import poaid.cli.main
 from poai_engine.models.gguf_file import read_vocabulary
-from poaid.metrics import PREFIX, Metrics
 from poaid.api.view import Activity, StatusView
-from tests.unit.poaid.conftest import MinedChain
+from poaid.metrics import PREFIX, Metrics
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER
+from tests.unit.poaid.conftest import MinedChain
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

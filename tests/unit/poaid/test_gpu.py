@@ -10,12 +10,12 @@ from poai_engine.engines import array as array_engine
 from poai_engine.engines.devices import Device, open_torch
 from poai_spec.chain.block import make_judge
 from poai_spec.chain.upgrades import get_rules
+from poaid.chain.verify import verify_store
 from poaid.cli import main as cli
 from poaid.models import load_engine
-from poaid.store.database import Store
-from poaid.chain.verify import verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.store.database import Database
 from tests.harness.node import ignore
+from tests.unit.poaid.conftest import MinedChain
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
@@ -60,7 +60,7 @@ def test_a_chain_is_verified_by_torch(mined: MinedChain, monkeypatch: pytest.Mon
     monkeypatch.setattr(array_engine, "open_torch", open_what_is_there)
     engine = load_engine("mini", get_rules(mined.network.config, (), 0), None, gpu_layers=1)
     judge = make_judge(mined.network.config, mined.network.questions, engine)
-    with Store.open(mined.folder) as store:
+    with Database.open(mined.folder) as store:
         state = verify_store(store, judge, mined.now, ignore)
     assert asked == ["cuda"]
     assert state == mined.state

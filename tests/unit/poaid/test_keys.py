@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 from poai_spec.basics.notation import keccak256
 from poaid.cli import main as cli
+from poaid.cli.keys import generate_key
+from poaid.cli.run import IDENTITY_FILE, load_identity
 from poaid.errors import NodeError, UsageError
 from poaid.keys import (
     MAX_FILE_BYTES,
@@ -41,8 +43,6 @@ from poaid.keys import (
     write_keystore,
     write_plain_key,
 )
-from poaid.cli.keys import generate_key
-from poaid.cli.run import IDENTITY_FILE, load_identity
 from tests.harness.node import Run
 
 PASSWORD = b"testpassword"

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.errors import ModelError
 from poai_engine.engines.llama import LlamaEngine
-from poai_spec.chain.block import check_block, make_judge
+from poai_engine.errors import ModelError
 from poai_spec.basics.containers import Block
-from poai_spec.chain.header import make_genesis_header
-from poai_spec.model.loss import compute_trace_digest
 from poai_spec.basics.notation import Invalid
+from poai_spec.chain.block import check_block, make_judge
+from poai_spec.chain.header import make_genesis_header
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.loss import compute_trace_digest
 from poai_spec.proof.work import check_trace
-from poaid.chain.chain_state import Chain
-from poaid.produce.attempts import get_time, mine_block
+from poaid.chain.chain_state import ChainState
+from poaid.chain.verify import verify_store
 from poaid.models import load_engine
 from poaid.network_file import Network, check_network, get_network, write_network
-from poaid.store.database import Store
-from poaid.chain.verify import verify_store
+from poaid.produce.attempts import get_time, mine_block
+from poaid.store.database import Database
 from tests.harness.node import Run
 
 MINER = bytes.fromhex("33" * 20)
@@ -38,8 +38,8 @@ def test_blocks_have_one_trace_entry_and_are_valid(llama_network: Network, tmp_p
     engine = load_engine("mini", get_rules(llama_network.config, (), 0), None)
     assert isinstance(engine, LlamaEngine)
     judge = make_judge(llama_network.config, llama_network.questions, engine)
-    with Store.create_or_open(tmp_path, llama_network, "mini") as store:
-        chain = Chain(store, llama_network.config, get_time())
+    with Database.create_or_open(tmp_path, llama_network, "mini") as store:
+        chain = ChainState(store, llama_network.config, get_time())
         for _ in range(3):
             *_, attempts = mine_block(chain.headers, chain.state, judge, MINER)
             block, before = attempts[-1].block, list(chain.headers)

@@ -8,10 +8,10 @@ import pytest
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import sha256_file
 from poai_engine.models.model_store import MODEL_DIR_VARIABLE
-from poai_spec.proof.lexicon import compute_lexicon_digest, read_lexicon
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import get_model_manifest
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.lexicon import compute_lexicon_digest, read_lexicon
 from poai_spec.proof.work import check_engine
 from poaid.errors import NodeError
 from poaid.models import get_known_model, get_pinned_model, load_engine, locate_model

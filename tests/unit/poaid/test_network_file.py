@@ -11,9 +11,9 @@ from poai_engine.models.lexicon_maker import format_lexicon
 from poai_engine.models.model_names import MANIFESTS
 from poai_engine.models.model_store import resolve_model
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest, read_lexicon
 from poai_spec.basics.notation import Invalid, SpecError
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, compute_network_id, read_manifest
+from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest, read_lexicon
 from poaid.errors import NodeError, UsageError
 from poaid.network_file import (
     Network,

@@ -4,17 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from poai_spec.chain.body import EMPTY_BODY
+from poai_bench.plots.style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
 from poai_spec.basics.containers import Header, HeaderCore
 from poai_spec.basics.encoding import encode, get_sedes
-from poai_spec.chain.header import make_genesis_header
-from poai_spec.proof.lexicon import Lexicon, read_lexicon
 from poai_spec.basics.parameters import PRESET_MODELS, Config, get_preset, read_manifest
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.chain.header import make_genesis_header
 from poai_spec.chain.production import make_template
-from poai_spec.proof.quiz import Quiz
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.lexicon import Lexicon, read_lexicon
+from poai_spec.proof.quiz import Quiz
 from poai_spec.proof.work import get_quiz, get_trace_length
-from poai_bench.plots.style import FAINT, INK, LINE, OURS, POINT, PURPLE, SMALL, draw_rectangle, make_canvas, write
 
 PRESET = "testnet"
 NONCE = 1

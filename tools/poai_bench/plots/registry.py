@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poai_engine.errors import ModelError
 from poai_bench.plots.bits import draw_determinism, draw_llama_bits
 from poai_bench.plots.engine import draw_batches, draw_rates
 from poai_bench.plots.fidelity import draw_fidelity
@@ -21,6 +20,7 @@ from poai_bench.plots.supply import TITLE as SUPPLY_TITLE
 from poai_bench.plots.supply import draw_supply
 from poai_bench.plots.tree import draw_tree
 from poai_bench.results import DAMAGED, read_result
+from poai_engine.errors import ModelError
 
 DATA = "data"
 """The folder beside the pictures with the results that they are drawn from."""

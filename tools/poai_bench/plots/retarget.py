@@ -3,10 +3,10 @@
 from random import Random
 from typing import Any
 
-from poai_spec.basics.parameters import MAX_FUTURE_SHARE
 from poai_bench.plots.style import FAINT, GREEN, LINE, OTHER, OURS, PURPLE, label_line, make_figure
-from poai_bench.retarget_simulation import BITCOIN, BLOCKS, NO_FORWARD, Network, follow_hash_rate
+from poai_bench.retarget_simulation import BITCOIN, BLOCKS, NO_FORWARD, SimulatedNetwork, follow_hash_rate
 from poai_bench.retarget_simulation import OURS as OUR_RULE
+from poai_spec.basics.parameters import MAX_FUTURE_SHARE
 
 CHANGES = ((10.0, 3, "hash rate x 10", OURS, (0.06, 0.06)), (0.1, 3, "hash rate / 10", GREEN, (0.06, 17.0)),
            (1000.0, 0, "a start 1,000 times too easy", PURPLE, (2.15, 0.006)))  # fmt: skip
@@ -28,10 +28,10 @@ def draw_convergence(plays: int = PLAYS) -> Any:
         bands = _measure_band(factor, settled, len(periods), plays)
         axes.fill_between(periods, *bands, color=BAND, linewidth=0, step="post", zorder=0)
         for rule, how in ((BITCOIN, {"color": OTHER, "lw": 1.2, "ls": (0, (4, 2))}), (OUR_RULE, {"color": colour})):
-            expected = follow_hash_rate(Network(rule, 0.0), factor, settled, len(periods))
+            expected = follow_hash_rate(SimulatedNetwork(rule, 0.0), factor, settled, len(periods))
             axes.step(periods, expected, where="post", **how)
         label_line(axes, *place, label, colour, fontweight="bold", va="center")
-    biased = follow_hash_rate(Network(BITCOIN, 0.0), 1.0, 3, 1)[0]
+    biased = follow_hash_rate(SimulatedNetwork(BITCOIN, 0.0), 1.0, 3, 1)[0]
     bias = f"dashed: Bitcoin's rule, which counts {BLOCKS - 1} of {BLOCKS} intervals and settles at {biased:.2f}"
     label_line(axes, PERIODS, 3.2, bias, OTHER, ha="right")
     label_line(axes, PERIODS, 0.36, "grey: 9 of 10 random plays", FAINT, ha="right")
@@ -51,7 +51,9 @@ def _set_up(axes: Any) -> None:
 
 def _measure_band(factor: float, settled: int, blocks: int, plays: int) -> tuple[list[float], list[float]]:
     """Return what a twentieth of the plays with random block times stays below, and above, block by block."""
-    found = [follow_hash_rate(Network(OUR_RULE, 0.0), factor, settled, blocks, Random(n)) for n in range(plays)]  # noqa: S311
+    found = [
+        follow_hash_rate(SimulatedNetwork(OUR_RULE, 0.0), factor, settled, blocks, Random(n)) for n in range(plays)
+    ]  # noqa: S311
     ordered = [sorted(of_block) for of_block in zip(*found, strict=True)]
     return [values[plays // 20] for values in ordered], [values[-1 - plays // 20] for values in ordered]
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from poai_spec.proof.economics import compute_subsidy, compute_supply
-from poai_spec.basics.parameters import HALVING_BLOCKS, PRESET_CHANGES
 from poai_bench.plots.style import OTHER, OURS, make_figure
+from poai_spec.basics.parameters import HALVING_BLOCKS, PRESET_CHANGES
+from poai_spec.proof.economics import compute_subsidy, compute_supply
 
 ERAS = 8
 """Halvings that the plot shows: later ones cannot be told from the limit."""

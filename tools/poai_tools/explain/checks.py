@@ -3,7 +3,7 @@
 A node stops at the first rule that is broken. Here the later ones are applied too, as far as they can be: a program
 under test often breaks several for one reason.
 
-Exports: `Place`, `Subject`, `Check`, `apply_rules`, `get_page`.
+Exports: `Place`, `ExplainedBlock`, `Check`, `apply_rules`, `get_page`.
 """
 
 import importlib
@@ -16,11 +16,10 @@ from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import poai_spec
-from poai_spec.chain.body import check_body, check_body_is_empty
 from poai_spec.basics.containers import Block, Header, HeaderCore
-from poai_spec.proof.corpus import Questions
-from poai_spec.proof.difficulty import Chain, check_period_forward, check_target
-from poai_spec.model.engine import Evaluation
+from poai_spec.basics.notation import Hash32, Milliseconds, NotYet, SpecError
+from poai_spec.basics.parameters import get_preset
+from poai_spec.chain.body import check_body, check_body_is_empty
 from poai_spec.chain.header import (
     check_future,
     check_height,
@@ -29,15 +28,16 @@ from poai_spec.chain.header import (
     check_version,
     make_genesis_header,
 )
-from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.notation import Hash32, Milliseconds, NotYet, SpecError
-from poai_spec.basics.parameters import get_preset
-from poai_spec.execution.state import State, check_state_root, process_header
 from poai_spec.chain.upgrades import Rules, get_rules
+from poai_spec.execution.state import State, check_state_root, process_header
+from poai_spec.model.engine import Evaluation
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.proof.corpus import Questions
+from poai_spec.proof.difficulty import Chain, check_period_forward, check_target
 from poai_spec.proof.work import check_l_hat, check_trace, get_trace_length
 from poai_tools.spec.pages import find_code_rows, find_raises
-from poaid.network_file import Network
 from poaid.chain.verify import check_replay
+from poaid.network_file import Network
 
 Outcome = Literal["holds", "broken", "not applied"]
 LAST_OF_A_HEADER = "fork-choice/too-many-headers"
@@ -69,7 +69,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Subject:
+class ExplainedBlock:
     """A block or a header, and what is known of where it stands.
 
     Attributes:
@@ -137,47 +137,47 @@ class _MissingError(Exception):
     """A rule needs what is not there; the message says what."""
 
 
-def _place(s: Subject) -> Place:
+def _place(s: ExplainedBlock) -> Place:
     if s.place is None:
         raise _MissingError("needs the ancestors")
     return s.place
 
 
-def _block(s: Subject) -> Block:
+def _block(s: ExplainedBlock) -> Block:
     assert s.block is not None, "these rules are not applied to a header alone"
     return s.block
 
 
-def _find_parent(s: Subject) -> None:
+def _find_parent(s: ExplainedBlock) -> None:
     if s.place is None:
         raise NotYet("fork-choice/unknown-parent", f"{s.core.parent_hash.hex()} is not known here")
 
 
-def _ask_a_node(_: Subject) -> None:
+def _ask_a_node(_: ExplainedBlock) -> None:
     raise _MissingError("only a running node can tell: it depends on what came before")
 
 
-def _check_trace_digest(s: Subject) -> None:
+def _check_trace_digest(s: ExplainedBlock) -> None:
     """Apply the first half of `check_trace`, in which no network counts."""
     check_trace(_block(s), s.place.rules if s.place else get_rules(get_preset("minimal"), (), 0))
 
 
-def _check_trace_length(s: Subject) -> None:
+def _check_trace_length(s: ExplainedBlock) -> None:
     check_trace(_block(s), _place(s).rules)
 
 
-def _check_state_root(s: Subject) -> None:
+def _check_state_root(s: ExplainedBlock) -> None:
     check_state_root(process_header(_place(s).state, s.core), s.core)
 
 
-def _check_replay(s: Subject) -> None:
+def _check_replay(s: ExplainedBlock) -> None:
     _place(s)
     if s.evaluation is None:
         raise _MissingError(s.no_replay)
     check_replay(s.header, s.claimed_trace, s.evaluation)
 
 
-RULES: dict[str, Callable[[Subject], None]] = {
+RULES: dict[str, Callable[[ExplainedBlock], None]] = {
     "encoding/undecodable": lambda _: None,  # there would be no subject
     "header/version": lambda s: check_version(s.core),
     "body/transactions-not-active": lambda s: check_body_is_empty(s.core),
@@ -204,18 +204,18 @@ RULES: dict[str, Callable[[Subject], None]] = {
 """Every rule in the order of checks, and the page's function that applies it; a test compares the order."""
 
 
-def apply_rules(subject: Subject) -> list[Check]:
+def apply_rules(subject: ExplainedBlock) -> list[Check]:
     """Return every rule with its outcome, in the order of checks; none for genesis, which is made and not received."""
     return [] if subject.is_genesis else [_apply(code, subject) for code in RULES]
 
 
-def _apply(code: str, subject: Subject) -> Check:
+def _apply(code: str, subject: ExplainedBlock) -> Check:
     kind, page, meaning = _find_codes()[code]
     outcome, detail = _judge(code, subject)
     return Check(list(RULES).index(code) + 1, code, kind, page, meaning, outcome, detail)
 
 
-def _judge(code: str, subject: Subject) -> tuple[Outcome, str]:
+def _judge(code: str, subject: ExplainedBlock) -> tuple[Outcome, str]:
     order = list(RULES)
     if subject.block is None and order.index(code) > order.index(LAST_OF_A_HEADER):
         return "not applied", f"a header alone is checked up to {LAST_OF_A_HEADER}"

@@ -18,7 +18,7 @@ from poaid.errors import NodeError, UsageError
 if TYPE_CHECKING:
     from poai_engine.models.gguf_file import Vocabulary
     from poai_spec.basics.notation import Milliseconds
-    from poai_tools.explain.checks import Place, Subject
+    from poai_tools.explain.checks import ExplainedBlock, Place
     from poai_tools.explain.source import Found, KnownChain
 
 
@@ -59,7 +59,7 @@ def explain_block(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads for the model.  [default: all]")] = None,
 ) -> None:
     """Explain a block: every field, how it was made, and each rule; exit 1 if one is broken."""
-    from poai_tools.explain.checks import Subject
+    from poai_tools.explain.checks import ExplainedBlock
     from poai_tools.explain.explanation import explain
     from poai_tools.explain.report import print_dump, print_explanation
     from poai_tools.explain.source import decode_found
@@ -68,7 +68,7 @@ def explain_block(
         raise UsageError("give --hex or --json, not both")
     source = _find_source(block, data_dir, chain_file, vector, network, model)
     header, whole = decode_found(source.found)
-    subject = Subject(header, whole, source.place, source.now)
+    subject = ExplainedBlock(header, whole, source.place, source.now)
     if as_hex:
         print_dump(subject, source.found.data)
         return
@@ -134,8 +134,8 @@ def _find_in(known: list[KnownChain], block: str | None) -> Source:
 
 
 def _run_model(
-    subject: Subject, model: str | None, stored: str | None, threads: int | None, *, replay: bool
-) -> tuple[Subject, Vocabulary | None]:
+    subject: ExplainedBlock, model: str | None, stored: str | None, threads: int | None, *, replay: bool
+) -> tuple[ExplainedBlock, Vocabulary | None]:
     """Return the subject with what the model gives for its quiz, and the model's vocabulary; None if it was not run.
 
     Raises:

@@ -13,24 +13,24 @@ from typing import Any
 
 from poai_engine.models.corpus_maker import get_text
 from poai_engine.models.gguf_file import Vocabulary
-from poai_spec.chain.body import EMPTY_BODY_ROOT
 from poai_spec.basics.containers import Block, Header, compute_block_hash, compute_core_hash
+from poai_spec.basics.notation import Hash32
+from poai_spec.basics.parameters import compute_network_id
+from poai_spec.chain.body import EMPTY_BODY_ROOT
+from poai_spec.chain.upgrades import Rules, compute_rules_digest, get_multiplications
+from poai_spec.execution.state import EMPTY_TRIE_ROOT, Account, process_header
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.proof.corpus import Corpus
 from poai_spec.proof.difficulty import compute_quizzes, compute_target, compute_work
 from poai_spec.proof.economics import compute_subsidy
 from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
-from poai_spec.basics.notation import Hash32
-from poai_spec.basics.parameters import compute_network_id
 from poai_spec.proof.quiz import Quiz, compute_quiz_seed, get_quiz_name
-from poai_spec.execution.state import EMPTY_TRIE_ROOT, Account, process_header
-from poai_spec.chain.upgrades import Rules, compute_rules_digest, get_multiplications
 from poai_spec.proof.work import get_epoch_key, get_quiz
-from poai_tools.explain.checks import Check, Place, Subject, apply_rules, get_page
+from poai_tools.explain.checks import Check, ExplainedBlock, Place, apply_rules, get_page
 from poai_tools.explain.fields import Field, lay_out
 from poaid.amounts import format_count, format_poai
-from poaid.network_file import Network
 from poaid.api.node_view import find_answers, to_hex
+from poaid.network_file import Network
 
 BITS = 1 << 16  # losses are Q16
 EPOCH_OF_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -167,7 +167,7 @@ class Explanation:
     verdict: Check | None
 
 
-def explain(subject: Subject, data: bytes, origin: str, vocabulary: Vocabulary | None) -> Explanation:
+def explain(subject: ExplainedBlock, data: bytes, origin: str, vocabulary: Vocabulary | None) -> Explanation:
     """Return everything about a block or header.
 
     Args:
@@ -195,7 +195,7 @@ def explain(subject: Subject, data: bytes, origin: str, vocabulary: Vocabulary |
     )
 
 
-def find_quiz(subject: Subject) -> Quiz | None:
+def find_quiz(subject: ExplainedBlock) -> Quiz | None:
     """Return the quiz of a block; None for genesis, and if its place is not known."""
     if subject.place is None or subject.is_genesis:
         return None
@@ -224,14 +224,14 @@ def describe_rules(network: Network, rules: Rules) -> str:
 # Fields.
 
 
-def list_fields(subject: Subject, data: bytes) -> Iterator[FieldRow]:
+def list_fields(subject: ExplainedBlock, data: bytes) -> Iterator[FieldRow]:
     """Yield the fields of the encoding, with what their values say."""
     for field in lay_out(Block if subject.block else Header, data):
         value, meaning = describe_value(field, subject), field.meaning or describe_item(field, subject)
         yield FieldRow(field.path, field.name, field.offset, field.type, field.data.hex(), value, meaning)
 
 
-def describe_value(field: Field, subject: Subject) -> str:
+def describe_value(field: Field, subject: ExplainedBlock) -> str:
     """Return what a field's bytes say: a number, an amount, a date, or that a hash is a known one."""
     core, subsidy = subject.core, compute_subsidy(subject.core.height)
     known: dict[str, Callable[[], str]] = {
@@ -248,7 +248,7 @@ def describe_value(field: Field, subject: Subject) -> str:
     return str(field.number) if field.type.startswith("uint") or field.type == "offset" else ""
 
 
-def describe_parent(subject: Subject) -> str:
+def describe_parent(subject: ExplainedBlock) -> str:
     """Return which block the parent hash means, if that is known."""
     if subject.is_genesis:
         return "the network id"
@@ -257,7 +257,7 @@ def describe_parent(subject: Subject) -> str:
     return f"block {len(subject.place.chain) - 1:,}"
 
 
-def describe_item(field: Field, subject: Subject) -> str:
+def describe_item(field: Field, subject: ExplainedBlock) -> str:
     """Return what an item of a list is."""
     if not field.path.startswith("trace["):
         return "a transaction, of which version 1 allows none"
@@ -287,7 +287,7 @@ def format_time(milliseconds: int) -> str:
 # What follows.
 
 
-def derive(subject: Subject, quiz: Quiz | None) -> Iterator[Step]:
+def derive(subject: ExplainedBlock, quiz: Quiz | None) -> Iterator[Step]:
     """Yield what follows from a block, in the order in which a verifier computes it."""
     core, place = subject.core, subject.place
     if place is not None:
@@ -327,7 +327,7 @@ def _derive_epoch(place: Place) -> Iterator[Step]:
     yield _step("epoch key", get_epoch_key(place.chain, rules), f"{seed}, epoch", compute_epoch_key)
 
 
-def _derive_work(subject: Subject, quiz: Quiz) -> Iterator[Step]:
+def _derive_work(subject: ExplainedBlock, quiz: Quiz) -> Iterator[Step]:
     header, block = subject.header, subject.block
     if block is not None:
         digest = compute_trace_digest(block.trace)
@@ -341,7 +341,7 @@ def _derive_work(subject: Subject, quiz: Quiz) -> Iterator[Step]:
     yield Step("wins", "yes" if wins else "no", "l_hat < target", get_page(is_below_target))
 
 
-def _derive_reward(subject: Subject, place: Place) -> Iterator[Step]:
+def _derive_reward(subject: ExplainedBlock, place: Place) -> Iterator[Step]:
     core = subject.core
     yield Step(
         "subsidy", format_poai(compute_subsidy(core.height)), "new money for the miner", get_page(compute_subsidy)
@@ -354,7 +354,7 @@ def _derive_reward(subject: Subject, place: Place) -> Iterator[Step]:
 # The quiz, and what the model makes of it.
 
 
-def describe_quiz(quiz: Quiz, place: Place, subject: Subject, vocabulary: Vocabulary | None) -> QuizPart:
+def describe_quiz(quiz: Quiz, place: Place, subject: ExplainedBlock, vocabulary: Vocabulary | None) -> QuizPart:
     """Return the quiz as people read it."""
     first = len(quiz.salt) + int(place.rules.model.add_bos)
     answers = set(find_answers(quiz, place.questions, first))
@@ -389,7 +389,7 @@ def find_texts(place: Place, vocabulary: Vocabulary | None) -> Mapping[int, str]
     return {ids[0]: piece for piece, ids in place.questions.ids.items() if len(ids) == 1}
 
 
-def describe_replay(subject: Subject) -> Replay:
+def describe_replay(subject: ExplainedBlock) -> Replay:
     """Return what the model gave, beside what the block claims."""
     header, evaluation = subject.header, subject.evaluation
     digest = None if evaluation is None else to_hex(compute_trace_digest(evaluation.trace))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from poai_tools.explain.checks import Check, Subject
+from poai_tools.explain.checks import Check, ExplainedBlock
 from poai_tools.explain.explanation import BITS, Explanation, QuestionRow, QuizPart, Replay, list_fields
 from poai_tools.explain.fields import format_dump, lay_out
 
@@ -38,7 +38,7 @@ def make_printable(value: Any) -> Any:
     return value
 
 
-def print_dump(subject: Subject, data: bytes) -> None:
+def print_dump(subject: ExplainedBlock, data: bytes) -> None:
     """Print the bytes of a block or header, each field with its value, or with its meaning where it has no other."""
     rows = make_printable(list_fields(subject, data))
     layout = lay_out(type(subject.block or subject.header), data)

@@ -1,6 +1,6 @@
 """Where `poai explain` finds a block: a data directory, a chain file, a conformance vector, a file, or a network.
 
-Exports: `Found`, `KnownChain`, `Case`, `open_data_dir`, `open_chain_file`, `open_networks`, `read_case`,
+Exports: `Found`, `KnownChain`, `VectorCase`, `open_data_dir`, `open_chain_file`, `open_networks`, `read_case`,
 `read_file`, `decode_found`, `is_reference`.
 """
 
@@ -12,25 +12,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from poai_engine.models.model_names import MANIFESTS
-from poai_spec.chain.block import make_genesis
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Hash32, Malformed, Milliseconds
 from poai_spec.basics.parameters import PRESET_CHANGES, Config, make_config, read_manifest
+from poai_spec.chain.block import make_genesis
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.execution.state import State, process_header
+from poai_spec.proof.lexicon import read_lexicon
 from poai_tools.explain.checks import Place
 from poai_tools.spec.places import find_vectors
 from poai_tools.vectors.check import read_file as read_case_file
 from poai_tools.vectors.records import read_state
 from poai_tools.vectors.suites import get_function
+from poaid.api.stored_view import open_stored_view
 from poaid.chain.chain_file import MAGIC, ChainReader
 from poaid.errors import NodeError, UsageError
 from poaid.layout import HEADER_BYTES, decode_header
 from poaid.network_file import Network, get_network
-from poaid.store.database import Store
-from poaid.api.stored_view import open_stored_view
+from poaid.store.database import Database
 
 MAX_INPUT_BYTES = 4 * MAX_BLOCK_BYTES
 """Of a file: the largest block in hexadecimal, and as much again for spaces and line ends."""
@@ -146,7 +146,7 @@ def open_data_dir(folder: Path) -> KnownChain:
     def read(block_hash: Hash32) -> bytes | None:
         if block_hash == main[0]:
             return encode(genesis)
-        with Store.open(folder) as store:
+        with Database.open(folder) as store:
             return store.read_block(block_hash)
 
     return KnownChain(str(folder), view.network, headers, main, read, model)
@@ -231,7 +231,7 @@ def is_reference(text: str) -> bool:
     return HASH.fullmatch(text) is not None and not Path(text).exists()
 
 
-class Case(NamedTuple):
+class VectorCase(NamedTuple):
     """A block of a conformance vector, where it stands there, and the vector's clock."""
 
     found: Found
@@ -239,7 +239,7 @@ class Case(NamedTuple):
     now: Milliseconds
 
 
-def read_case(path: str, reference: str | None) -> Case:
+def read_case(path: str, reference: str | None) -> VectorCase:
     """Return the block or header of a committed case.
 
     Args:
@@ -266,20 +266,20 @@ def read_case(path: str, reference: str | None) -> Case:
     state = read_state(values["accounts"]) if "accounts" in values else compute_state(values["chain"])
     value = values["block"] if "block" in values else values["header"]
     place = Place(_make_network(values["config"]), values["chain"], state)
-    return Case(Found(encode(value), path), place, values["now"])
+    return VectorCase(Found(encode(value), path), place, values["now"])
 
 
-def _read_chain_case(path: str, values: Mapping[str, Any], reference: str | None) -> Case:
+def _read_chain_case(path: str, values: Mapping[str, Any], reference: str | None) -> VectorCase:
     genesis, blocks = make_genesis(values["config"]), values["blocks"]
     reference = "0" if reference == "genesis" else reference or str(len(blocks))
     if not HEIGHT.fullmatch(reference) or int(reference) > len(blocks):
         raise UsageError(f"--vector {path} has the blocks 0 to {len(blocks)}: there is no {reference!r:.80}")
     height, network = int(reference), _make_network(values["config"])
     if height == 0:
-        return Case(Found(encode(genesis), f"genesis of {path}"), Place(network, (), {}), values["now"])
+        return VectorCase(Found(encode(genesis), f"genesis of {path}"), Place(network, (), {}), values["now"])
     chain = [genesis.header, *_decode_ancestors(path, blocks[: height - 1])]
     place = Place(network, chain, compute_state(chain))
-    return Case(Found(blocks[height - 1], f"block {height:,} of {path}"), place, values["now"])
+    return VectorCase(Found(blocks[height - 1], f"block {height:,} of {path}"), place, values["now"])
 
 
 def _decode_ancestors(path: str, blocks: Sequence[bytes]) -> Iterator[Header]:

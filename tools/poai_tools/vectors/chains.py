@@ -5,16 +5,16 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from poai_spec.chain.block import Judge, get_judge_rules, get_model, make_genesis
-from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.basics.containers import Block, Body, Header, HeaderCore
-from poai_spec.proof.difficulty import Chain
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.basics.notation import Address, Hash32, Milliseconds
 from poai_spec.basics.parameters import Config
+from poai_spec.chain.block import Judge, get_judge_rules, get_model, make_genesis
+from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.chain.production import make_template
-from poai_spec.execution.state import State, process_header
 from poai_spec.chain.upgrades import Upgrade, get_rules
+from poai_spec.execution.state import State, process_header
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.proof.difficulty import Chain
 from poai_spec.proof.work import get_quiz, get_quiz_seed
 from poai_tools.vectors.cases import derive, derive_seed
 from poai_tools.vectors.engines import get_judge
@@ -113,7 +113,7 @@ def seal_block(core: HeaderCore, chain: Chain, judge: Judge, alteration: Alterat
 
 
 @dataclass
-class Branch:
+class GrownBranch:
     """A chain under construction.
 
     Attributes:
@@ -129,12 +129,12 @@ class Branch:
     blocks: list[Block]
 
     @classmethod
-    def start(cls, config: Config) -> "Branch":
+    def start(cls, config: Config) -> "GrownBranch":
         """Return the branch of genesis alone, of a network without upgrades."""
         return cls.begin(get_judge(config, LEXICON, MODEL))
 
     @classmethod
-    def begin(cls, judge: Judge) -> "Branch":
+    def begin(cls, judge: Judge) -> "GrownBranch":
         """Return the branch of genesis alone."""
         genesis = make_genesis(judge.config)
         return cls(judge, [genesis.header], {}, [genesis])
@@ -157,9 +157,9 @@ class Branch:
         self.chain.append(block.header)
         self.blocks.append(block)
 
-    def fork(self, height: int) -> "Branch":
+    def fork(self, height: int) -> "GrownBranch":
         """Return a branch that shares the blocks up to a height."""
-        branch = Branch.begin(self.judge)
+        branch = GrownBranch.begin(self.judge)
         for block in self.blocks[1 : height + 1]:
             branch.append(block)
         return branch

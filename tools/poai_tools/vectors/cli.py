@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from poai_tools.spec.places import NO_CHECKOUT, VECTORS, find_checkout, find_vectors
 from poai_tools.spec.cli import fail
+from poai_tools.spec.places import NO_CHECKOUT, VECTORS, find_checkout, find_vectors
 from poai_tools.vectors.client import START_TIME
 from poai_tools.vectors.errors import VectorsError
 from poai_tools.vectors.languages import LANGUAGES

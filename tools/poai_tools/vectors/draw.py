@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from poai_spec.basics.drbg import Drbg
-from poai_tools.vectors.kinds import Array, Boolean, Hex, Integer, Kind, OneOf, Optional, Record, Table, Text
+from poai_tools.vectors.kinds import Array, Boolean, Hex, Integer, Kind, OneOf, Optional, RecordKind, Table, Text
 
 LONGEST_LIST = 8
 LONGEST_BYTES = 256
@@ -60,7 +60,7 @@ def _draw_array(kind: Array, drbg: Drbg) -> Any:
     return [draw(kind.item, drbg) for _ in range(count if kind.most is None else min(count, kind.most))]
 
 
-def _draw_record(kind: Record, drbg: Drbg) -> Any:
+def _draw_record(kind: RecordKind, drbg: Drbg) -> Any:
     return {key: draw(field, drbg) for key, field in kind.fields.items()}
 
 
@@ -83,7 +83,7 @@ _DRAW: dict[type, Callable[[Any, Drbg], Any]] = {
     Text: _draw_text,
     Boolean: lambda _, drbg: drbg.below(2) == 1,
     Array: _draw_array,
-    Record: _draw_record,
+    RecordKind: _draw_record,
     Optional: _draw_optional,
     Table: _draw_table,
     OneOf: _draw_one_of,
@@ -92,7 +92,7 @@ _DRAW: dict[type, Callable[[Any, Drbg], Any]] = {
 
 def mutate(kind: Kind, value: Any, drbg: Drbg) -> Any:
     """Return a value with one place changed."""
-    if isinstance(kind, Record | Table | OneOf) and value and (isinstance(kind, Record) or drbg.below(4)):
+    if isinstance(kind, RecordKind | Table | OneOf) and value and (isinstance(kind, RecordKind) or drbg.below(4)):
         key = drbg.choice(tuple(value))
         below = kind.item if isinstance(kind, Table) else kind.fields[key]
         return value | {key: mutate(below, value[key], drbg)}
@@ -185,7 +185,7 @@ def _simplify_array(kind: Array, value: list[Any]) -> Iterator[Any]:
             yield [*value[:at], simpler, *value[at + 1 :]]
 
 
-def _simplify_record(kind: Record, value: dict[str, Any]) -> Iterator[Any]:
+def _simplify_record(kind: RecordKind, value: dict[str, Any]) -> Iterator[Any]:
     for key, field in kind.fields.items():
         for simpler in simplify(field, value[key]):
             yield value | {key: simpler}
@@ -217,7 +217,7 @@ _SIMPLIFY: dict[type, Callable[[Any, Any], Iterator[Any]]] = {
     Text: _simplify_text,
     Boolean: lambda _, value: iter((False,) if value else ()),
     Array: _simplify_array,
-    Record: _simplify_record,
+    RecordKind: _simplify_record,
     Optional: _simplify_optional,
     Table: _simplify_table,
     OneOf: _simplify_one_of,

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from functools import cache
 
 from poai_engine.engines.exact import ExactEngine
+from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.models.gguf_file import read_gguf
 from poai_engine.models.model_store import resolve_model
-from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.chain.block import Judge, Model
-from poai_spec.proof.corpus import check_questions
-from poai_spec.model.engine import Engine
-from poai_spec.proof.lexicon import Lexicon, read_lexicon
 from poai_spec.basics.notation import Height, Invalid
 from poai_spec.basics.parameters import Config, read_manifest
+from poai_spec.chain.block import Judge, Model
 from poai_spec.chain.upgrades import Upgrade, make_rules
+from poai_spec.model.engine import Engine
 from poai_spec.model.weights import GgufFile
+from poai_spec.proof.corpus import check_questions
+from poai_spec.proof.lexicon import Lexicon, read_lexicon
 from poai_spec.proof.work import MemoEngine, check_engine
 from poai_tools.vectors.kinds import KindError
 

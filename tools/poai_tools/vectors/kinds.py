@@ -211,7 +211,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Record:
+class RecordKind:
     """Named fields, all of them present; a dictionary in Python."""
 
     fields: Mapping[str, Kind]
@@ -292,7 +292,7 @@ class OneOf:
         return " or ".join(f"{{{key}: {kind.name}}}" for key, kind in self.fields.items())
 
     def schema(self) -> dict[str, Any]:
-        return {"anyOf": [Record({key: kind}).schema() for key, kind in self.fields.items()]}
+        return {"anyOf": [RecordKind({key: kind}).schema() for key, kind in self.fields.items()]}
 
     def to_json(self, value: Any) -> Any:
         key, item = value

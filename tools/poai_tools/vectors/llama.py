@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from poai_engine.errors import ModelError
 from poai_engine.engines.llama import LlamaEngine, LlamaSettings, get_fingerprint
+from poai_engine.errors import ModelError
 from poai_engine.models.model_store import resolve_model
 from poai_spec.model.engine import Evaluation
 from poai_tools.vectors.engines import STORED
-from poai_tools.vectors.kinds import TEXT, KindError, Record, find_fault
+from poai_tools.vectors.kinds import TEXT, KindError, RecordKind, find_fault
 from poai_tools.vectors.network import get_manifest
 
 MODELS = ("mini", "smollm2-135m")
@@ -23,7 +23,7 @@ MADE_ON = {
     "cache_type F16, all_logits False",
 }
 """The fingerprint of the machine and build that made the committed cases."""
-FINGERPRINT = Record(dict.fromkeys(MADE_ON, TEXT))
+FINGERPRINT = RecordKind(dict.fromkeys(MADE_ON, TEXT))
 
 
 @cache

@@ -15,15 +15,15 @@ from poai_tools.vectors.kinds import (
     Hex,
     Integer,
     OneOf,
-    Record,
+    RecordKind,
     Table,
 )
 
-TENSOR = Record({"type": TEXT, "shape": Array(UINT32), "data": Hex(2**16, exact=False)})
+TENSOR = RecordKind({"type": TEXT, "shape": Array(UINT32), "data": Hex(2**16, exact=False)})
 SCALAR = OneOf({"integer": Integer(-(2**63), 2**64 - 1), "boolean": BOOLEAN, "text": TEXT, "float32": UINT32})
-GGUF = Record({"metadata": Table(SCALAR), "tensors": Table(TENSOR)})
+GGUF = RecordKind({"metadata": Table(SCALAR), "tensors": Table(TENSOR)})
 """What a GGUF reader hands over: scalar keys, a float32 by its bits; tensors, their shape as (rows, columns)."""
-ARCHITECTURE = Record(
+ARCHITECTURE = RecordKind(
     {
         "layer_count": UINT32,
         "width": UINT32,
@@ -38,8 +38,8 @@ ARCHITECTURE = Record(
 )
 """The two floats by their bits."""
 VECTORS = Array(Array(INT32))
-MATRIX = Record({"name": TEXT, "k": INT32, "multipliers": Array(INT32, 1), "rows": Array(Array(INT8, 1), 1)})
-LAYER = Record(
+MATRIX = RecordKind({"name": TEXT, "k": INT32, "multipliers": Array(INT32, 1), "rows": Array(Array(INT8, 1), 1)})
+LAYER = RecordKind(
     {
         "attn_norm": Array(INT32),
         "attn_q": MATRIX,
@@ -52,7 +52,7 @@ LAYER = Record(
         "ffn_down": MATRIX,
     }
 )
-INTEGER_MODEL = Record(
+INTEGER_MODEL = RecordKind(
     {
         "architecture": ARCHITECTURE,
         "embedding": VECTORS,

@@ -9,11 +9,11 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.errors import ModelError
 from poai_engine.models.gguf_file import read_gguf, sha256_file
 from poai_engine.models.model_names import MANIFESTS
 from poai_engine.models.model_store import fetch_model, get_model_path, resolve_model
-from poai_engine.engines.reference import ReferenceEngine
 from poai_spec.basics.parameters import read_manifest
 from poai_spec.model.weights import GgufFile
 from poai_tools.vectors import llama

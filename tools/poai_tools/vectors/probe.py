@@ -11,7 +11,7 @@ from poai_engine.engines.exact import ExactEngine
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.inference import ACTIVATION_Q
 from poai_spec.model.weights import GgufFile
-from poai_tools.vectors.steps import Step
+from poai_tools.vectors.steps import StepKind
 
 _LINEAR = {"ffn_gate": "gate", "ffn_up": "up"}
 
@@ -19,7 +19,7 @@ _LINEAR = {"ffn_gate": "gate", "ffn_up": "up"}
 class ProbedEngine(ArrayEngine):
     """Both fast engines: the array engine while `observe` shows its intermediate values, the exact one otherwise."""
 
-    _steps: list[Step] | None = None
+    _steps: list[StepKind] | None = None
     _layer = 0
 
     def __init__(self, gguf: GgufFile) -> None:
@@ -34,7 +34,7 @@ class ProbedEngine(ArrayEngine):
         """Run a batch; see `poai_spec.model.engine.Engine`."""
         return self._exact.evaluate(tokens, scored) if self._steps is None else super().evaluate(tokens, scored)
 
-    def observe(self, tokens: Sequence[int], scored: Sequence[int]) -> tuple[list[Step], Evaluation]:
+    def observe(self, tokens: Sequence[int], scored: Sequence[int]) -> tuple[list[StepKind], Evaluation]:
         """Run one sequence; return its steps, in the order of `run_spec_steps`, and the evaluation."""
         self._steps, self._layer = [], 0
         try:
@@ -47,15 +47,15 @@ class ProbedEngine(ArrayEngine):
         last = self.layer_count + 1
         at = next(n for n, step in enumerate(steps) if step.name == "output_norm")
         exponents, quantised = quantise_rows(np.asarray(steps[at].rows))
-        steps[at + 1 : at + 1] = [Step(last, "exponents", [exponents]),
-                                  Step(last, "quantised", quantised.astype(np.int64))]  # fmt: skip
+        steps[at + 1 : at + 1] = [StepKind(last, "exponents", [exponents]),
+                                  StepKind(last, "quantised", quantised.astype(np.int64))]  # fmt: skip
         if not scored:
-            steps.append(Step(last, "logits", []))
-        return [*steps, Step(last, "nlls", [evaluation.nlls])], evaluation
+            steps.append(StepKind(last, "logits", []))
+        return [*steps, StepKind(last, "nlls", [evaluation.nlls])], evaluation
 
     def _keep(self, name: str, rows: Sequence[Array] | Array) -> None:
         if self._steps is not None:
-            self._steps.append(Step(self._layer, name, rows))
+            self._steps.append(StepKind(self._layer, name, rows))
 
     def _block(self, n: int, x: Array) -> Array:
         rows = super()._block(n, x)

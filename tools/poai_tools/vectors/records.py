@@ -10,13 +10,13 @@ from ssz.sedes import ByteList, ByteVector, List, UInt
 from poai_spec.basics.containers import Block, Body, Header, HeaderCore
 from poai_spec.basics.notation import Address
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange
-from poai_spec.execution.state import Account, State
 from poai_spec.chain.upgrades import Change, Upgrade, UpgradeList
-from poai_tools.vectors.kinds import ADDRESS, BOOLEAN, HASH32, UINT64, UINT256, Array, Hex, Integer, Kind, Record
+from poai_spec.execution.state import Account, State
+from poai_tools.vectors.kinds import ADDRESS, BOOLEAN, HASH32, UINT64, UINT256, Array, Hex, Integer, Kind, RecordKind
 
 
 @dataclass(frozen=True)
-class Container(Record):
+class Container(RecordKind):
     """A container class: a record in JSON, an instance of `kind` in Python."""
 
     kind: type
@@ -78,9 +78,9 @@ CONTAINERS: dict[str, Container] = {
 
 ACCOUNT_FIELDS: dict[str, Kind] = {"nonce": UINT64, "balance": UINT256, "storage_root": HASH32, "code_hash": HASH32}
 ACCOUNT = Container(ACCOUNT_FIELDS, Account)
-ACCOUNTS = Array(Record({"address": ADDRESS} | ACCOUNT_FIELDS))
+ACCOUNTS = Array(RecordKind({"address": ADDRESS} | ACCOUNT_FIELDS))
 """A state with every field of its accounts; addresses are distinct."""
-BALANCES = Array(Record({"address": ADDRESS, "balance": UINT256}))
+BALANCES = Array(RecordKind({"address": ADDRESS, "balance": UINT256}))
 """A state of version 1, whose accounts differ in their balances only; addresses are distinct."""
 
 

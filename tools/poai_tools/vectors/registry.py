@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from poai_spec.basics.notation import Invalid, Malformed, NotYet, SpecError
-from poai_tools.vectors.kinds import Record
+from poai_tools.vectors.kinds import RecordKind
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Function:
     name: str
     page: str
     summary: str
-    input: Record
-    output: Record
+    input: RecordKind
+    output: RecordKind
     run: Callable[[dict[str, Any]], dict[str, Any]]
 
     @property

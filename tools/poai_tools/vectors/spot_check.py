@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from poai_engine.models.exact_model import ExactMatrix, ExactModel
+from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.fixed_point import bit_length, clamp, div_round, round_shift
 from poai_spec.model.inference import (
@@ -30,10 +31,9 @@ from poai_spec.model.inference import (
 )
 from poai_spec.model.integer_model import MULTIPLIER_BITS, Matrix, get_tensor, quantise_matrix, read_gains
 from poai_spec.model.loss import compute_layer_entry, compute_output_entry
-from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors.cases import derive
-from poai_tools.vectors.steps import Step, get_values
+from poai_tools.vectors.steps import StepKind, get_values
 
 SAMPLES = 64
 """Outputs of every step."""
@@ -47,7 +47,7 @@ class SpotCheckError(Exception):
     """The array engine and the specification differ; the message says where."""
 
 
-def check_steps(model: ExactModel, tokens: Sequence[int], scored: Sequence[int], steps: Sequence[Step],
+def check_steps(model: ExactModel, tokens: Sequence[int], scored: Sequence[int], steps: Sequence[StepKind],
                 evaluation: Evaluation) -> int:  # fmt: skip
     """Recompute a sample of every step and the whole trace; return the number of values compared.
 
@@ -78,7 +78,7 @@ class _Checker:
         self.known: dict[tuple[int, str], Rows] = {}
         self.seed = tagged_hash("PoAI/vector-sample/1", np.asarray([*tokens, *scored], "<u4").tobytes()).hex()[:16]
 
-    def check(self, step: Step) -> int:
+    def check(self, step: StepKind) -> int:
         """Compare a sample of a step; return how many values."""
         self.known[step.layer, step.name] = rows = [tuple(get_values(row)) for row in step.rows]
         compute = self._recipe(step.layer, step.name)

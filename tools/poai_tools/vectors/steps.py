@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from poai_engine.models.decode import Ints
+from poai_spec.basics.notation import Hash32, tagged_hash
 from poai_spec.model.fixed_point import clamp
 from poai_spec.model.inference import (
     RESIDUAL_Q,
@@ -39,7 +40,6 @@ from poai_spec.model.inference import (
     swiglu,
 )
 from poai_spec.model.integer_model import IntegerModel, Layer
-from poai_spec.basics.notation import Hash32, tagged_hash
 
 FIRST_VALUES = 8
 """Values of a row that are given beside a step's digest."""
@@ -51,7 +51,7 @@ STEPS = ("embedding", *BLOCK_STEPS, *LAST_STEPS)
 
 
 @dataclass(frozen=True)
-class Step:
+class StepKind:
     """What one step of a pass gives.
 
     Attributes:
@@ -65,7 +65,7 @@ class Step:
     rows: Sequence[Sequence[int] | Ints] | Ints
 
 
-def compute_step_digest(step: Step) -> Hash32:
+def compute_step_digest(step: StepKind) -> Hash32:
     """Return the digest of a step: all its rows one after another, each value as int64, little-endian."""
     return tagged_hash("PoAI/vector-step/1", *(np.asarray(row, "<i8").tobytes() for row in step.rows))
 
@@ -75,23 +75,23 @@ def get_values(row: Sequence[int] | Ints) -> list[int]:
     return row.tolist() if isinstance(row, np.ndarray) else list(row)
 
 
-def run_spec_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Step]:
+def run_spec_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[StepKind]:
     """Run one sequence by the specification's functions; arguments as for `poai_spec.model.inference.run_steps`."""
     rows = [model.embedding[token] for token in tokens]
-    yield Step(0, "embedding", rows)
+    yield StepKind(0, "embedding", rows)
     for number, layer in enumerate(model.layers, 1):
         for name, values in _run_block(model, layer, rows):
-            yield Step(number, name, values)
+            yield StepKind(number, name, values)
         rows = values
     last = len(model.layers) + 1
     normed = [rms_norm(x, model.output_norm, model.architecture.epsilon) for x in rows]
-    yield Step(last, "output_norm", normed)
+    yield StepKind(last, "output_norm", normed)
     exponents, quantised = zip(*map(quantise_row, normed), strict=True)
-    yield Step(last, "exponents", [exponents])
-    yield Step(last, "quantised", quantised)
+    yield StepKind(last, "exponents", [exponents])
+    yield StepKind(last, "quantised", quantised)
     logits = [linear(model.head, normed[t - 1]) for t in scored]
-    yield Step(last, "logits", logits)
-    yield Step(last, "nlls", [[compute_nll(row, tokens[t]) for row, t in zip(logits, scored, strict=True)]])
+    yield StepKind(last, "logits", logits)
+    yield StepKind(last, "nlls", [[compute_nll(row, tokens[t]) for row, t in zip(logits, scored, strict=True)]])
 
 
 def _run_block(model: IntegerModel, layer: Layer, rows: list[Row]) -> Iterator[tuple[str, list[Row]]]:

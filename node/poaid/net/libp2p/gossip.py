@@ -21,6 +21,7 @@ from libp2p.pubsub.pubsub import Pubsub as LibraryPubsub
 from libp2p.pubsub.score import ScoreParams, TopicScoreParams
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from poai_spec.basics.notation import Malformed
 from poai_spec.chain.networking import (
     HEARTBEAT_MS,
     MAX_GOSSIP_BYTES,
@@ -31,7 +32,6 @@ from poai_spec.chain.networking import (
     Verdict,
     compute_message_id,
 )
-from poai_spec.basics.notation import Malformed
 from poaid.net.handlers import Handlers, Owner
 from poaid.net.libp2p.streams import contained, describe, linger, shielded
 

@@ -16,8 +16,8 @@ from libp2p.transport.exceptions import SecurityUpgradeFailure
 from multiaddr.exceptions import Error as MultiaddrError
 from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage  # type: ignore[import-untyped]
 
-from poai_spec.chain.networking import check_frame_length
 from poai_spec.basics.notation import SpecError
+from poai_spec.chain.networking import check_frame_length
 from poaid.net.handlers import BUGS, PeerError, iterate_leaves
 
 CLOSE_TIMEOUT_S = 3.0

@@ -6,14 +6,14 @@ from typing import cast
 import pytest
 
 from poai_engine.models.gguf_file import Vocabulary
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Address
+from poai_spec.model.engine import Evaluation
 from poaid.api import node_view
-from poaid.layout import split_block
 from poaid.api.node_view import View
-from tests.harness.processes import Made, Maker
+from poaid.layout import split_block
 from tests.harness.importing import MINERS, grow_line, make_easy_judge, make_easy_network, make_root
 from tests.harness.importing import Made as MadeBlock
+from tests.harness.processes import Made, Maker
 from tests.unit.poaid.chain.test_tree import count_lines
 
 

@@ -20,14 +20,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from poai_engine.models.gguf_file import read_vocabulary
 from poaid.api import rest as http
 from poaid.api import server as http_server
-from poaid.errors import NodeError
 from poaid.api.rest import make_app, make_metrics_app
 from poaid.api.server import open_listener, serve_http
-from poaid.metrics import Metrics
 from poaid.api.view import Event
-from tests.unit.poaid.conftest import MinedChain
+from poaid.errors import NodeError
+from poaid.metrics import Metrics
 from tests.harness.memory_view import QUEUE, MemoryView
 from tests.harness.node import MINER
+from tests.unit.poaid.conftest import MinedChain
 
 MINER_TEXT = "0x" + MINER.hex()
 

@@ -9,19 +9,19 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from poai_spec.basics.encoding import encode
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Invalid, Malformed, SpecError
-from poai_spec.execution.state import Account
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account
 from poai_spec.proof.work import get_quiz
 from poai_tools.vectors.chains import Alteration
 from poaid.chain import admission as importer_module
-from poaid.chain.chain_state import HeadChange
-from poaid.errors import NodeError
 from poaid.chain.admission import BusyError, Sender
-from poaid.store.database import Store, StoredPeer
+from poaid.chain.chain_state import HeadChange
 from poaid.chain.tree import Hashes
 from poaid.chain.worker import Turn
+from poaid.errors import NodeError
+from poaid.store.database import Database, StoredPeer
 from tests.harness.importing import (
     BACKWARDS,
     DEARER,
@@ -78,7 +78,7 @@ def read_metric(rig: Rig, name: str, **labels: str) -> float | None:
 def paused(tmp_path: Path) -> Iterator[Rig]:
     """A rig whose verifier does not run: a block that comes to its replay stays there."""
     network = make_easy_network()
-    with Store.create_or_open(tmp_path, network, "mini") as store:
+    with Database.create_or_open(tmp_path, network, "mini") as store:
         yield make_rig(store, make_easy_judge(), network.config.genesis_timestamp + 10**9)
 
 

@@ -10,27 +10,27 @@ from pathlib import Path
 import pytest
 
 from poai_engine.models.lexicon_maker import format_lexicon
-from poai_spec.chain import fork_choice
-from poai_spec.chain.block import make_judge
 from poai_spec.basics.encoding import encode
-from poai_spec.model.engine import Evaluation
-from poai_spec.proof.lexicon import Lexicon
-from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.basics.notation import Hash32, Invalid, Milliseconds, keccak256
 from poai_spec.basics.parameters import make_config
+from poai_spec.chain import fork_choice
+from poai_spec.chain.block import make_judge
+from poai_spec.chain.networking import MAX_BLOCK_BYTES
 from poai_spec.chain.upgrades import UpgradeList
+from poai_spec.model.engine import Evaluation
+from poai_spec.proof.lexicon import Lexicon
 from poaid.chain import file_import as chain_import
 from poaid.chain import judges
-from poaid.chain.chain_state import Chain
 from poaid.chain.chain_file import MAGIC, ChainReader, export_chain
+from poaid.chain.chain_state import ChainState
 from poaid.chain.file_import import ChainImport
+from poaid.chain.verify import BlockError, verify_store
 from poaid.errors import NodeError
 from poaid.network_file import Network
-from poaid.store.database import FILE_NAME, Store
-from poaid.chain.verify import BlockError, verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.store.database import FILE_NAME, Database
 from tests.harness.node import BLOCKS, START, FakeClock, Run, change, ignore, mine, read_data
 from tests.unit.poaid.chain.test_verify import MIDDLE, false_traces, forge
+from tests.unit.poaid.conftest import MinedChain
 
 NAME = Path("chain")
 
@@ -79,9 +79,9 @@ def take(data: bytes, mined: MinedChain, folder: Path, now: Milliseconds | None 
     try:
         reader = ChainReader(BytesIO(data), NAME)
         network = reader.read_network()
-        with Store.create_or_open(folder, network, "mini") as store:
+        with Database.create_or_open(folder, network, "mini") as store:
             judge = make_judge(network.config, network.questions, mined.judge.models[0].engine)
-            run = ChainImport(Chain(store, network.config, mined.now), judge, lambda: now or mined.now)
+            run = ChainImport(ChainState(store, network.config, mined.now), judge, lambda: now or mined.now)
             try:
                 run.run(reader.read_blocks())
             finally:
@@ -95,13 +95,13 @@ def take(data: bytes, mined: MinedChain, folder: Path, now: Milliseconds | None 
 def read_stored(folder: Path) -> list[bytes]:
     if not folder.exists():
         return []
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         return read_data(store)
 
 
 @pytest.fixture
 def exported(mined: MinedChain, tmp_path: Path) -> bytes:
-    with Store.open(mined.folder) as store:
+    with Database.open(mined.folder) as store:
         assert export_chain(store, tmp_path / "exported") == BLOCKS
     return (tmp_path / "exported").read_bytes()
 
@@ -122,7 +122,7 @@ def test_the_file_is_as_described(mined: MinedChain, exported: bytes) -> None:
 def test_round_trip(mined: MinedChain, exported: bytes, tmp_path: Path) -> None:
     folder = tmp_path / "new"
     assert take(exported, mined, folder) == Outcome(None, mined.data, BLOCKS)
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         assert verify_store(store, mined.judge, mined.now, ignore) == mined.state == store.read_state()
         export_chain(store, tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == exported
@@ -143,7 +143,7 @@ def test_the_commands(mined: MinedChain, run: Run, tmp_path: Path) -> None:
         True,
         True,
     )
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         assert store.read_network().name == "a", "no preset has this config, so the network is named as the file"
         assert store.read_text("model") == "mini"
 
@@ -167,7 +167,7 @@ def test_a_preset_keeps_its_name(mined: MinedChain) -> None:
 
 
 def test_a_chain_without_blocks(mined: MinedChain, tmp_path: Path) -> None:
-    with Store.create_or_open(tmp_path / "empty", mined.network, "mini") as store:
+    with Database.create_or_open(tmp_path / "empty", mined.network, "mini") as store:
         assert export_chain(store, tmp_path / "file") == 0
     assert (tmp_path / "file").read_bytes() == make_file(mined.network, [])
     assert take(make_file(mined.network, []), mined, tmp_path / "new") == Outcome(None, [], 0)
@@ -189,8 +189,8 @@ def test_progress_goes_through_the_file(
 ) -> None:
     told: list[tuple[int, int]] = []
     folder = copy_of() / "new" if new else copy_of()
-    with Store.create_or_open(folder, mined.network, "mini") as store:
-        chain, reader = Chain(store, mined.network.config, mined.now), ChainReader(BytesIO(exported), NAME)
+    with Database.create_or_open(folder, mined.network, "mini") as store:
+        chain, reader = ChainState(store, mined.network.config, mined.now), ChainReader(BytesIO(exported), NAME)
         reader.read_network()
         run = ChainImport(chain, mined.judge, lambda: mined.now, lambda *place: told.append(place))
         run.run(reader.read_blocks())
@@ -369,9 +369,9 @@ class Moody:
 @pytest.mark.parametrize("bad", [None, 0, 5])
 def test_a_quiz_without_a_loss(mined: MinedChain, exported: bytes, tmp_path: Path, bad: int | None) -> None:
     reader = ChainReader(BytesIO(exported), NAME)
-    with Store.create_or_open(tmp_path, reader.read_network(), "mini") as store:
+    with Database.create_or_open(tmp_path, reader.read_network(), "mini") as store:
         judge = make_judge(mined.judge.config, mined.judge.models[0].questions, Moody(mined, bad))
-        run = ChainImport(Chain(store, judge.config, mined.now), judge, lambda: mined.now)
+        run = ChainImport(ChainState(store, judge.config, mined.now), judge, lambda: mined.now)
         if bad is None:
             run.run(reader.read_blocks())
         else:
@@ -388,15 +388,15 @@ def test_a_quiz_without_a_loss(mined: MinedChain, exported: bytes, tmp_path: Pat
 def short(mined: MinedChain, tmp_path: Path) -> Path:
     """A chain of three blocks beside the mined one."""
     folder = tmp_path / "short"
-    with Store.create_or_open(folder, mined.network, "mini") as store:
+    with Database.create_or_open(folder, mined.network, "mini") as store:
         mine(store, mined.judge, FakeClock(START + 17), (200, 200, 200))
     return folder
 
 
 def test_a_heavier_chain_takes_over(mined: MinedChain, exported: bytes, short: Path) -> None:
     assert take(exported, mined, short) == Outcome(None, mined.data, BLOCKS)
-    with Store.open(short) as store:
-        chain = Chain(store, mined.network.config, mined.now)
+    with Database.open(short) as store:
+        chain = ChainState(store, mined.network.config, mined.now)
         assert (chain.tree.get_side_count(), chain.state) == (3, mined.state)
 
 
@@ -411,7 +411,7 @@ def test_a_lighter_chain_is_not_needed(mined: MinedChain, short: Path, copy_of: 
 
 def test_a_data_directory_of_another_network(mined: MinedChain, exported: bytes, tmp_path: Path) -> None:
     other = replace(mined.network, config=replace(mined.network.config, spacing=1_001))
-    with Store.create_or_open(tmp_path / "other", other, "mini"):
+    with Database.create_or_open(tmp_path / "other", other, "mini"):
         pass
     outcome = take(exported, mined, tmp_path / "other")
     assert "belongs to network" in (outcome.line or "")
@@ -443,7 +443,7 @@ def test_an_export_without_a_folder(mined: MinedChain, run: Run, tmp_path: Path)
 
 def test_a_pruned_chain_cannot_be_exported(copy_of: Callable[[], Path], run: Run, tmp_path: Path) -> None:
     folder = copy_of()
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         store.prune(4)
     status, out, err = run("export", "--data-dir", folder, tmp_path / "file")
     assert (status, out, err.count("\n")) == (1, "", 1)
@@ -452,7 +452,7 @@ def test_a_pruned_chain_cannot_be_exported(copy_of: Callable[[], Path], run: Run
 
 
 def test_nothing_is_left_of_an_export_that_failed(mined: MinedChain, tmp_path: Path) -> None:
-    with Store.open(mined.folder) as store, pytest.MonkeyPatch.context() as patch:
+    with Database.open(mined.folder) as store, pytest.MonkeyPatch.context() as patch:
         rows = [row for row in store.read_chain() if row.height != 5]
         patch.setattr(store, "read_chain", lambda: iter(rows))
         with pytest.raises(NodeError, match=r"^block 5 is missing from "):

@@ -26,13 +26,13 @@ from poai_tools.vectors.records import list_accounts
 from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
 from poai_tools.vectors.suites import load_all
 from poaid.chain import chain_state as chain_module
-from poaid.store import database as store_module
-from poaid.chain.chain_state import HeadChange
-from poaid.errors import NodeError
 from poaid.chain.admission import Sender
-from poaid.network_file import Network
-from poaid.store.database import Store, _encode_changes
+from poaid.chain.chain_state import HeadChange
 from poaid.chain.tree import Entry, Hashes, find_fork
+from poaid.errors import NodeError
+from poaid.network_file import Network
+from poaid.store import database as store_module
+from poaid.store.database import Database, _encode_changes
 from tests.harness.importing import (
     BACKWARDS,
     MINERS,
@@ -205,7 +205,7 @@ class Pair:
         """Open the store again: what waits, orphans and invalid hashes are forgotten."""
         folder = self.rig.store.path.parent
         self.rig.store.close()
-        self.rig.store = Store.create_or_open(folder, make_easy_network(), "mini")
+        self.rig.store = Database.create_or_open(folder, make_easy_network(), "mini")
         rig = make_rig(self.rig.store, self.rig.judge, self.rig.now)
         rig.importer.verifier = self.rig.importer.verifier
         self.rig.importer = rig.importer

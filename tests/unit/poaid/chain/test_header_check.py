@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.chain.header import check_header_alone, check_header_in_chain
 from poai_spec.basics.notation import Hash32, Malformed, Milliseconds, SpecError
+from poai_spec.chain.header import check_header_alone, check_header_in_chain
 from poai_spec.chain.upgrades import get_rules
 from poaid.chain.header_check import check_encoded_header
 from poaid.layout import HEADER_BYTES, decode_header, encode_header

@@ -7,18 +7,18 @@ from random import Random
 
 import pytest
 
-from poai_spec.chain.block import make_judge
-from poai_spec.proof.difficulty import compute_quizzes
-from poai_spec.model.engine import Evaluation
 from poai_spec.basics.notation import Hash32
+from poai_spec.chain.block import make_judge
 from poai_spec.chain.upgrades import get_multiplications
+from poai_spec.model.engine import Evaluation
+from poai_spec.proof.difficulty import compute_quizzes
 from poaid.chain import verify
-from poaid.errors import NodeError
-from poaid.store.database import Store
 from poaid.chain.verify import BlockError, draw_sample, verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.errors import NodeError
+from poaid.store.database import Database
 from tests.harness.node import BLOCKS, AlteredStore, Row, Run, change, ignore, run_sql
 from tests.unit.poaid.chain.test_verify import MIDDLE, false_traces, forge, make_row
+from tests.unit.poaid.conftest import MinedChain
 
 ALL = range(1, BLOCKS + 1)
 
@@ -84,7 +84,7 @@ def test_a_draw_may_repeat_itself(altered: AlteredStore) -> None:
 
 
 def test_nothing_is_drawn_of_an_empty_chain(mined: MinedChain, tmp_path: Path) -> None:
-    with Store.create_or_open(tmp_path, mined.network, "mini") as store:
+    with Database.create_or_open(tmp_path, mined.network, "mini") as store:
         assert draw_sample(store, 3, Random(7)) == []
 
 
@@ -158,7 +158,7 @@ def test_a_replay_fault_comes_before_a_later_cheap_fault(mined: MinedChain, alte
 def test_pruned_blocks_are_drawn_too(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     folder, engine = copy_of(), Counting(mined)
     run_sql(folder, "DELETE FROM bodies")
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         assert set(draw_sample(store, 100, Random(7))) == set(ALL)
         verify_store(
             store, make_judge(mined.judge.config, mined.judge.models[0].questions, engine), mined.now, ignore, {2, 5}
@@ -186,7 +186,7 @@ def test_no_sample(mined: MinedChain, run: Run, sample: str) -> None:
 
 
 def test_a_sample_of_no_blocks(mined: MinedChain, run: Run, tmp_path: Path) -> None:
-    with Store.create_or_open(tmp_path, mined.network, "mini"):
+    with Database.create_or_open(tmp_path, mined.network, "mini"):
         pass
     status, out, _ = run("verify", "--data-dir", tmp_path, "--sample", 3, "--threads", 1)
     assert (status, out.splitlines()[1:]) == (0, ["there is no block to replay"])

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 import poai_spec.chain.fork_choice as page
 import poai_spec.chain.header
-from poai_spec.chain.block import Judge, check_contents, process_block, replay_block
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import decode
-from poai_spec.chain.header import make_genesis_header
-from poai_spec.chain.networking import MAX_LOCATOR, compute_locator_heights
 from poai_spec.basics.notation import Hash32, Invalid, Malformed, Milliseconds, NotYet, SpecError
 from poai_spec.basics.parameters import Config, check_config, get_preset
-from poai_spec.execution.state import State, compute_state_root, process_header
+from poai_spec.chain.block import Judge, check_contents, process_block, replay_block
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.chain.networking import MAX_LOCATOR, compute_locator_heights
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import State, compute_state_root, process_header
 from poai_tools.vectors.chains import make_core, seal_header
 from poai_tools.vectors.engines import get_judge
 from poai_tools.vectors.network import LEXICON, MODEL, make_network
@@ -35,9 +35,9 @@ from poai_tools.vectors.records import list_accounts
 from poai_tools.vectors.registry import FUNCTIONS, Outcome, call
 from poai_tools.vectors.suites import load_all
 from poaid.chain import tree as tree_module
+from poaid.chain.tree import BlockTree, Branch, Entry, Hashes, find_fork
 from poaid.errors import NodeError
 from poaid.layout import HEADER_BYTES, encode_header
-from poaid.chain.tree import BlockTree, Branch, Entry, Hashes, find_fork
 
 load_all()
 

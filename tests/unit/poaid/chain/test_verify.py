@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_engine.models.gguf_file import read_gguf
 from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.chain.block import check_block, make_judge
+from poai_engine.models.gguf_file import read_gguf
 from poai_spec.basics.containers import Block, Body, Header, HeaderCore, compute_block_hash
 from poai_spec.basics.encoding import decode, encode, get_sedes
-from poai_spec.proof.lexicon import PIECES
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.basics.notation import Hash32, NotYet, SpecError, uint64_le
 from poai_spec.basics.parameters import Config
+from poai_spec.chain.block import check_block, make_judge
 from poai_spec.chain.production import make_template
-from poai_spec.execution.state import Account, encode_account
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, encode_account
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.proof.lexicon import PIECES
 from poai_spec.proof.work import check_engine, get_quiz_seed
 from poaid.chain import verify
-from poaid.errors import NodeError
-from poaid.produce.attempts import run_attempts
-from poaid.models import load_engine
-from poaid.store.database import Store
 from poaid.chain.verify import BlockError, verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.errors import NodeError
+from poaid.models import load_engine
+from poaid.produce.attempts import run_attempts
+from poaid.store.database import Database
 from tests.harness.node import BLOCKS, MINER, AlteredStore, Row, change, ignore, run_sql
+from tests.unit.poaid.conftest import MinedChain
 
 MIDDLE = 4
 """Height of the block whose every byte is changed: first of epoch 2, and the first with another target."""
@@ -40,7 +40,7 @@ def altered(mined: MinedChain) -> Iterator[AlteredStore]:
         yield store
 
 
-def check(store: Store, mined: MinedChain) -> None:
+def check(store: Database, mined: MinedChain) -> None:
     verify_store(store, mined.judge, mined.now, ignore)
 
 
@@ -73,7 +73,7 @@ def test_a_mined_chain_passes(mined: MinedChain) -> None:
         mined.judge.models[0].questions,
         load_engine("mini", get_rules(mined.network.config, (), 0), 1),
     )
-    with Store.open(mined.folder) as store:
+    with Database.open(mined.folder) as store:
         state = verify_store(store, judge, mined.now, passed.append)
     assert passed == list(range(1, BLOCKS + 1))
     assert state == mined.state == {MINER: Account(balance=BLOCKS * 5 * 10**18)}
@@ -83,7 +83,7 @@ def test_a_mined_chain_passes(mined: MinedChain) -> None:
 def test_the_size_of_batches_changes_nothing(mined: MinedChain, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "BATCH_BLOCKS", size)
     passed: list[int] = []
-    with Store.open(mined.folder) as store:
+    with Database.open(mined.folder) as store:
         verify_store(store, mined.judge, mined.now, passed.append)
     assert passed == list(range(1, BLOCKS + 1))
 
@@ -99,7 +99,7 @@ def test_the_reference_engine_agrees(mined: MinedChain, mini_path: Path) -> None
 
 def test_a_stamp_ahead_of_the_clock_is_named(mined: MinedChain) -> None:
     last = mined.headers[-1].core.timestamp
-    with Store.open(mined.folder) as store:
+    with Database.open(mined.folder) as store:
         verify_store(store, mined.judge, last - mined.network.config.max_future, ignore)
         with pytest.raises(BlockError) as caught:
             verify_store(store, mined.judge, last - mined.network.config.max_future - 1, ignore)
@@ -403,12 +403,12 @@ def test_damaged_accounts_and_tables(
 ) -> None:
     folder = copy_of()
     run_sql(folder, statement, *values)
-    with Store.open(folder) as store, pytest.raises(NodeError, match=message) as caught:
+    with Database.open(folder) as store, pytest.raises(NodeError, match=message) as caught:
         check(store, mined)
     assert "\n" not in str(caught.value)
 
 
-def judge_with_stored_network(store: Store, mined: MinedChain) -> None:
+def judge_with_stored_network(store: Database, mined: MinedChain) -> None:
     """Do what `poaid verify` does, without loading the model again."""
     network = store.read_network()
     check_engine(mined.judge.models[0].engine, get_rules(network.config, (), 0))

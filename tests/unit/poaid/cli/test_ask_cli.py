@@ -14,20 +14,20 @@ import trio
 
 from poai_engine.models.gguf_file import read_vocabulary
 from poai_spec.basics.containers import compute_block_hash
-from poaid.api import asking
 from poaid.amounts import format_count, format_duration, format_rate
-from poaid.cli.ask import describe_address_book, describe_peers, describe_status
+from poaid.api import asking
 from poaid.api.asking import Running, make_url, read_running
 from poaid.api.rest import make_app
+from poaid.api.view import PeerView, StatusView
+from poaid.cli.ask import describe_address_book, describe_peers, describe_status
+from poaid.cli.options import RUNNING_FILE
 from poaid.keys import compute_address, format_address, make_key, write_plain_key
 from poaid.metrics import Metrics
-from poaid.cli.options import RUNNING_FILE
-from poaid.store.database import Store, StoredPeer
-from poaid.api.view import PeerView, StatusView
-from tests.unit.poaid.conftest import MinedChain
+from poaid.store.database import Database, StoredPeer
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER, Run
 from tests.unit.poaid.api.test_rest import serving
+from tests.unit.poaid.conftest import MinedChain
 
 MINER_TEXT = format_address(MINER)
 ONE = "0x" + "00" * 19 + "01"
@@ -268,7 +268,7 @@ def test_balance_in_a_database(copy_of: Callable[[], Path], run: Run) -> None:
 
 def test_peers_in_a_database(copy_of: Callable[[], Path], run: Run) -> None:
     folder = copy_of()
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         store.write_peers([StoredPeer("12D3KooWA", "/ip4/192.0.2.9/tcp/1/p2p/12D3KooWA", 1_000, 0)])
     status, out, err = run("peers", "--data-dir", folder)
     assert (status, err.count("\n")) == (0, 1)
@@ -295,7 +295,7 @@ def test_a_stale_running_file_is_said(copy_of: Callable[[], Path], run: Run) -> 
 def test_a_node_without_http(copy_of: Callable[[], Path], run: Run) -> None:
     folder = copy_of()
     write_running(folder, os.getpid(), 0)
-    with Store.open(folder):
+    with Database.open(folder):
         status, out, err = run("status", "--data-dir", folder)
     assert (status, out, err.count("\n")) == (1, "", 1)
     assert err.startswith(f"error: the node of process {os.getpid()} has no HTTP server (--http-port 0); ")

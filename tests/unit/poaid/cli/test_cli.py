@@ -21,9 +21,9 @@ import poai_tools.cli
 import poaid.cli.main
 from poaid.amounts import format_poai
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
-from poaid.store.database import FILE_NAME, Store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.store.database import FILE_NAME, Database
 from tests.harness.node import Run, change, read_data, run_sql
+from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 MINIMAL = ("--network", "minimal", "--model", "mini", "--target", "1000")
@@ -55,7 +55,7 @@ def test_mine_verify_and_a_flipped_byte(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "3 blocks of network 9fdb2c7d are valid, every one replayed; 1 account\n"
 
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         data = read_data(store)[1]
     run_sql(
         folder,
@@ -210,7 +210,7 @@ def test_a_folder_says_its_network_model_and_target(mined: MinedChain, copy_of: 
     folder = copy_of()
     status, out, err = run("mine", "--blocks", 1, "--data-dir", folder)
     assert (status, out.partition(";")[0]) == (0, f"mined 1 blocks up to height {len(mined.headers)}"), err
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         assert store.read_network() == mined.network
         miner = compute_address(read_plain_key(folder / MINER_KEY_NAME))
         assert store.read_state()[miner].balance == 5 * 10**18
@@ -226,7 +226,7 @@ def test_mining_goes_on_and_pays_the_address(tmp_path: Path, run: Run) -> None:
     for height in (1, 2):
         status, out, _ = run("mine", *MINIMAL, "--blocks", 1, "--data-dir", tmp_path, "--miner-address", address)
         assert (status, out.startswith(f"mined 1 blocks up to height {height};")) == (0, True)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         assert {a.hex(): account.balance for a, account in store.read_state().items()} == {"ab" * 20: 10 * 10**18}
     status, out, _ = run("verify", "--data-dir", tmp_path, "--threads", 1)
     assert (status, out.partition(" of ")[0]) == (0, "2 blocks")
@@ -250,7 +250,7 @@ def test_a_model_that_was_moved(tmp_path: Path, mini_path: Path, run: Run) -> No
 
 
 def test_an_empty_chain_is_valid(tmp_path: Path, network: object, mined: MinedChain, run: Run) -> None:
-    Store.create_or_open(tmp_path, mined.network, "mini").close()
+    Database.create_or_open(tmp_path, mined.network, "mini").close()
     status, out, _ = run("verify", "--data-dir", tmp_path)
     assert status == 0
     assert out.startswith("0 blocks of network ")
@@ -287,7 +287,7 @@ def test_an_interrupt_keeps_what_was_logged(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert lines[-1] == "stopped; every block that was logged is stored\n"
     mined_blocks = sum("Block mined!" in line for line in lines)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         assert mined_blocks <= store.read_height() <= mined_blocks + 1
 
 

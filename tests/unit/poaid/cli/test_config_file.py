@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import typer
 
-from poaid.cli.main import app, complete_arguments
 from poaid.cli.config_file import MAX_CONFIG_BYTES
+from poaid.cli.main import app, complete_arguments
 from poaid.errors import UsageError
 
 ROOT = Path(__file__).parents[4]

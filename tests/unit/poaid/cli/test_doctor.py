@@ -16,20 +16,20 @@ import pytest
 import trio
 
 from poai_engine.models.gguf_file import read_vocabulary
+from poai_spec.basics.notation import Hash32
 from poai_spec.chain.block import Judge, make_judge
 from poai_spec.model.engine import Evaluation
-from poai_spec.basics.notation import Hash32
 from poaid import doctor
-from poaid.doctor import Doctor, Finding, Level, Subject
 from poaid.api.rest import make_app
+from poaid.cli.options import RUNNING_FILE
+from poaid.doctor import Doctor, Finding, Inspected, Level
 from poaid.metrics import Metrics
 from poaid.network_file import NETWORK_FILE, write_network
-from poaid.cli.options import RUNNING_FILE
-from poaid.store.database import FILE_NAME, Store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.store.database import FILE_NAME, Database
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER, FakeClock, Run, change
 from tests.unit.poaid.api.test_rest import serving
+from tests.unit.poaid.conftest import MinedChain
 
 MINIMAL = ("--network", "minimal", "--model", "mini", "--threads", 1)
 
@@ -56,7 +56,7 @@ def occupied() -> Iterator[int]:
 def examine(ports: tuple[int, int], data_dir: Path | None = None, *names: str | None) -> dict[str, Finding]:
     """Return the findings by name; `names` are network and model."""
     network, model = (*names, None, None)[:2]
-    subject = Subject(data_dir, network, model, *ports, threads=1)
+    subject = Inspected(data_dir, network, model, *ports, threads=1)
     return {finding.name: finding for finding in Doctor(subject, lambda _: None).examine()}
 
 
@@ -179,7 +179,7 @@ def test_no_multicast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_data_directory_that_is_locked(copy_of: Callable[[], Path], ports: tuple[int, int]) -> None:
     folder = copy_of()
-    with Store.open(folder):
+    with Database.open(folder):
         findings = examine(ports, folder, "minimal", "mini")
     assert get_failed(findings) == ["data dir"]
     assert findings["data dir"].text.endswith("another poaid uses it")

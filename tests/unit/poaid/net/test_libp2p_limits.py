@@ -47,7 +47,7 @@ from poaid.net.libp2p.gossip import MESHSUB, check_counts
 from poaid.net.libp2p.host import get_peer_id
 from poaid.net.libp2p.session import Communicator, Listener, Session, Stream, check_handshake
 from poaid.net.libp2p.streams import BROKEN
-from poaid.net.transport import Network, keep_nothing
+from poaid.net.transport import Transport, keep_nothing
 from tests.unit.poaid.net.test_transport import (
     ECHO,
     PATIENCE_S,
@@ -222,7 +222,7 @@ async def test_nothing_is_kept_of_a_stream_that_is_reset() -> None:
     assert await reset_unread(session, Stream(1, session, is_initiator=False)) == 0
 
 
-async def overrun(peer: Stranger, victim: Network | IHost) -> trio.Event:
+async def overrun(peer: Stranger, victim: Transport | IHost) -> trio.Event:
     """Send more than a window on a stream whose reader waits for the end of a negotiation."""
     stream = await peer.open_raw(victim)
     session = cast("Any", stream.muxed_conn)

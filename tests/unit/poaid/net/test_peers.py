@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from poai_spec.basics.notation import Invalid, Malformed, NotYet, SpecError
 from poai_spec.chain.networking import (
     BAN_MS,
     GOSSIP_BURST,
@@ -15,9 +16,7 @@ from poai_spec.chain.networking import (
     REQUEST_REFILL_MS,
     Status,
 )
-from poai_spec.basics.notation import Invalid, Malformed, NotYet, SpecError
 from poaid.net.addresses import get_prefix, is_public
-from poaid.network_file import Network
 from poaid.net.peers import (
     DIAL_BACK_OFF_S,
     LOCAL_SHARE,
@@ -29,7 +28,8 @@ from poaid.net.peers import (
     Peer,
     Peers,
 )
-from poaid.store.database import Store, StoredPeer
+from poaid.network_file import Network
+from poaid.store.database import Database, StoredPeer
 
 NOW_MS = 1_770_000_000_000
 HALF_LIFE = PENALTY_HALF_LIFE_MS / 1000
@@ -407,9 +407,9 @@ def test_addresses_and_bans_last_over_a_restart(network: Network, tmp_path: Path
         StoredPeer("Q3", "", 0, NOW_MS + BAN_MS),
     }
     assert set(peers.export(NOW_MS)) == rows
-    with Store.create_or_open(tmp_path, network, "mini") as store:
+    with Database.create_or_open(tmp_path, network, "mini") as store:
         store.write_peers(peers.export(NOW_MS))
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         again = Peers(store.read_peers())
     assert set(again.export(NOW_MS)) == rows
     assert [again.is_banned(f"Q{n}", NOW_MS) for n in range(1, 6)] == [False, True, True, False, False]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import Hash32
 from poai_spec.chain.networking import (
     MAX_BLOCKS,
     MAX_BLOCKS_BYTES,
@@ -18,7 +19,6 @@ from poai_spec.chain.networking import (
     check_blocks,
     check_headers,
 )
-from poai_spec.basics.notation import Hash32
 from poaid.chain.admission import Sender
 from poaid.net.serving import answer_blocks, answer_headers
 from tests.harness.importing import MINERS, Made, Rig, grow_line, make_root, running

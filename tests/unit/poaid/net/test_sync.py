@@ -9,19 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from poai_spec.chain.block import make_judge
 from poai_spec.basics.encoding import decode
-from poai_spec.model.engine import Evaluation
-from poai_spec.chain.networking import Blocks, BlocksRequest, Result, Status, encode_response
 from poai_spec.basics.notation import Hash32, SpecError
-from poai_spec.execution.state import Account
+from poai_spec.chain.block import make_judge
+from poai_spec.chain.networking import Blocks, BlocksRequest, Result, Status, encode_response
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account
+from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import get_quiz
-from poaid.net.handlers import PeerError
 from poaid.chain.admission import Sender
+from poaid.net.handlers import PeerError
 from poaid.net.peers import Peer, Peers
-from poaid.store.database import Store
 from poaid.net.sync import Ask, Sync, race
+from poaid.store.database import Database
 from tests.harness.importing import (
     BACKWARDS,
     MINERS,
@@ -56,7 +56,7 @@ async def test_a_goal_that_gossip_brings_meanwhile_is_left(tmp_path: Path) -> No
     ask = Ask(request, fail, lambda peer: Sender(peer.key), fail)
     peers = Peers()
     peers.connected["peer"] = Peer("peer", "", outbound=False, connected_at=0.0, not_before=inf)  # sent the headers
-    with Store.create_or_open(tmp_path, network, "mini") as store:
+    with Database.create_or_open(tmp_path, network, "mini") as store:
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
         rig.receive_headers([*heavy, light])
         sync = Sync(rig.importer, peers, ask)
@@ -95,7 +95,7 @@ class Fetching:
         network = make_easy_network()
         self.engine = BatchEngine(network.config)
         self.charged, self.blamed, self.served = list[float](), list[str](), {made.hash: made for made in served}
-        self._store = Store.create_or_open(folder, network, "mini")
+        self._store = Database.create_or_open(folder, network, "mini")
         judge = make_judge(network.config, network.questions, self.engine)
         self.rig = make_rig(self._store, judge, network.config.genesis_timestamp + 10**9)
         peers = Peers()
@@ -198,7 +198,7 @@ async def test_who_fails_to_make_good_on_a_claim_is_asked_last(tmp_path: Path) -
         peers.connected[name] = make_claimant(name, work, bytes(32))
     peers.connected["other"].fail(-1_000.0)
     peers.connected["honest"].proven = True
-    with Store.create_or_open(tmp_path, network, "mini") as store:
+    with Database.create_or_open(tmp_path, network, "mini") as store:
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
         sync = Sync(rig.importer, peers, Ask(refuse, fail, fail, fail))  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
@@ -213,7 +213,7 @@ async def test_strangers_are_asked_in_no_order_that_they_could_choose(tmp_path: 
     network, judge = make_easy_network(), make_easy_judge()
     peers = Peers()
     peers.connected = {name: make_claimant(name, work, bytes(32)) for name, work in (("a", 2**200), ("b", 9), ("c", 5))}
-    with Store.create_or_open(tmp_path, network, "mini") as store:
+    with Database.create_or_open(tmp_path, network, "mini") as store:
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
         sync = Sync(rig.importer, peers, Ask(fail, fail, fail, fail))  # type: ignore[arg-type]
         assert {sync._choose_for_headers()[0].peer_id for _ in range(100)} == {"a", "b", "c"}

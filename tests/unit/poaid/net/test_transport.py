@@ -1,4 +1,4 @@
-"""`Network` against hosts of the plain library on loopback: what strangers may do, and what must get through.
+"""`Transport` against hosts of the plain library on loopback: what strangers may do, and what must get through.
 
 Where `transport` mends the library, a test shows the library as it comes, too: when it fails, a remedy can go.
 """
@@ -35,16 +35,16 @@ from libp2p.utils import encode_varint_prefixed
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from multiaddr import Multiaddr
 
-from poai_spec.chain.networking import MAX_GOSSIP_BYTES, Verdict, compute_message_id, encode_frame
 from poai_spec.basics.notation import Malformed, SpecError
+from poai_spec.chain.networking import MAX_GOSSIP_BYTES, Verdict, compute_message_id, encode_frame
+from poaid.errors import NodeError
+from poaid.net import transport as network
+from poaid.net.handlers import PeerError, Refusal
 from poaid.net.libp2p import gossip as libp2p_gossip
 from poaid.net.libp2p import host as libp2p_host
 from poaid.net.libp2p import streams as libp2p_streams
-from poaid.net import transport as network
-from poaid.errors import NodeError
-from poaid.net.handlers import PeerError, Refusal
 from poaid.net.libp2p.gossip import MESHSUB
-from poaid.net.transport import Network
+from poaid.net.transport import Transport
 
 pytestmark = pytest.mark.trio
 
@@ -119,16 +119,16 @@ class Owner:
         self.bugs.append(error)
 
 
-def make_network(owner: Owner, **changes: Any) -> Network:
+def make_network(owner: Owner, **changes: Any) -> Transport:
     arguments: dict[str, Any] = {
         "seed": next(SEEDS).to_bytes(32, "big"), "host": "127.0.0.1", "port": 0,
         "topics": {TOPIC}, "joined": {TOPIC}, "limits": {ECHO: LIMIT, SINK: LIMIT}, "handlers": owner,
     }  # fmt: skip
-    return Network(**(arguments | changes))
+    return Transport(**(arguments | changes))
 
 
 @asynccontextmanager
-async def networks(number: int) -> AsyncIterator[list[tuple[Network, Owner]]]:
+async def networks(number: int) -> AsyncIterator[list[tuple[Transport, Owner]]]:
     """Run some networks that do not know of each other."""
     async with AsyncExitStack() as stack:
         pairs = []
@@ -139,7 +139,7 @@ async def networks(number: int) -> AsyncIterator[list[tuple[Network, Owner]]]:
         yield pairs
 
 
-async def link(one: Network, other: Network) -> None:
+async def link(one: Transport, other: Transport) -> None:
     """Connect two networks, and wait until each sends the other what it accepts."""
     await one.connect(other.addresses[0])
     for here, there in ((one, other), (other, one)):
@@ -165,18 +165,18 @@ class Stranger:
     def address(self) -> str:
         return str(self.host.get_addrs()[0])
 
-    async def connect(self, victim: Network | IHost) -> ID:
-        address = victim.addresses[0] if isinstance(victim, Network) else str(victim.get_addrs()[0])
+    async def connect(self, victim: Transport | IHost) -> ID:
+        address = victim.addresses[0] if isinstance(victim, Transport) else str(victim.get_addrs()[0])
         info = info_from_p2p_addr(Multiaddr(address))
         with trio.fail_after(PATIENCE_S):
             await self.host.connect(info)
         return info.peer_id
 
-    async def open(self, victim: Network | IHost, protocol: str) -> INetStream:
+    async def open(self, victim: Transport | IHost, protocol: str) -> INetStream:
         with trio.fail_after(PATIENCE_S):
             return await self.host.new_stream(await self.connect(victim), [TProtocol(protocol)])
 
-    async def open_raw(self, victim: Network | IHost) -> INetStream:
+    async def open_raw(self, victim: Transport | IHost) -> INetStream:
         """Open a stream without saying what for."""
         return await cast("Swarm", self.host.get_network()).new_stream(await self.connect(victim))
 
@@ -248,20 +248,20 @@ async def ends(stream: INetStream) -> None:
 # What a stranger sends.
 
 
-async def send_garbage_rpc(peer: Stranger, victim: Network | IHost) -> INetStream:
+async def send_garbage_rpc(peer: Stranger, victim: Transport | IHost) -> INetStream:
     stream = await peer.open(victim, MESHSUB[0])
     await stream.write(encode_varint_prefixed(b"\xff" * 40))
     return stream
 
 
-async def send_garbage_key(peer: Stranger, victim: Network | IHost) -> INetStream:
+async def send_garbage_key(peer: Stranger, victim: Transport | IHost) -> INetStream:
     stream = await peer.open(victim, MESHSUB[0])
     fields = {"from_id": b"\x01\x02", "seqno": bytes(8), "signature": b"no signature", "key": b"\xff\xff\xff"}
     await stream.write(frame_rpc(message(b"block", **fields)))
     return stream
 
 
-async def send_garbage_protocol(peer: Stranger, victim: Network | IHost) -> INetStream:
+async def send_garbage_protocol(peer: Stranger, victim: Transport | IHost) -> INetStream:
     stream = await peer.open_raw(victim)
     await stream.write(encode_varint_prefixed(b"/multistream/1.0.0\n"))
     await stream.write(encode_varint_prefixed(b"\xff\xfe\n"))
@@ -269,7 +269,7 @@ async def send_garbage_protocol(peer: Stranger, victim: Network | IHost) -> INet
 
 
 ATTACKS = [send_garbage_rpc, send_garbage_key, send_garbage_protocol]
-Attack = Callable[[Stranger, Network | IHost], Awaitable[INetStream]]
+Attack = Callable[[Stranger, Transport | IHost], Awaitable[INetStream]]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -468,7 +468,7 @@ async def test_many_requests_leave_no_streams() -> None:
         await until(lambda: max(count_streams(here), count_streams(there)) <= 4)
 
 
-def count_streams(net: Network) -> int:
+def count_streams(net: Transport) -> int:
     """How many streams the muxer keeps; two each are for gossip."""
     return sum(len(cast("Any", connection.muxed_conn).streams) for connection in net._swarm.get_connections())
 
@@ -789,7 +789,7 @@ async def test_who_hangs_up_at_once_is_named() -> None:
         nursery.cancel_scope.cancel()
 
 
-async def come_and_go(victim: Network | IHost, times: int) -> None:
+async def come_and_go(victim: Transport | IHost, times: int) -> None:
     for _ in range(times):
         async with stranger() as peer:
             await peer.connect(victim)
@@ -853,7 +853,7 @@ def dial_from_source(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trio, "open_tcp_stream", dial_from)
 
 
-async def dial_raw(victim: Network, source: str, count: int, stack: AsyncExitStack) -> list[trio.SocketStream]:
+async def dial_raw(victim: Transport, source: str, count: int, stack: AsyncExitStack) -> list[trio.SocketStream]:
     """Open connections that never say a word."""
     SOURCE.set(source)
     port = int(victim.addresses[0].split("/")[4])
@@ -1106,7 +1106,7 @@ def has_multicast() -> bool:
 
 
 @asynccontextmanager
-async def line() -> AsyncIterator[list[tuple[Network, Owner]]]:
+async def line() -> AsyncIterator[list[tuple[Transport, Owner]]]:
     """Run three networks of which the middle one knows both others."""
     async with networks(3) as pairs:
         await link(pairs[0][0], pairs[1][0])

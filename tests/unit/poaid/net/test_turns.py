@@ -24,6 +24,7 @@ from libp2p.tools.anyio_service.trio_manager import TrioManager
 from libp2p.utils.varint import encode_varint_prefixed
 
 from poai_spec.basics.encoding import encode
+from poai_spec.basics.notation import Hash32, Malformed, SpecError
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -44,18 +45,17 @@ from poai_spec.chain.networking import (
     Result,
     get_blocks_topic,
 )
-from poai_spec.basics.notation import Hash32, Malformed, SpecError
-from poaid.net.handlers import TURN_BUDGET_S
 from poaid.chain.admission import Sender
 from poaid.chain.judges import Models
+from poaid.net.handlers import TURN_BUDGET_S
 from poaid.net.libp2p.gossip import MAX_LISTED_IDS, MAX_RPC_MESSAGES, MAX_RPC_PARTS, MESHSUB, check_counts
 from poaid.net.libp2p.session import Session
 from poaid.net.libp2p.streams import BROKEN
-from poaid.net.transport import Network
-from poaid.node import Node, Options
 from poaid.net.peers import Peer, Peers
-from poaid.store.database import Store
 from poaid.net.sync import Ask, Sync
+from poaid.net.transport import Transport
+from poaid.node import Node, Options
+from poaid.store.database import Database
 from tests.harness import importing
 from tests.harness.importing import Made, grow_line, make_easy_judge, make_easy_network, make_root
 from tests.unit.poaid.net.test_libp2p_limits import PARTS, Wire
@@ -205,7 +205,7 @@ def line() -> list[Made]:
 def open_node(folder: Path) -> Iterator[Node]:
     """A node that does not run: it answers, and nothing else."""
     network = importing.make_easy_network()
-    with Store.create_or_open(folder / "node", network, "mini") as store:
+    with Database.create_or_open(folder / "node", network, "mini") as store:
         yield Node(
             store,
             network,
@@ -369,7 +369,7 @@ def test_an_rpc_of_empty_parts_is_refused_within_a_turn(name: str) -> None:
 # The library's own protocols, both sides of them in one loop: an upper bound for one.
 
 
-async def speak(peer: Stranger, victim: Network, protocol: str) -> None:
+async def speak(peer: Stranger, victim: Transport, protocol: str) -> None:
     """Connect, open a stream, say something and wait for the answer, or for the end of the stream."""
     with trio.fail_after(PATIENCE_S), suppress(*BROKEN):
         stream = await peer.open(victim, protocol)

@@ -6,29 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from poai_engine.models.gguf_file import read_gguf
 from poai_engine.engines.reference import ReferenceEngine
-from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
-from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_engine.models.gguf_file import read_gguf
 from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
-from poai_spec.proof.difficulty import check_period_forward, compute_target
-from poai_spec.chain.header import check_median_time
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest
 from poai_spec.basics.notation import Invalid, Milliseconds
 from poai_spec.basics.parameters import Config
+from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
+from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
+from poai_spec.chain.header import check_median_time
 from poai_spec.chain.production import choose_timestamp
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.execution.state import Account, compute_state_root
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import Account, compute_state_root
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest
+from poai_spec.proof.difficulty import check_period_forward, compute_target
+from poai_spec.proof.quiz import generate_quiz
 from poai_spec.proof.work import get_quiz_seed
-from poaid.produce import attempts as miner
-from poaid.errors import NodeError
-from poaid.produce.attempts import MAX_BATCH, Attempt, mine_block, run_attempts, start_template
-from poaid.network_file import Network
-from poaid.store.database import Store
 from poaid.chain.verify import verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.errors import NodeError
+from poaid.network_file import Network
+from poaid.produce import attempts as miner
+from poaid.produce.attempts import MAX_BATCH, Attempt, mine_block, run_attempts, start_template
+from poaid.store.database import Database
 from tests.harness.node import MINER, PACES, START, FakeClock, Remembering, ignore, mine
+from tests.unit.poaid.conftest import MinedChain
 
 SUBSIDY = 5 * 10**18
 
@@ -243,7 +243,7 @@ def test_fifty_blocks(network: Network, judge: Judge, tmp_path: Path) -> None:
     config = replace(network.config, epoch_blocks=4, retarget_blocks=4, max_future=400, initial_target=2**254)
     fifty, clock = replace(network, config=config), FakeClock()
     judge = replace(judge, config=config)
-    with Store.create_or_open(tmp_path, fifty, "mini") as store:
+    with Database.create_or_open(tmp_path, fifty, "mini") as store:
         paces = [(100, 450, 1_500, 300)[n // 5 % 4] for n in range(50)]
         chain = mine(store, judge, clock, paces)
         assert chain.state == {MINER: Account(balance=50 * SUBSIDY)}
@@ -260,13 +260,13 @@ def test_fifty_blocks(network: Network, judge: Judge, tmp_path: Path) -> None:
 
 
 def test_mining_is_deterministic(mined: MinedChain, network: Network, judge: Judge, tmp_path: Path) -> None:
-    with Store.create_or_open(tmp_path, network, "elsewhere") as store:
+    with Database.create_or_open(tmp_path, network, "elsewhere") as store:
         assert list(mine(store, judge, FakeClock(), PACES).headers) == mined.headers
 
 
 def test_a_clock_set_back_is_said_in_one_line(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     """A stamp above the median may be too far ahead of a clock that was set back: the block is not mined."""
-    with Store.open(copy_of()) as store:
+    with Database.open(copy_of()) as store:
         with pytest.raises(NodeError, match=r"the clock is 12 s behind"):
             mine(store, mined.judge, FakeClock(mined.headers[1].core.timestamp), [1])
         assert store.read_height() == len(mined.blocks)

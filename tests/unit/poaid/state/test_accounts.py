@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from poai_spec.basics.notation import Hash32, Invalid
 from poai_spec.execution.state import Account, State, check_state_root, compute_state_root
+from poaid.chain.tree import BlockTree, Entry
+from poaid.errors import NodeError
 from poaid.state import accounts as accounts_module
 from poaid.state.accounts import Accounts
-from poaid.errors import NodeError
 from poaid.store.database import Changes
-from poaid.chain.tree import BlockTree, Entry
 from tests.harness.importing import MINERS, Made, grow, grow_line, make_easy_network, make_forest, make_root
 
 

@@ -18,23 +18,23 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.basics.containers import compute_block_hash
 from poai_spec.basics.notation import Height, SpecError
-from poai_spec.execution.state import Account, encode_account
+from poai_spec.chain.block import Judge, make_genesis, make_judge
 from poai_spec.chain.upgrades import Upgrade, get_rules, make_change
+from poai_spec.execution.state import Account, encode_account
 from poai_spec.proof.work import check_engine
-from poaid.store import database as store_module
-from poaid.chain.chain_state import Chain
+from poaid.chain.chain_state import ChainState
+from poaid.chain.verify import BlockError, verify_store
 from poaid.errors import NodeError
 from poaid.layout import decode_header
 from poaid.models import get_pinned_model
 from poaid.network_file import Network, Planned, check_network
-from poaid.store.database import FILE_NAME, Store, StoredBlock, StoredPeer, find_first_difference
-from poaid.chain.verify import BlockError, verify_store
-from tests.unit.poaid.conftest import MinedChain
+from poaid.store import database as store_module
+from poaid.store.database import FILE_NAME, Database, StoredBlock, StoredPeer, find_first_difference
 from tests.harness.importing import MINERS, Made, grow, grow_line, make_easy_network, make_root
 from tests.harness.node import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, read_data, run_sql
+from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 
@@ -42,7 +42,7 @@ COMMAND = str(Path(sys.executable).with_name("poaid"))
 def refuse(data_dir: Path, network: Network) -> list[str]:
     """Return what opening the folder for mining and for reading says; both fail with one line."""
     messages = []
-    attempts = (partial(Store.create_or_open, data_dir, network, "mini"), partial(Store.open, data_dir))
+    attempts = (partial(Database.create_or_open, data_dir, network, "mini"), partial(Database.open, data_dir))
     for attempt in attempts:
         with pytest.raises(NodeError) as caught:
             attempt()
@@ -53,22 +53,22 @@ def refuse(data_dir: Path, network: Network) -> list[str]:
 
 def test_a_new_folder_holds_the_network(network: Network, tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "folder"
-    with Store.create_or_open(folder, network, "a model") as store:
+    with Database.create_or_open(folder, network, "a model") as store:
         assert store.read_network() == network
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         assert store.read_network() == network
         assert store.read_text("model") == "a model"
         assert (store.read_height(), list(store.read_chain()), store.read_state()) == (0, [], {})
-        assert list(Chain(store, network.config, 0).headers) == [make_genesis(network.config).header]
+        assert list(ChainState(store, network.config, 0).headers) == [make_genesis(network.config).header]
     assert [path.name for path in folder.iterdir()] == [FILE_NAME]
 
 
 def test_reopened_it_goes_on(mined: MinedChain, network: Network, judge: Judge, tmp_path: Path) -> None:
     clock = FakeClock()
     for part in (PACES[:1], PACES[1:5], PACES[5:]):
-        with Store.create_or_open(tmp_path, network, "mini") as store:
+        with Database.create_or_open(tmp_path, network, "mini") as store:
             mine(store, judge, clock, part)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         verify_store(store, judge, clock.now, ignore)
         assert read_data(store) == mined.data  # as mined in one go
         assert store.read_state() == mined.state == {MINER: Account(balance=BLOCKS * 5 * 10**18)}
@@ -76,8 +76,8 @@ def test_reopened_it_goes_on(mined: MinedChain, network: Network, judge: Judge, 
 
 def test_a_block_that_breaks_a_rule_is_not_stored(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     folder = copy_of()
-    with Store.open(folder) as store:
-        chain = Chain(store, mined.network.config, mined.now)
+    with Database.open(folder) as store:
+        chain = ChainState(store, mined.network.config, mined.now)
         last = mined.blocks[-1]
         with pytest.raises(SpecError, match="work/trace-digest"):
             chain.append(replace(last, trace=last.trace[::-1]), mined.now)
@@ -93,13 +93,13 @@ def test_another_network_is_refused(mined: MinedChain) -> None:
     with pytest.raises(
         NodeError, match=r"network [0-9a-f]{8}, the flags name [0-9a-f]{8} \(genesis_timestamp \d+ there, 1 here\)"
     ):
-        Store.create_or_open(mined.folder, other, "mini")
-    Store.create_or_open(mined.folder, mined.network, "mini").close()  # nothing was locked or lost
+        Database.create_or_open(mined.folder, other, "mini")
+    Database.create_or_open(mined.folder, mined.network, "mini").close()  # nothing was locked or lost
 
 
 def test_no_chain(network: Network, tmp_path: Path) -> None:
     with pytest.raises(NodeError, match=r"holds no chain .*make one with `poaid mine"):
-        Store.open(tmp_path)
+        Database.open(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,14 +118,14 @@ def test_a_full_disk_keeps_what_is_stored(
     mined: MinedChain, copy_of: Callable[[], Path], network: Network, judge: Judge
 ) -> None:
     folder = copy_of()
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         pages = store._query("PRAGMA page_count")[0][0]
         store._query(f"PRAGMA max_page_count = {pages}")  # what SQLite says then is what it says of a full disk
         with pytest.raises(NodeError, match=r"database or disk is full; check the disk's space"):
             mine(store, judge, FakeClock(mined.now), [900] * 50)
         height = store.read_height()
     assert height >= BLOCKS
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         verify_store(store, judge, mined.now + 10**6, ignore)
         assert store.read_height() == height
 
@@ -159,8 +159,8 @@ def test_mining_on_false_accounts_or_blocks_is_refused(mined: MinedChain, copy_o
     for statement, values, message in damages:
         folder = copy_of()
         run_sql(folder, statement, *values)
-        with Store.open(folder) as store, pytest.raises(NodeError, match=message) as caught:
-            Chain(store, mined.network.config, mined.now)
+        with Database.open(folder) as store, pytest.raises(NodeError, match=message) as caught:
+            ChainState(store, mined.network.config, mined.now)
         assert "\n" not in str(caught.value)
 
 
@@ -181,7 +181,7 @@ def make_stored(made: Made, parent: Made, *, assumed: bool = False) -> StoredBlo
 
 def fill(folder: Path) -> None:
     """Store three blocks in a row, the second assumed valid, and one beside the third; and two peers."""
-    with Store.create_or_open(folder, make_easy_network(), "mini") as store:
+    with Database.create_or_open(folder, make_easy_network(), "mini") as store:
         root = make_root()
         for height, (parent, made) in enumerate(pairwise([root, *LINE])):
             store.commit([make_stored(made, parent, assumed=height == 1)], height, [made.hash], made.state)
@@ -189,7 +189,7 @@ def fill(folder: Path) -> None:
         store.write_peers([StoredPeer("Q1", "/one", 5, 0), StoredPeer("Q2", "/two", 9, 7)])
 
 
-def reorganise(store: Store) -> None:
+def reorganise(store: Database) -> None:
     """Make the rival branch the chain: the accounts go back to the first block's and up again."""
     before, after = LINE[2].state, RIVAL[1].state
     accounts = {a: after.get(a) for a in {**before, **after} if before.get(a) != after.get(a)}
@@ -199,11 +199,11 @@ def reorganise(store: Store) -> None:
 
 def test_branches_and_their_undo_records(tmp_path: Path) -> None:
     fill(tmp_path)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         assert [row.block_hash for row in store.read_chain()] == [made.hash for made in LINE]
         assert (store.read_head(), store.read_height(), store.read_state()) == (LINE[2].hash, 3, LINE[2].state)
         reorganise(store)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         made = [LINE[0], *RIVAL]
         assert [row.block_hash for row in store.read_chain()] == [block.hash for block in made]
         assert read_data(store) == [block.data for block in made]
@@ -221,7 +221,7 @@ def test_branches_and_their_undo_records(tmp_path: Path) -> None:
 
 def test_headers_come_behind_their_parents(tmp_path: Path) -> None:
     fill(tmp_path)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         reorganise(store)
         known = {make_root().hash}
         for row in store.read_headers():
@@ -231,7 +231,7 @@ def test_headers_come_behind_their_parents(tmp_path: Path) -> None:
 
 def test_pruning_takes_bodies_of_all_branches_and_no_header(tmp_path: Path) -> None:
     fill(tmp_path)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         count = len(list(store.read_headers()))
         assert (store.prune(0), store.prune(1), store.read_bodies_from()) == (0, 0, 1)
         assert (store.prune(3), store.read_bodies_from()) == (2, 3)
@@ -242,13 +242,13 @@ def test_pruning_takes_bodies_of_all_branches_and_no_header(tmp_path: Path) -> N
         assert store.read_bodies_from() == 2
         assert (store.prune(4), store.read_bodies_from()) == (4, 4)
         assert len(list(store.read_headers())) == count + 2
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         assert store.read_bodies_from() == 4
 
 
 def test_the_address_book_is_replaced_as_a_whole(tmp_path: Path) -> None:
     fill(tmp_path)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         assert store.read_peers() == [StoredPeer("Q2", "/two", 9, 7), StoredPeer("Q1", "/one", 5, 0)]
         store.write_peers([StoredPeer("Q3", "", 0, 8)])
         assert store.read_peers() == [StoredPeer("Q3", "", 0, 8)]
@@ -270,7 +270,10 @@ def test_the_address_book_is_replaced_as_a_whole(tmp_path: Path) -> None:
 def test_a_damaged_undo_record_is_said_in_one_line(tmp_path: Path, record: bytes) -> None:
     fill(tmp_path)
     run_sql(tmp_path, "UPDATE bodies SET changes = ? WHERE height = 2", record)
-    with Store.open(tmp_path) as store, pytest.raises(NodeError, match=r"does not decode; .*restore a copy") as caught:
+    with (
+        Database.open(tmp_path) as store,
+        pytest.raises(NodeError, match=r"does not decode; .*restore a copy") as caught,
+    ):
         store.read_changes(LINE[1].hash)
     assert "\n" not in str(caught.value)
 
@@ -278,7 +281,7 @@ def test_a_damaged_undo_record_is_said_in_one_line(tmp_path: Path, record: bytes
 def test_after_a_failure_nothing_is_written(tmp_path: Path) -> None:
     """A statement that fails in the middle leaves the rest undone, and so do later calls: they could build on it."""
     fill(tmp_path)
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         before = dump(store)
         store._query("CREATE TEMP TRIGGER fault BEFORE INSERT ON accounts BEGIN SELECT RAISE(ABORT, 'fault'); END")
         with pytest.raises(NodeError, match="fault"):
@@ -291,7 +294,7 @@ def test_after_a_failure_nothing_is_written(tmp_path: Path) -> None:
             with pytest.raises(NodeError, match="fault"):
                 write()
         assert dump(store) == before
-    with Store.open(tmp_path) as store:
+    with Database.open(tmp_path) as store:
         reorganise(store)
         assert dump(store) != before
 
@@ -310,7 +313,7 @@ def test_random_bytes(network: Network, tmp_path: Path, size: int) -> None:
 
 def verify_folder(folder: Path, mined: MinedChain) -> bool:
     """Do what `poaid verify` does but for loading the model; return whether all blocks are still there."""
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         network = store.read_network()
         store.read_text("model")
         check_engine(mined.judge.models[0].engine, get_rules(network.config, (), 0))
@@ -369,7 +372,7 @@ def test_a_failed_run_lets_go_of_the_folder(mined: MinedChain, copy_of: Callable
 
 def test_one_process_a_folder(mined: MinedChain, copy_of: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     folder = copy_of()
-    with Store.open(folder):
+    with Database.open(folder):
         for command in (["mine", "--network", "minimal", "--model", "mini", "--blocks", "1"], ["verify"]):
             done = subprocess.run(
                 [COMMAND, *command, "--data-dir", str(folder)], capture_output=True, text=True, timeout=60, check=False
@@ -379,8 +382,8 @@ def test_one_process_a_folder(mined: MinedChain, copy_of: Callable[[], Path], mo
             assert done.stdout == ""
         monkeypatch.setattr(store_module, "LOCK_TIMEOUT_S", 0.0)
         with pytest.raises(NodeError, match="another poaid uses it"):
-            Store.open(folder)
-    Store.open(folder).close()
+            Database.open(folder)
+    Database.open(folder).close()
 
 
 def _make_and_die(folder: Path, network: Network, statements: int) -> None:
@@ -401,7 +404,7 @@ def _make_and_die(folder: Path, network: Network, statements: int) -> None:
         return connection
 
     store_module._connect = connect_traced
-    Store.create_or_open(folder, network, "mini").close()
+    Database.create_or_open(folder, network, "mini").close()
     os._exit(0)
 
 
@@ -414,7 +417,7 @@ def test_killed_at_every_statement_of_the_first_start(network: Network, judge: J
         process.join(60)
         endings[process.exitcode or 0] += 1
         clock = FakeClock()
-        with Store.create_or_open(folder, network, "mini") as store:
+        with Database.create_or_open(folder, network, "mini") as store:
             assert store.read_network() == network
             mine(store, judge, clock, [200])
             verify_store(store, judge, clock.now, ignore)
@@ -424,21 +427,21 @@ def test_killed_at_every_statement_of_the_first_start(network: Network, judge: J
     assert endings[-signal.SIGKILL] >= 10
 
 
-def dump(store: Store) -> dict[str, list[tuple[object, ...]]]:
+def dump(store: Database) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of every table."""
     tables = ("meta", "headers", "bodies", "chain", "accounts", "peers")
     return {table: sorted(store._query(f"SELECT * FROM {table}")) for table in tables}  # noqa: S608  constants
 
 
-def prune_to_three(store: Store) -> None:
+def prune_to_three(store: Database) -> None:
     store.prune(3)
 
 
-def write_one_peer(store: Store) -> None:
+def write_one_peer(store: Database) -> None:
     store.write_peers([StoredPeer("Q3", "", 0, 8)])
 
 
-def _write_and_die(folder: Path, write: Callable[[Store], None], statements: int) -> None:
+def _write_and_die(folder: Path, write: Callable[[Database], None], statements: int) -> None:
     """Write to a data directory and get killed after a number of SQL statements."""
     left = statements
 
@@ -448,18 +451,18 @@ def _write_and_die(folder: Path, write: Callable[[Store], None], statements: int
             os.kill(os.getpid(), signal.SIGKILL)
         left -= 1
 
-    store = Store.open(folder)
+    store = Database.open(folder)
     store._connection.set_trace_callback(count)
     write(store)
     os._exit(0)
 
 
 @pytest.mark.parametrize(("write", "least"), [(reorganise, 10), (prune_to_three, 4), (write_one_peer, 4)])
-def test_killed_at_every_statement_of_a_write(tmp_path: Path, write: Callable[[Store], None], least: int) -> None:
+def test_killed_at_every_statement_of_a_write(tmp_path: Path, write: Callable[[Database], None], least: int) -> None:
     """All of it is there, or nothing; and all of it once COMMIT has returned."""
     whole = tmp_path / "whole"
     fill(whole)
-    with Store.open(whole) as store:
+    with Database.open(whole) as store:
         before = dump(store)
         write(store)
         after = dump(store)
@@ -471,7 +474,7 @@ def test_killed_at_every_statement_of_a_write(tmp_path: Path, write: Callable[[S
         process = fork.Process(target=_write_and_die, args=(folder, write, statements))
         process.start()
         process.join(60)
-        with Store.open(folder) as store:
+        with Database.open(folder) as store:
             assert dump(store) == (after if process.exitcode == 0 else before)
         if process.exitcode == 0:
             break
@@ -511,8 +514,8 @@ def test_a_name_that_is_not_utf8_is_one_line(mined: MinedChain, tmp_path: Path, 
         "questions": replace(mined.network, questions_name=name),
     }
     with pytest.raises(NodeError, match=r"^'m\\udcff.gguf' is a name that is not UTF-8: rename the file or folder"):
-        Store.create_or_open(tmp_path / "new", networks[odd], name if odd == "model" else "mini")
-    Store.create_or_open(tmp_path / "new", mined.network, "mini").close()
+        Database.create_or_open(tmp_path / "new", networks[odd], name if odd == "model" else "mini")
+    Database.create_or_open(tmp_path / "new", mined.network, "mini").close()
 
 
 # Another list of upgrades
@@ -547,26 +550,26 @@ def test_another_list_goes_back_to_the_last_block_before_the_first_difference(
 ) -> None:
     folder, kept = copy_of(), min(first - 1, BLOCKS)
     changed = plan(network, first)
-    with Store.create_or_open(folder, changed, "mini") as store:
+    with Database.create_or_open(folder, changed, "mini") as store:
         assert store.read_network().upgrades == changed.upgrades
         assert [row.block_hash for row in store.read_chain()] == [
             compute_block_hash(header) for header in mined.headers[1 : kept + 1]
         ]
-        chain = Chain(store, network.config, mined.now, changed.upgrades)
+        chain = ChainState(store, network.config, mined.now, changed.upgrades)
         assert chain.head.height == kept
         verify_store(store, mined.judge, mined.now, ignore)
-    with Store.create_or_open(folder, network, "mini") as store:
+    with Database.create_or_open(folder, network, "mini") as store:
         assert store.read_network().upgrades == ()
         assert store.read_height() == kept
 
 
 def test_what_was_pruned_cannot_be_taken_back(copy_of: Callable[[], Path], network: Network) -> None:
     folder = copy_of()
-    with Store.open(folder) as store:
+    with Database.open(folder) as store:
         store.prune(4)
     with pytest.raises(NodeError, match=r"cannot go back to block 1, .* pruned"):
-        Store.create_or_open(folder, plan(network, 2), "mini").close()
-    with Store.create_or_open(folder, plan(network, 5), "mini") as store:
+        Database.create_or_open(folder, plan(network, 2), "mini").close()
+    with Database.create_or_open(folder, plan(network, 5), "mini") as store:
         assert store.read_height() == 4
 
 
@@ -574,5 +577,5 @@ def test_a_list_with_a_model_is_stored_with_its_questions(network: Network, tmp_
     micro = get_pinned_model("micro")
     planned = Planned(Upgrade(7, make_change(model=micro.manifest)), micro.lexicon, "micro")
     changed = check_network(replace(network, planned=(planned,)))
-    with Store.create_or_open(tmp_path, changed, "mini") as store:
+    with Database.create_or_open(tmp_path, changed, "mini") as store:
         assert store.read_network().planned == changed.planned

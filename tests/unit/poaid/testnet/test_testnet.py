@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from rich.console import Console, RenderableType
 
+from poaid.api.view import BlockView, QuizView, StatusView
 from poaid.errors import NodeError
 from poaid.network_file import read_network
 from poaid.testnet.local import (
@@ -21,7 +22,7 @@ from poaid.testnet.local import (
     SETTLE_S,
     START_S,
     Child,
-    Plan,
+    TestnetPlan,
     choose_ports,
     choose_target,
     get_base_network,
@@ -32,7 +33,6 @@ from poaid.testnet.local import (
     stop,
     wait_until_agreed,
 )
-from poaid.testnet.summary import Observed, compute_percentile, find_difference, make_summary
 from poaid.testnet.screen import (
     Frame,
     Screen,
@@ -43,7 +43,7 @@ from poaid.testnet.screen import (
     make_summary_view,
     save_picture,
 )
-from poaid.api.view import BlockView, QuizView, StatusView
+from poaid.testnet.summary import Observed, compute_percentile, find_difference, make_summary
 from tests.harness.node import Run
 
 BLOCKS = 3
@@ -350,8 +350,8 @@ def test_ports_differ() -> None:
     assert len(set(choose_ports(20))) == 20
 
 
-def make_plan(folder: Path, nodes: int) -> Plan:
-    return Plan(folder, make_network(get_base_network("mini"), 2**250), "mini", nodes, BLOCKS, 2)
+def make_plan(folder: Path, nodes: int) -> TestnetPlan:
+    return TestnetPlan(folder, make_network(get_base_network("mini"), 2**250), "mini", nodes, BLOCKS, 2)
 
 
 def get_flags(command: Sequence[str], flag: str) -> list[str]:

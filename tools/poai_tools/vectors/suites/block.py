@@ -5,19 +5,19 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
+from poai_spec.basics.containers import Block, Body, compute_block_hash, compute_body_root
+from poai_spec.basics.parameters import get_preset
 from poai_spec.chain.block import check_block, check_contents, make_genesis
 from poai_spec.chain.body import EMPTY_BODY
-from poai_spec.basics.containers import Block, Body, compute_block_hash, compute_body_root
-from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.parameters import get_preset
-from poai_spec.execution.state import EMPTY_TRIE_ROOT
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.model.loss import compute_trace_digest
 from poai_spec.proof.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile
-from poai_tools.vectors.chains import Alteration, Branch, Trace, seal_block
+from poai_tools.vectors.chains import Alteration, GrownBranch, Trace, seal_block
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, STORED, get_engine, get_judge
-from poai_tools.vectors.kinds import HASH32, UINT32, UINT64, Array, Integer, Record, Text
+from poai_tools.vectors.kinds import HASH32, UINT32, UINT64, Array, Integer, RecordKind, Text
 from poai_tools.vectors.network import LEXICON, MODEL, make_network, require_config
 from poai_tools.vectors.records import BALANCES, BLOCK, CONFIG, HEADER, list_accounts, read_state
 from poai_tools.vectors.registry import Function, register
@@ -67,8 +67,8 @@ MAKE_GENESIS = register(
         name="make_genesis",
         page="block",
         summary="block 0 and its hash",
-        input=Record({"config": CONFIG}),
-        output=Record({"block": BLOCK, "hash": HASH32}),
+        input=RecordKind({"config": CONFIG}),
+        output=RecordKind({"block": BLOCK, "hash": HASH32}),
         run=_make_genesis,
     )
 )
@@ -78,8 +78,8 @@ CHECK_CONTENTS = register(
         name="check_contents",
         page="block",
         summary="compare body and trace list with what the header commits to",
-        input=Record({"block": BLOCK, "layer_count": Integer(1, 256)}),
-        output=Record({}),
+        input=RecordKind({"block": BLOCK, "layer_count": Integer(1, 256)}),
+        output=RecordKind({}),
         run=_check_contents,
     )
 )
@@ -89,8 +89,8 @@ GET_TRACE_LENGTH = register(
         name="get_trace_length",
         page="work",
         summary="the number of trace entries of a network's blocks",
-        input=Record({"profile": Text(("w8a12", "llama.cpp")), "layer_count": Integer(1, 256)}),
-        output=Record({"entries": UINT32}),
+        input=RecordKind({"profile": Text(("w8a12", "llama.cpp")), "layer_count": Integer(1, 256)}),
+        output=RecordKind({"entries": UINT32}),
         run=_get_trace_length,
     )
 )
@@ -100,8 +100,8 @@ CHECK_ENGINE = register(
         name="check_engine",
         page="work",
         summary="refuse a config whose profile, integer-model root or layer count is not the model's",
-        input=Record({"config": CONFIG, "model": MODEL_NAME}),
-        output=Record({}),
+        input=RecordKind({"config": CONFIG, "model": MODEL_NAME}),
+        output=RecordKind({}),
         run=_check_engine,
     )
 )
@@ -111,7 +111,7 @@ CHECK_BLOCK = register(
         name="check_block",
         page="block",
         summary="every rule of a block on a known chain; gives its hash and the accounts after it, by address",
-        input=Record(
+        input=RecordKind(
             {
                 "config": CONFIG,
                 "lexicon": LEXICON_NAME,
@@ -122,7 +122,7 @@ CHECK_BLOCK = register(
                 "now": UINT64,
             }
         ),
-        output=Record({"hash": HASH32, "accounts": BALANCES}),
+        output=RecordKind({"hash": HASH32, "accounts": BALANCES}),
         run=_check_block,
     )
 )
@@ -214,8 +214,8 @@ def _send(draft: Draft, body: Body) -> None:
 
 
 @cache
-def _get_branch() -> Branch:
-    branch = Branch.start(make_network())
+def _get_branch() -> GrownBranch:
+    branch = GrownBranch.start(make_network())
     for height, stamp in enumerate(STAMPS, 1):
         branch.grow(stamp, bytes([height % 3 + 1]) * 20)
     return branch

@@ -5,23 +5,23 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.chain.block import check_block, make_genesis
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
 from poai_spec.basics.notation import SpecError
 from poai_spec.basics.parameters import Config, get_preset
+from poai_spec.chain.block import check_block, make_genesis
+from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
 from poai_spec.execution.state import State, compute_state_root
 from poai_tools.vectors.cases import Case, CaseFile, derive
-from poai_tools.vectors.chains import TRUE, Alteration, Branch, seal_block
+from poai_tools.vectors.chains import TRUE, Alteration, GrownBranch, seal_block
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, STORED, get_judge
-from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, UINT64, UINT256, Array, Hex, Kind, Optional, Record, Text
+from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, UINT64, UINT256, Array, Hex, Kind, Optional, RecordKind, Text
 from poai_tools.vectors.network import LEXICON, MODEL, make_network, require_config
 from poai_tools.vectors.records import BALANCES, CONFIG, list_accounts
 from poai_tools.vectors.registry import Function, register
 
-INPUT = Record(
+INPUT = RecordKind(
     {
         "config": CONFIG,
         "lexicon": Text(LEXICONS),
@@ -79,7 +79,7 @@ VERIFY_CHAIN = register(
         page="block",
         summary="check a chain, the blocks 1, 2, ... as SSZ, by every rule; the first that is broken gives the code",
         input=INPUT,
-        output=Record(TIP),
+        output=RecordKind(TIP),
         run=_verify_chain,
     )
 )
@@ -90,7 +90,7 @@ IMPORT_BLOCKS = register(
         page="fork-choice",
         summary="one peer gives SSZ blocks to a node that knows genesis; its head in the end, and each block's code",
         input=INPUT,
-        output=Record({**TIP, "work": UINT256, "codes": Array(Optional(TEXT))}),
+        output=RecordKind({**TIP, "work": UINT256, "codes": Array(Optional(TEXT))}),
         run=_import_blocks,
     )
 )
@@ -110,9 +110,9 @@ def make_files() -> list[CaseFile]:
 
 
 @cache
-def _long() -> Branch:
+def _long() -> GrownBranch:
     """Eighteen blocks: six epochs, retargets at the heights 6, 10, 14 and 18, fast at first and then slow."""
-    branch, stamp, drbg = Branch.start(make_network()), 0, derive("chain", "long")
+    branch, stamp, drbg = GrownBranch.start(make_network()), 0, derive("chain", "long")
     for height in range(1, 19):
         fastest, slowest = (300, 700) if height < 10 else (1500, 2500)
         stamp += drbg.between(fastest, slowest)
@@ -121,9 +121,9 @@ def _long() -> Branch:
 
 
 @cache
-def _two_hundred() -> Branch:
+def _two_hundred() -> GrownBranch:
     """Two hundred blocks, for clients that synchronise: 67 epochs, 49 retargets, a pace that wanders."""
-    branch, stamp, drbg = Branch.start(make_network()), 0, derive("chain", "two-hundred")
+    branch, stamp, drbg = GrownBranch.start(make_network()), 0, derive("chain", "two-hundred")
     for height in range(1, 201):
         stamp += drbg.between(500, 1500)
         branch.grow(stamp, MINERS[height % 3])
@@ -131,16 +131,16 @@ def _two_hundred() -> Branch:
 
 
 @cache
-def _minimal() -> Branch:
+def _minimal() -> GrownBranch:
     """Twelve blocks of the preset `minimal`."""
-    branch = Branch.start(get_preset("minimal"))
+    branch = GrownBranch.start(get_preset("minimal"))
     for height in range(1, 13):
         branch.grow(900 * height, MINERS[height % 3])
     return branch
 
 
 @cache
-def _other_lengths() -> Branch:
+def _other_lengths() -> GrownBranch:
     """Five blocks of a network with longer quizzes, an epoch a block and a retarget every two."""
     changes: dict[str, Any] = {
         "epoch_blocks": 1,
@@ -149,14 +149,14 @@ def _other_lengths() -> Branch:
         "salt_tokens": 3,
         "scored_tokens": 5,
     }
-    branch = Branch.start(replace(make_network(), max_future=200, **changes))
+    branch = GrownBranch.start(replace(make_network(), max_future=200, **changes))
     for height in range(1, 6):
         branch.grow(800 * height, MINERS[0])
     return branch
 
 
 @cache
-def _rival() -> Branch:
+def _rival() -> GrownBranch:
     """The first seven blocks of the long chain and seven others, some stamps out of order."""
     branch = _long().fork(7)
     start = branch.chain[-1].core.timestamp - make_network().genesis_timestamp
@@ -171,7 +171,7 @@ def _make_input(config: Config, blocks: Sequence[Block | bytes], now: int = LATE
     return {"config": config, "lexicon": LEXICON, "model": MODEL, "now": now, "blocks": data}
 
 
-def _from(branch: Branch, now: int = LATER) -> dict[str, Any]:
+def _from(branch: GrownBranch, now: int = LATER) -> dict[str, Any]:
     return _make_input(branch.judge.config, branch.blocks[1:], now)
 
 
@@ -226,7 +226,7 @@ def _swap_miner() -> Block:
     return replace(block, header=replace(block.header, core=core))
 
 
-def _seal(branch: Branch, alteration: Alteration = TRUE, **changes: Any) -> Block:
+def _seal(branch: GrownBranch, alteration: Alteration = TRUE, **changes: Any) -> Block:
     stamp = branch.chain[-1].core.timestamp - branch.judge.config.genesis_timestamp + 500
     return seal_block(branch.make_core(stamp, **changes), branch.chain, branch.judge, alteration)
 

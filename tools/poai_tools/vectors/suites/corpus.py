@@ -4,6 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from poai_spec.basics.encoding import decode, encode
+from poai_spec.basics.notation import uint32_le
+from poai_spec.basics.parameters import Config, ModelManifest, make_config
+from poai_spec.chain.upgrades import get_rules
 from poai_spec.proof.corpus import (
     Corpus,
     CorpusItem,
@@ -11,15 +15,11 @@ from poai_spec.proof.corpus import (
     compute_corpus_digest,
     compute_longest_item,
 )
-from poai_spec.basics.encoding import decode, encode
-from poai_spec.basics.notation import uint32_le
-from poai_spec.basics.parameters import Config, ModelManifest, make_config
 from poai_spec.proof.quiz import check_longest_question, generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import get_lexicon
-from poai_tools.vectors.kinds import BOOLEAN, HASH32, UINT32, Array, Hex, Integer, OneOf, Record, require
+from poai_tools.vectors.kinds import BOOLEAN, HASH32, UINT32, Array, Hex, Integer, OneOf, RecordKind, require
 from poai_tools.vectors.network import get_manifest, make_network, require_config
 from poai_tools.vectors.records import MODEL_MANIFEST
 from poai_tools.vectors.registry import Function, register
@@ -70,8 +70,8 @@ COMPUTE_CORPUS_DIGEST = register(
         name="compute_corpus_digest",
         page="corpus",
         summary="the digest of a corpus file, the SSZ of a Corpus",
-        input=Record({"corpus": DATA}),
-        output=Record({"digest": HASH32}),
+        input=RecordKind({"corpus": DATA}),
+        output=RecordKind({"digest": HASH32}),
         run=lambda i: {"digest": compute_corpus_digest(decode(Corpus, i["corpus"]))},
     )
 )
@@ -81,8 +81,10 @@ CHECK_QUESTIONS = register(
         name="check_questions",
         page="corpus",
         summary="refuse a corpus file, or a pinned lexicon, that is not the one of a model manifest",
-        input=Record({"source": OneOf({"corpus": DATA, "lexicon": LEXICON_NAME}), "model_manifest": MODEL_MANIFEST}),
-        output=Record({}),
+        input=RecordKind(
+            {"source": OneOf({"corpus": DATA, "lexicon": LEXICON_NAME}), "model_manifest": MODEL_MANIFEST}
+        ),
+        output=RecordKind({}),
         run=_check_questions,
     )
 )
@@ -92,7 +94,7 @@ GENERATE_QUIZ = register(
         name="generate_quiz",
         page="quiz",
         summary="the quiz of a seed with a corpus's questions: tokens, scored positions, salt and the items drawn",
-        input=Record(
+        input=RecordKind(
             {
                 "quiz_seed": HASH32,
                 "quiz_tokens": LENGTH,
@@ -102,12 +104,12 @@ GENERATE_QUIZ = register(
                 "corpus": DATA,
             }
         ),
-        output=Record(
+        output=RecordKind(
             {
                 "tokens": Array(UINT32),
                 "scored": Array(UINT32),
                 "salt": Array(UINT32),
-                "items": Array(Record({"prompt": Array(UINT32), "answer": Array(UINT32)})),
+                "items": Array(RecordKind({"prompt": Array(UINT32), "answer": Array(UINT32)})),
             }
         ),
         run=lambda i: _show_items(_generate_quiz(i)),
@@ -119,8 +121,8 @@ CHECK_LONGEST_QUESTION = register(
         name="check_longest_question",
         page="quiz",
         summary="the tokens of a corpus's longest line; refuse quizzes without room for it",
-        input=Record({"quiz_tokens": LENGTH, "salt_tokens": Integer(0, 2048), "add_bos": BOOLEAN, "corpus": DATA}),
-        output=Record({"longest": UINT32}),
+        input=RecordKind({"quiz_tokens": LENGTH, "salt_tokens": Integer(0, 2048), "add_bos": BOOLEAN, "corpus": DATA}),
+        output=RecordKind({"longest": UINT32}),
         run=_check_longest,
     )
 )

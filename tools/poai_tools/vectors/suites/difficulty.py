@@ -5,6 +5,9 @@ from dataclasses import replace
 from typing import Any
 
 from poai_spec.basics.containers import Header
+from poai_spec.basics.parameters import Config
+from poai_spec.chain.header import make_genesis_header
+from poai_spec.chain.upgrades import get_rules, is_retarget_height
 from poai_spec.proof.difficulty import (
     check_period_forward,
     check_target,
@@ -13,12 +16,9 @@ from poai_spec.proof.difficulty import (
     compute_quizzes,
     compute_target,
 )
-from poai_spec.chain.header import make_genesis_header
-from poai_spec.basics.parameters import Config
-from poai_spec.chain.upgrades import get_rules, is_retarget_height
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, Record
+from poai_tools.vectors.kinds import BOOLEAN, UINT64, UINT256, Array, Integer, Kind, RecordKind
 from poai_tools.vectors.network import make_network
 from poai_tools.vectors.registry import Function, register
 
@@ -26,7 +26,7 @@ TARGET = Integer(1, 2**256 - 1)
 BLOCKS = Integer(1, 2**32 - 1)
 SPACING = Integer(4, 2**32 - 1)
 NUMBERS: dict[str, Kind] = {"retarget_blocks": BLOCKS, "spacing": SPACING, "max_target": TARGET}
-CHAIN = Array(Record({"timestamp": UINT64, "target": TARGET}), least=1)
+CHAIN = Array(RecordKind({"timestamp": UINT64, "target": TARGET}), least=1)
 STAMPS = Array(UINT64, least=1)
 EASIEST = 2**256 - 1
 
@@ -66,8 +66,8 @@ COMPUTE_QUIZZES = register(
         name="compute_quizzes",
         page="difficulty",
         summary="the expected number of quizzes behind a block",
-        input=Record({"target": TARGET}),
-        output=Record({"quizzes": UINT256}),
+        input=RecordKind({"target": TARGET}),
+        output=RecordKind({"quizzes": UINT256}),
         run=lambda i: {"quizzes": compute_quizzes(i["target"])},
     )
 )
@@ -77,8 +77,8 @@ IS_RETARGET_HEIGHT = register(
         name="is_retarget_height",
         page="difficulty",
         summary="whether the target may change at a height",
-        input=Record({"height": UINT64, "retarget_blocks": BLOCKS}),
-        output=Record({"changes": BOOLEAN}),
+        input=RecordKind({"height": UINT64, "retarget_blocks": BLOCKS}),
+        output=RecordKind({"changes": BOOLEAN}),
         run=lambda i: {"changes": is_retarget_height(i["height"], get_rules(_make_config(i), (), 0))},
     )
 )
@@ -88,8 +88,8 @@ COMPUTE_NEXT_TARGET = register(
         name="compute_next_target",
         page="difficulty",
         summary="the target after a period that claims `actual` milliseconds",
-        input=Record({"target": TARGET, "actual": Integer(-(2**64), 2**64), **NUMBERS}),
-        output=Record({"target": TARGET}),
+        input=RecordKind({"target": TARGET, "actual": Integer(-(2**64), 2**64), **NUMBERS}),
+        output=RecordKind({"target": TARGET}),
         run=lambda i: {"target": compute_next_target(i["target"], i["actual"], get_rules(_make_config(i), (), 0))},
     )
 )
@@ -99,8 +99,8 @@ COMPUTE_TARGET = register(
         name="compute_target",
         page="difficulty",
         summary="the target of the block on top of a chain, genesis first",
-        input=Record({"chain": CHAIN, **NUMBERS}),
-        output=Record({"target": TARGET}),
+        input=RecordKind({"chain": CHAIN, **NUMBERS}),
+        output=RecordKind({"target": TARGET}),
         run=lambda i: {"target": compute_target(_make_chain(i["chain"]), get_rules(_make_config(i), (), 0))},
     )
 )
@@ -110,8 +110,8 @@ CHECK_TARGET = register(
         name="check_target",
         page="difficulty",
         summary="refuse a target that the chain does not give",
-        input=Record({"chain": CHAIN, "target": UINT256, **NUMBERS}),
-        output=Record({}),
+        input=RecordKind({"chain": CHAIN, "target": UINT256, **NUMBERS}),
+        output=RecordKind({}),
         run=_check_target,
     )
 )
@@ -121,8 +121,8 @@ COMPUTE_MEDIAN_TIME = register(
         name="compute_median_time",
         page="difficulty",
         summary="the median stamp of a chain's last headers; stamps of all ancestors, genesis first",
-        input=Record({"timestamps": STAMPS}),
-        output=Record({"median": UINT64}),
+        input=RecordKind({"timestamps": STAMPS}),
+        output=RecordKind({"median": UINT64}),
         run=lambda i: {"median": compute_median_time(_make_chain(_with_targets(i["timestamps"])))},
     )
 )
@@ -132,8 +132,8 @@ CHECK_PERIOD_FORWARD = register(
         name="check_period_forward",
         page="difficulty",
         summary="refuse a block that ends a period but is not later than the one that began it",
-        input=Record({"timestamps": STAMPS, "timestamp": UINT64, "retarget_blocks": BLOCKS}),
-        output=Record({}),
+        input=RecordKind({"timestamps": STAMPS, "timestamp": UINT64, "retarget_blocks": BLOCKS}),
+        output=RecordKind({}),
         run=_check_period_forward,
     )
 )

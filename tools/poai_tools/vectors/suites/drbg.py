@@ -4,7 +4,7 @@ from typing import Any
 
 from poai_spec.basics.drbg import Drbg
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
-from poai_tools.vectors.kinds import HASH32, UINT64, Array, Integer, Record
+from poai_tools.vectors.kinds import HASH32, UINT64, Array, Integer, RecordKind
 from poai_tools.vectors.registry import Function, register
 
 COUNT = Integer(0, 2**10)
@@ -15,8 +15,8 @@ NEXT_UINT64 = register(
         name="next_uint64",
         page="drbg",
         summary="the first `count` 64-bit integers of a seed's stream",
-        input=Record({"seed": HASH32, "count": COUNT}),
-        output=Record({"values": Array(UINT64)}),
+        input=RecordKind({"seed": HASH32, "count": COUNT}),
+        output=RecordKind({"values": Array(UINT64)}),
         run=lambda i: {"values": _draw(i["seed"], i["count"])},
     )
 )
@@ -26,8 +26,8 @@ BELOW = register(
         name="below",
         page="drbg",
         summary="`count` uniform integers below `n`, drawn one after another",
-        input=Record({"seed": HASH32, "n": Integer(1, 2**64), "count": COUNT}),
-        output=Record({"values": Array(UINT64)}),
+        input=RecordKind({"seed": HASH32, "n": Integer(1, 2**64), "count": COUNT}),
+        output=RecordKind({"values": Array(UINT64)}),
         run=lambda i: {"values": _draw_below(i["seed"], i["n"], i["count"])},
     )
 )

@@ -1,9 +1,9 @@
 """Vectors of the page `economics`: what a block creates, and what all have created."""
 
-from poai_spec.proof.economics import compute_subsidy, compute_supply
 from poai_spec.basics.parameters import HALVING_BLOCKS
+from poai_spec.proof.economics import compute_subsidy, compute_supply
 from poai_tools.vectors.cases import Case, CaseFile, derive
-from poai_tools.vectors.kinds import UINT64, UINT256, Record
+from poai_tools.vectors.kinds import UINT64, UINT256, RecordKind
 from poai_tools.vectors.registry import Function, register
 
 COMPUTE_SUBSIDY = register(
@@ -12,8 +12,8 @@ COMPUTE_SUBSIDY = register(
         name="compute_subsidy",
         page="economics",
         summary="what the block at a height creates, wei",
-        input=Record({"height": UINT64}),
-        output=Record({"amount": UINT256}),
+        input=RecordKind({"height": UINT64}),
+        output=RecordKind({"amount": UINT256}),
         run=lambda i: {"amount": compute_subsidy(i["height"])},
     )
 )
@@ -23,8 +23,8 @@ COMPUTE_SUPPLY = register(
         name="compute_supply",
         page="economics",
         summary="what the blocks up to a height, included, created, wei",
-        input=Record({"height": UINT64}),
-        output=Record({"amount": UINT256}),
+        input=RecordKind({"height": UINT64}),
+        output=RecordKind({"amount": UINT256}),
         run=lambda i: {"amount": compute_supply(i["height"])},
     )
 )

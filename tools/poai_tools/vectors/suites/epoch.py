@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_spec.basics.parameters import Config
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.proof.epoch import compute_epoch_key, get_epoch, get_seed_height
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
-from poai_tools.vectors.kinds import HASH32, UINT64, Integer, Record
+from poai_tools.vectors.kinds import HASH32, UINT64, Integer, RecordKind
 from poai_tools.vectors.network import make_network
 from poai_tools.vectors.registry import Function, register
 
@@ -19,8 +19,8 @@ GET_EPOCH = register(
         name="get_epoch",
         page="epoch",
         summary="the epoch of a height",
-        input=Record({"height": UINT64, "epoch_blocks": POSITIVE}),
-        output=Record({"epoch": UINT64}),
+        input=RecordKind({"height": UINT64, "epoch_blocks": POSITIVE}),
+        output=RecordKind({"epoch": UINT64}),
         run=lambda i: {"epoch": get_epoch(i["height"], get_rules(_make_config(i), (), 0))},
     )
 )
@@ -30,8 +30,8 @@ GET_SEED_HEIGHT = register(
         name="get_seed_height",
         page="epoch",
         summary="the height of the block whose hash is the seed of an epoch from 1 on",
-        input=Record({"epoch": POSITIVE, "epoch_blocks": POSITIVE}),
-        output=Record({"height": UINT64}),
+        input=RecordKind({"epoch": POSITIVE, "epoch_blocks": POSITIVE}),
+        output=RecordKind({"height": UINT64}),
         run=lambda i: {"height": get_seed_height(i["epoch"], get_rules(_make_config(i), (), 0))},
     )
 )
@@ -41,8 +41,8 @@ COMPUTE_EPOCH_KEY = register(
         name="compute_epoch_key",
         page="epoch",
         summary="the key of an epoch from its seed",
-        input=Record({"seed": HASH32, "epoch": UINT64}),
-        output=Record({"key": HASH32}),
+        input=RecordKind({"seed": HASH32, "epoch": UINT64}),
+        output=RecordKind({"key": HASH32}),
         run=lambda i: {"key": compute_epoch_key(i["seed"], i["epoch"])},
     )
 )

@@ -21,7 +21,7 @@ from poai_spec.model.fixed_point import (
 from poai_spec.model.weights import Float32
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
-from poai_tools.vectors.kinds import HASH32, INT32, INT64, UINT32, Array, Integer, KindError, Record
+from poai_tools.vectors.kinds import HASH32, INT32, INT64, UINT32, Array, Integer, KindError, RecordKind
 from poai_tools.vectors.registry import Function, register
 
 SUITE = "fixed_point"
@@ -54,7 +54,7 @@ FLAGS = {
 def _register(
     name: str, summary: str, fields: dict[str, Any], output: dict[str, Any], run: Callable[[Any], Any]
 ) -> Function:
-    return register(Function(SUITE, name, "fixed-point", summary, Record(fields), Record(output), run))
+    return register(Function(SUITE, name, "fixed-point", summary, RecordKind(fields), RecordKind(output), run))
 
 
 ROUND_SHIFT = _register(

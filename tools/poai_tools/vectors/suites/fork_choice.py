@@ -7,9 +7,10 @@ from functools import cache
 from itertools import permutations
 from typing import Any
 
+from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
+from poai_spec.basics.notation import SpecError
 from poai_spec.chain.block import Judge
 from poai_spec.chain.body import EMPTY_BODY, EMPTY_BODY_ROOT
-from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
 from poai_spec.chain.fork_choice import (
     Kept,
     Store,
@@ -23,9 +24,8 @@ from poai_spec.chain.fork_choice import (
     receive_header,
 )
 from poai_spec.chain.header import make_genesis_header
-from poai_spec.basics.notation import SpecError
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
-from poai_tools.vectors.chains import Alteration, Branch, seal_block
+from poai_tools.vectors.chains import Alteration, GrownBranch, seal_block
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, STORED, get_judge
 from poai_tools.vectors.kinds import (
@@ -40,7 +40,7 @@ from poai_tools.vectors.kinds import (
     Kind,
     OneOf,
     Optional,
-    Record,
+    RecordKind,
     Text,
     require,
 )
@@ -48,7 +48,7 @@ from poai_tools.vectors.network import LEXICON, MODEL, make_network, require_con
 from poai_tools.vectors.records import BLOCK, CONFIG
 from poai_tools.vectors.registry import Function, register
 
-DELIVERY = Record({"block": UINT32, "peer": TEXT})
+DELIVERY = RecordKind({"block": UINT32, "peer": TEXT})
 EVENT = OneOf({"tick": UINT64, "header": DELIVERY, "block": DELIVERY})
 NODE: dict[str, Kind] = {
     "config": CONFIG,
@@ -163,8 +163,8 @@ RUN_EVENTS = register(
         name="run_events",
         page="fork-choice",
         summary="a node that knows genesis and sees events: its head and the rejection code, if any, after each",
-        input=Record({**NODE, "events": Array(EVENT)}),
-        output=Record({"steps": Array(Record({"head": HASH32, "code": Optional(TEXT)}))}),
+        input=RecordKind({**NODE, "events": Array(EVENT)}),
+        output=RecordKind({"steps": Array(RecordKind({"head": HASH32, "code": Optional(TEXT)}))}),
         run=_run_events,
     )
 )
@@ -174,8 +174,8 @@ ON_EVENT = register(
         name="on_event",
         page="fork-choice",
         summary="the verdict on the last event after some others, whose verdicts do not matter; gives the head",
-        input=Record({**NODE, "setup": Array(EVENT), "event": EVENT}),
-        output=Record({"head": HASH32}),
+        input=RecordKind({**NODE, "setup": Array(EVENT), "event": EVENT}),
+        output=RecordKind({"head": HASH32}),
         run=_on_event,
     )
 )
@@ -185,11 +185,11 @@ COUNT_KEPT = register(
         name="count_kept",
         page="fork-choice",
         summary="after each event: how many blocks are replayed, headers wait, orphans and invalid hashes are kept",
-        input=Record({**NODE, "events": Array(EVENT)}),
-        output=Record(
+        input=RecordKind({**NODE, "events": Array(EVENT)}),
+        output=RecordKind(
             {
                 "steps": Array(
-                    Record({"replayed": UINT32, "waiting": UINT32, "orphans": UINT32, "invalid": UINT32}),
+                    RecordKind({"replayed": UINT32, "waiting": UINT32, "orphans": UINT32, "invalid": UINT32}),
                 )
             }
         ),
@@ -202,14 +202,14 @@ GET_HEAD = register(
         name="get_head",
         page="fork-choice",
         summary="the head among blocks of given work",
-        input=Record({"tips": Array(Record({"hash": HASH32, "work": UINT256, "replayed": BOOLEAN}), least=1)}),
-        output=Record({"head": HASH32}),
+        input=RecordKind({"tips": Array(RecordKind({"hash": HASH32, "work": UINT256, "replayed": BOOLEAN}), least=1)}),
+        output=RecordKind({"head": HASH32}),
         run=_get_head,
     )
 )
-WAITING = Record(
+WAITING = RecordKind(
     {
-        "others": Array(Record({"peers": Integer(1, MOST_WAITING), "headers": Integer(1, MOST_WAITING)})),
+        "others": Array(RecordKind({"peers": Integer(1, MOST_WAITING), "headers": Integer(1, MOST_WAITING)})),
         "own": Integer(0, MOST_WAITING),
     }
 )
@@ -220,7 +220,7 @@ MAKE_ROOM = register(
         page="fork-choice",
         summary="the number of waiting headers of the peer who loses one to a new header, 0 if none does",
         input=WAITING,
-        output=Record({"taken_from": UINT32}),
+        output=RecordKind({"taken_from": UINT32}),
         run=_make_room,
     )
 )
@@ -231,7 +231,7 @@ IS_FULL = register(
         page="fork-choice",
         summary="whether the newcomer's peer can keep no other header without dropping one",
         input=WAITING,
-        output=Record({"full": BOOLEAN}),
+        output=RecordKind({"full": BOOLEAN}),
         run=_is_full,
     )
 )
@@ -241,8 +241,8 @@ ON_INVALID = register(
         name="on_invalid",
         page="fork-choice",
         summary="what is remembered after one more hash: how many, the oldest and the newest",
-        input=Record({"remembered": Integer(0, MOST_WAITING), "hash": HASH32}),
-        output=Record({"count": UINT32, "oldest": HASH32, "newest": HASH32}),
+        input=RecordKind({"remembered": Integer(0, MOST_WAITING), "hash": HASH32}),
+        output=RecordKind({"count": UINT32, "oldest": HASH32, "newest": HASH32}),
         run=_on_invalid,
     )
 )
@@ -314,7 +314,7 @@ class Scenario:
 @cache
 def _main() -> list[Block]:
     """Eight blocks, one a second, genesis first."""
-    branch = Branch.start(make_network())
+    branch = GrownBranch.start(make_network())
     for height in range(1, 9):
         branch.grow(1000 * height)
     return branch.blocks
@@ -324,7 +324,7 @@ def _grow_on(
     blocks: Sequence[Block], stamps: Sequence[int], miner: int, alteration: Alteration | None = None
 ) -> list[Block]:
     """Return blocks on top of others; only the first is altered."""
-    branch = Branch.start(make_network())
+    branch = GrownBranch.start(make_network())
     for block in blocks[1:]:
         branch.append(block)
     for n, stamp in enumerate(stamps):
@@ -589,7 +589,7 @@ def _replace_last(scenario: Scenario, block: Block) -> Scenario:
 
 def _grow_poor(blocks: Sequence[Block], stamp: int) -> Block:
     """Return a block whose header commits to a false state."""
-    branch = Branch.start(make_network())
+    branch = GrownBranch.start(make_network())
     for block in blocks[1:]:
         branch.append(block)
     return seal_block(branch.make_core(stamp, b"\x02" * 20, state_root=bytes(32)), branch.chain, branch.judge)
@@ -643,7 +643,7 @@ def _list_orphans() -> list[tuple[str, str, Scenario, tuple[str, ...]]]:
 
 def _make_late() -> tuple[Block, Block]:
     """Return a block 5 whose stamp is not above the median, and one on top of it."""
-    branch = Branch.start(make_network())
+    branch = GrownBranch.start(make_network())
     for block in _main()[1:5]:
         branch.append(block)
     late = seal_block(branch.make_core(1000), branch.chain, branch.judge)

@@ -5,17 +5,17 @@ from dataclasses import replace
 from typing import Any
 
 from poai_spec.basics.containers import Header, compute_block_hash
-from poai_spec.proof.difficulty import compute_median_time, compute_target
-from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
-from poai_spec.model.loss import compute_l_hat, is_below_target
 from poai_spec.basics.parameters import get_preset
-from poai_spec.proof.quiz import compute_quiz_seed
+from poai_spec.chain.header import check_header_alone, check_header_in_chain, make_genesis_header
 from poai_spec.chain.upgrades import Rules, get_rules
+from poai_spec.model.loss import compute_l_hat, is_below_target
+from poai_spec.proof.difficulty import compute_median_time, compute_target
+from poai_spec.proof.quiz import compute_quiz_seed
 from poai_spec.proof.work import get_epoch_key, get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.chains import make_core, make_header_chain, seal_header
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import HASH32, UINT64, Array, Record
+from poai_tools.vectors.kinds import HASH32, UINT64, Array, RecordKind
 from poai_tools.vectors.network import make_network, require_config
 from poai_tools.vectors.records import CONFIG, HEADER, HEADER_CORE
 from poai_tools.vectors.registry import Function, register
@@ -57,8 +57,8 @@ MAKE_GENESIS_HEADER = register(
         name="make_genesis_header",
         page="header",
         summary="the header of block 0, and its hash",
-        input=Record({"config": CONFIG}),
-        output=Record({"header": HEADER, "hash": HASH32}),
+        input=RecordKind({"config": CONFIG}),
+        output=RecordKind({"header": HEADER, "hash": HASH32}),
         run=_make_genesis_header,
     )
 )
@@ -68,8 +68,8 @@ GET_QUIZ_SEED = register(
         name="get_quiz_seed",
         page="work",
         summary="the epoch key and the quiz seed of a core on top of a chain, genesis first",
-        input=Record({"config": CONFIG, "chain": CHAIN, "core": HEADER_CORE}),
-        output=Record({"epoch_key": HASH32, "quiz_seed": HASH32}),
+        input=RecordKind({"config": CONFIG, "chain": CHAIN, "core": HEADER_CORE}),
+        output=RecordKind({"epoch_key": HASH32, "quiz_seed": HASH32}),
         run=_get_quiz_seed,
     )
 )
@@ -79,8 +79,8 @@ CHECK_HEADER_ALONE = register(
         name="check_header_alone",
         page="header",
         summary="the rules that look at the header alone; gives its hash",
-        input=Record({"header": HEADER}),
-        output=Record({"hash": HASH32}),
+        input=RecordKind({"header": HEADER}),
+        output=RecordKind({"hash": HASH32}),
         run=_check_header_alone,
     )
 )
@@ -90,8 +90,8 @@ CHECK_HEADER_IN_CHAIN = register(
         name="check_header_in_chain",
         page="header",
         summary="the rules that compare a header with its ancestors (genesis first) and the clock; gives its hash",
-        input=Record({"config": CONFIG, "chain": CHAIN, "header": HEADER, "now": UINT64}),
-        output=Record({"hash": HASH32}),
+        input=RecordKind({"config": CONFIG, "chain": CHAIN, "header": HEADER, "now": UINT64}),
+        output=RecordKind({"hash": HASH32}),
         run=_check_header_in_chain,
     )
 )

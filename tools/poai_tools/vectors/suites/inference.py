@@ -6,6 +6,9 @@ from typing import Any
 
 from poai_engine.engines.reference import ReferenceEngine
 from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.notation import Hash32
+from poai_spec.basics.parameters import make_config, read_manifest
+from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.inference import (
     compute_nll,
     compute_scores,
@@ -17,13 +20,10 @@ from poai_spec.model.inference import (
     swiglu,
 )
 from poai_spec.model.integer_model import Architecture, Matrix, compute_attention_scale
-from poai_spec.proof.lexicon import read_lexicon
 from poai_spec.model.loss import compute_trace_digest
-from poai_spec.basics.notation import Hash32
-from poai_spec.basics.parameters import make_config, read_manifest
-from poai_spec.proof.quiz import generate_quiz
-from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.weights import Float32, GgufFile
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.proof.quiz import generate_quiz
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import NOT_FINITE_FLAG, refuse_not_finite
@@ -38,13 +38,13 @@ from poai_tools.vectors.kinds import (
     Integer,
     Kind,
     KindError,
-    Record,
+    RecordKind,
     Text,
     find_fault,
 )
 from poai_tools.vectors.network import get_manifest
 from poai_tools.vectors.registry import Function, register
-from poai_tools.vectors.steps import FIRST_VALUES, STEPS, Step, compute_step_digest, get_values, run_spec_steps
+from poai_tools.vectors.steps import FIRST_VALUES, STEPS, StepKind, compute_step_digest, get_values, run_spec_steps
 
 SUITE = "inference"
 DERIVATION = (
@@ -92,7 +92,7 @@ MAX_HEAD_DIM = 256
 def _register(
     name: str, summary: str, fields: dict[str, Any], output: dict[str, Any], run: Callable[[Any], Any]
 ) -> Function:
-    return register(Function(SUITE, name, "inference", summary, Record(fields), Record(output), run))
+    return register(Function(SUITE, name, "inference", summary, RecordKind(fields), RecordKind(output), run))
 
 
 QUANTISE_ROW = _register(
@@ -150,12 +150,12 @@ RUN_INLINE = _register(
 )  # fmt: skip
 STEP_DIGESTS = _register(
     "steps", "every step of a pass: digest, and the first values of its first and its last row",
-    PASS, {"steps": Array(Record({**STEP_NAME, "digest": HASH32, "first": STEP_VALUES, "last": STEP_VALUES}))},
+    PASS, {"steps": Array(RecordKind({**STEP_NAME, "digest": HASH32, "first": STEP_VALUES, "last": STEP_VALUES}))},
     lambda i: {"steps": [_show_digest(step) for step in _compute_steps(**i)]},
 )  # fmt: skip
 ALL_VALUES = _register(
     "step_values", "every step of a pass with all its values",
-    PASS, {"steps": Array(Record({**STEP_NAME, "rows": Array(STEP_VALUES)}))},
+    PASS, {"steps": Array(RecordKind({**STEP_NAME, "rows": Array(STEP_VALUES)}))},
     lambda i: {"steps": [_show_values(step) for step in _compute_steps(**i)]},
 )  # fmt: skip
 
@@ -223,7 +223,7 @@ def _run_with(engine: models.AnyEngine, tokens: Sequence[int], scored: Sequence[
     return {"nlls": found.nlls, "loss": found.loss, "trace": found.trace, "trace_digest": digest}
 
 
-def _compute_steps(model: str, tokens: Sequence[int], scored: Sequence[int]) -> Iterable[Step]:
+def _compute_steps(model: str, tokens: Sequence[int], scored: Sequence[int]) -> Iterable[StepKind]:
     """Return the steps by the specification, or by the exact engine, for large models with a spot check."""
     engine = models.get_engine(model)
     _check_pass(engine, tokens, scored)
@@ -235,13 +235,13 @@ def _compute_steps(model: str, tokens: Sequence[int], scored: Sequence[int]) -> 
     return steps
 
 
-def _show_digest(step: Step) -> dict[str, Any]:
+def _show_digest(step: StepKind) -> dict[str, Any]:
     ends = [get_values(step.rows[at])[:FIRST_VALUES] if len(step.rows) else [] for at in (0, -1)]
     found = {"layer": step.layer, "step": step.name, "digest": compute_step_digest(step)}
     return found | dict(zip(("first", "last"), ends, strict=True))
 
 
-def _show_values(step: Step) -> dict[str, Any]:
+def _show_values(step: StepKind) -> dict[str, Any]:
     return {"layer": step.layer, "step": step.name, "rows": [get_values(row) for row in step.rows]}
 
 

@@ -5,11 +5,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.proof.lexicon import PIECES, check_lexicon, compute_lexicon_digest, get_tokens, parse_lexicon, split_pieces
+from poai_spec.proof.lexicon import (
+    PIECES,
+    check_lexicon,
+    compute_lexicon_digest,
+    get_tokens,
+    parse_lexicon,
+    split_pieces,
+)
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon
-from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, Array, Hex, Record, Text, require
+from poai_tools.vectors.kinds import HASH32, TEXT, UINT32, Array, Hex, RecordKind, Text, require
 from poai_tools.vectors.network import get_manifest
 from poai_tools.vectors.records import MODEL_MANIFEST
 from poai_tools.vectors.registry import Function, register
@@ -35,8 +42,8 @@ PARSE_LEXICON = register(
         name="parse_lexicon",
         page="lexicon",
         summary="the digest of a lexicon file: `text` in UTF-8, followed by the bytes `tail`",
-        input=Record({"text": TEXT, "tail": Hex(64, exact=False)}),
-        output=Record({"digest": HASH32}),
+        input=RecordKind({"text": TEXT, "tail": Hex(64, exact=False)}),
+        output=RecordKind({"digest": HASH32}),
         run=lambda i: {"digest": compute_lexicon_digest(parse_lexicon(i["text"].encode("utf-8") + i["tail"]))},
     )
 )
@@ -46,8 +53,8 @@ CHECK_LEXICON = register(
         name="check_lexicon",
         page="lexicon",
         summary="refuse a pinned lexicon that is not the one of a model manifest",
-        input=Record({"lexicon": LEXICON_NAME, "model_manifest": MODEL_MANIFEST}),
-        output=Record({}),
+        input=RecordKind({"lexicon": LEXICON_NAME, "model_manifest": MODEL_MANIFEST}),
+        output=RecordKind({}),
         run=_check_lexicon,
     )
 )
@@ -57,8 +64,8 @@ SPLIT_PIECES = register(
         name="split_pieces",
         page="lexicon",
         summary="the pieces of a text that is made of pieces",
-        input=Record({"text": TEXT}),
-        output=Record({"pieces": Array(TEXT)}),
+        input=RecordKind({"text": TEXT}),
+        output=RecordKind({"pieces": Array(TEXT)}),
         run=_split_pieces_of,
     )
 )
@@ -68,8 +75,8 @@ GET_TOKENS = register(
         name="get_tokens",
         page="lexicon",
         summary="the token ids of pieces, in a lexicon of specs/manifests",
-        input=Record({"lexicon": LEXICON_NAME, "pieces": Array(PIECE)}),
-        output=Record({"tokens": Array(UINT32)}),
+        input=RecordKind({"lexicon": LEXICON_NAME, "pieces": Array(PIECE)}),
+        output=RecordKind({"tokens": Array(UINT32)}),
         run=lambda i: {"tokens": get_tokens(get_lexicon(i["lexicon"]), i["pieces"])},
     )
 )

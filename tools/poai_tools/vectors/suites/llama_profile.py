@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from poai_spec.basics.drbg import Drbg
-from poai_spec.proof.lexicon import read_lexicon
-from poai_spec.model.llama_profile import compute_logits_entry, round_logit, score_logits
-from poai_spec.model.loss import compute_trace_digest
 from poai_spec.basics.notation import uint32_le
 from poai_spec.basics.parameters import make_config
-from poai_spec.proof.quiz import generate_quiz
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.llama_profile import compute_logits_entry, round_logit, score_logits
+from poai_spec.model.loss import compute_trace_digest
+from poai_spec.proof.lexicon import read_lexicon
+from poai_spec.proof.quiz import generate_quiz
 from poai_tools.vectors import llama
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import HASH32, INT32, UINT32, UINT64, Array, Hex, Record, Text, require
+from poai_tools.vectors.kinds import HASH32, INT32, UINT32, UINT64, Array, Hex, RecordKind, Text, require
 from poai_tools.vectors.network import get_manifest
 from poai_tools.vectors.registry import Function, register
 
@@ -47,8 +47,8 @@ ROUND_LOGIT = register(
         name="round_logit",
         page="llama-profile",
         summary="each float32, given by its bits, in Q16: rounded to nearest, halves up, saturated to int32",
-        input=Record({"bits": Array(UINT32)}),
-        output=Record({"logits": Array(INT32)}),
+        input=RecordKind({"bits": Array(UINT32)}),
+        output=RecordKind({"logits": Array(INT32)}),
         run=lambda i: {"logits": [round_logit(bits) for bits in i["bits"]]},
     )
 )
@@ -58,8 +58,8 @@ COMPUTE_LOGITS_ENTRY = register(
         name="compute_logits_entry",
         page="llama-profile",
         summary="the only trace entry, from the rows of logits as little-endian float32",
-        input=Record({"rows": Array(ROW)}),
-        output=Record({"entry": HASH32}),
+        input=RecordKind({"rows": Array(ROW)}),
+        output=RecordKind({"entry": HASH32}),
         run=lambda i: {"entry": compute_logits_entry(_check_rows(i["rows"]))},
     )
 )
@@ -69,8 +69,8 @@ SCORE_LOGITS = register(
         name="score_logits",
         page="llama-profile",
         summary="losses (bits in Q16), their sum and the trace, from a row of logits and a token each",
-        input=Record({"rows": Array(ROW), "targets": Array(UINT32)}),
-        output=Record({"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32)}),
+        input=RecordKind({"rows": Array(ROW), "targets": Array(UINT32)}),
+        output=RecordKind({"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32)}),
         run=_score,
     )
 )
@@ -80,7 +80,7 @@ RUN = register(
         name="run",
         page="llama-profile",
         summary="a whole pass; a client answers only with the build and on a machine that the fingerprint describes",
-        input=Record(
+        input=RecordKind(
             {
                 "model": Text(llama.MODELS),
                 "tokens": Array(UINT32, 1),
@@ -88,7 +88,7 @@ RUN = register(
                 "fingerprint": llama.FINGERPRINT,
             }
         ),
-        output=Record({"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32), "trace_digest": HASH32}),
+        output=RecordKind({"nlls": Array(UINT64), "loss": UINT64, "trace": Array(HASH32), "trace_digest": HASH32}),
         run=lambda i: _run(**i),
     )
 )

@@ -12,7 +12,7 @@ from poai_spec.model.loss import (
     is_below_target,
 )
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
-from poai_tools.vectors.kinds import BOOLEAN, HASH32, INT32, UINT32, UINT64, UINT256, Array, Integer, Record
+from poai_tools.vectors.kinds import BOOLEAN, HASH32, INT32, UINT32, UINT64, UINT256, Array, Integer, RecordKind
 from poai_tools.vectors.registry import Function, register
 
 ENTRY = Integer(-2048, 2048)
@@ -23,8 +23,8 @@ COMPUTE_LAYER_ENTRY = register(
         name="compute_layer_entry",
         page="loss",
         summary="the trace entry of a transformer block, from the last position's residual row (Q14)",
-        input=Record({"layer": UINT32, "row": Array(INT32)}),
-        output=Record({"entry": HASH32}),
+        input=RecordKind({"layer": UINT32, "row": Array(INT32)}),
+        output=RecordKind({"entry": HASH32}),
         run=lambda i: {"entry": compute_layer_entry(i["layer"], i["row"])},
     )
 )
@@ -34,10 +34,10 @@ COMPUTE_OUTPUT_ENTRY = register(
         name="compute_output_entry",
         page="loss",
         summary="the last trace entry, from the head's quantised input rows and the scored losses (bits in Q16)",
-        input=Record(
-            {"positions": Array(Record({"exponent": UINT32, "row": Array(ENTRY)})), "nlls": Array(UINT64)},
+        input=RecordKind(
+            {"positions": Array(RecordKind({"exponent": UINT32, "row": Array(ENTRY)})), "nlls": Array(UINT64)},
         ),
-        output=Record({"entry": HASH32}),
+        output=RecordKind({"entry": HASH32}),
         run=lambda i: {"entry": _compute_output_entry(i["positions"], i["nlls"])},
     )
 )
@@ -47,8 +47,8 @@ COMPUTE_TRACE_DIGEST = register(
         name="compute_trace_digest",
         page="loss",
         summary="the header's commitment to a list of trace entries",
-        input=Record({"trace": Array(HASH32)}),
-        output=Record({"digest": HASH32}),
+        input=RecordKind({"trace": Array(HASH32)}),
+        output=RecordKind({"digest": HASH32}),
         run=lambda i: {"digest": compute_trace_digest(i["trace"])},
     )
 )
@@ -58,8 +58,8 @@ COMPUTE_L_HAT = register(
         name="compute_l_hat",
         page="loss",
         summary="the number that must stay below the target",
-        input=Record({"quiz_seed": HASH32, "loss": UINT64, "trace_digest": HASH32}),
-        output=Record({"l_hat": UINT256}),
+        input=RecordKind({"quiz_seed": HASH32, "loss": UINT64, "trace_digest": HASH32}),
+        output=RecordKind({"l_hat": UINT256}),
         run=lambda i: {"l_hat": compute_l_hat(i["quiz_seed"], i["loss"], i["trace_digest"])},
     )
 )
@@ -69,8 +69,8 @@ IS_BELOW_TARGET = register(
         name="is_below_target",
         page="loss",
         summary="whether a pass wins",
-        input=Record({"l_hat": UINT256, "target": UINT256}),
-        output=Record({"wins": BOOLEAN}),
+        input=RecordKind({"l_hat": UINT256, "target": UINT256}),
+        output=RecordKind({"wins": BOOLEAN}),
         run=lambda i: {"wins": is_below_target(i["l_hat"], i["target"])},
     )
 )

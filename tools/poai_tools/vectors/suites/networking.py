@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from poai_spec.chain import networking as page
-from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.basics.containers import Block, Body, Header, compute_block_hash
 from poai_spec.basics.encoding import encode
-from poai_spec.chain.networking import Blocks, BlocksRequest, Goodbye, Headers, HeadersRequest, Reason, Result, Status
 from poai_spec.basics.notation import Hash32, Invalid, Malformed, NotYet, uint32_le
 from poai_spec.basics.parameters import MAX_TRACE, compute_network_id
+from poai_spec.chain import networking as page
+from poai_spec.chain.body import EMPTY_BODY
+from poai_spec.chain.networking import Blocks, BlocksRequest, Goodbye, Headers, HeadersRequest, Reason, Result, Status
 from poai_spec.chain.upgrades import get_fork_hash, get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.chains import make_header_chain
@@ -25,7 +25,7 @@ from poai_tools.vectors.kinds import (
     Kind,
     OneOf,
     Optional,
-    Record,
+    RecordKind,
     Text,
     require,
 )
@@ -56,7 +56,7 @@ LIMITS = (
     "INVALID_PENALTY", "MALFORMED_PENALTY", "PENALTY_HALF_LIFE_MS", "BAN_MS",
 )  # fmt: skip
 CONSTANTS: dict[str, Kind] = dict.fromkeys(PROTOCOLS, TEXT) | dict.fromkeys(LIMITS, UINT32)
-REASONS = Record({reason.name: UINT32 for reason in Reason})
+REASONS = RecordKind({reason.name: UINT32 for reason in Reason})
 STATUS = make_container(Status)
 HEADERS_REQUEST = make_container(HeadersRequest)
 HEADERS = make_container(Headers)
@@ -78,7 +78,7 @@ DECODE = {name: register_decode(name, kind, "networking", "networking") for name
 
 
 def _register(name: str, summary: str, takes: Mapping[str, Kind], gives: Mapping[str, Kind], run: Any) -> Function:
-    return register(Function("networking", name, "networking", summary, Record(takes), Record(gives), run))
+    return register(Function("networking", name, "networking", summary, RecordKind(takes), RecordKind(gives), run))
 
 
 def _get_constants(_: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,7 +224,7 @@ CHECK_BLOCKS = _register(
 GET_VERDICT = _register(
     "get_verdict",
     "what becomes of a message, and what it costs its sender",
-    {"error": Optional(Record({"code": TEXT, "class": Text(tuple(CLASSES))}))},
+    {"error": Optional(RecordKind({"code": TEXT, "class": Text(tuple(CLASSES))}))},
     {"verdict": Text(tuple(page.Verdict)), "penalty": Integer(0, page.BAN_SCORE)},
     _get_verdict,
 )

@@ -15,7 +15,7 @@ from poai_spec.basics.parameters import (
 )
 from poai_tools.vectors.cases import Case, CaseFile
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import HASH32, UINT32, UINT256, Record, Text
+from poai_tools.vectors.kinds import HASH32, UINT32, UINT256, RecordKind, Text
 from poai_tools.vectors.network import get_manifest, make_network
 from poai_tools.vectors.records import CONFIG, MODEL_MANIFEST
 from poai_tools.vectors.registry import Function, register
@@ -44,8 +44,8 @@ COMPUTE_NETWORK_ID = register(
         name="compute_network_id",
         page="parameters",
         summary="the hash that names a network",
-        input=Record({"config": CONFIG}),
-        output=Record({"network_id": HASH32}),
+        input=RecordKind({"config": CONFIG}),
+        output=RecordKind({"network_id": HASH32}),
         run=lambda i: {"network_id": compute_network_id(i["config"])},
     )
 )
@@ -55,8 +55,8 @@ CHECK_CONFIG = register(
         name="check_config",
         page="parameters",
         summary="refuse a config that breaks a bound",
-        input=Record({"config": CONFIG}),
-        output=Record({}),
+        input=RecordKind({"config": CONFIG}),
+        output=RecordKind({}),
         run=_check_config,
     )
 )
@@ -66,8 +66,8 @@ GET_TARGET_OF_FLAG = register(
         name="get_target_of_flag",
         page="parameters",
         summary="the target of `--target N`",
-        input=Record({"thousandths": UINT32}),
-        output=Record({"target": UINT256}),
+        input=RecordKind({"thousandths": UINT32}),
+        output=RecordKind({"target": UINT256}),
         run=lambda i: {"target": get_target_of_flag(i["thousandths"])},
     )
 )
@@ -77,8 +77,8 @@ MAKE_CONFIG = register(
         name="make_config",
         page="parameters",
         summary="the numbers of a preset with another model, unchecked",
-        input=Record({"name": PRESET, "model_manifest": MODEL_MANIFEST}),
-        output=Record({"config": CONFIG, "network_id": HASH32}),
+        input=RecordKind({"name": PRESET, "model_manifest": MODEL_MANIFEST}),
+        output=RecordKind({"config": CONFIG, "network_id": HASH32}),
         run=_make_config,
     )
 )
@@ -88,8 +88,8 @@ GET_PRESET = register(
         name="get_preset",
         page="parameters",
         summary="the config of a preset with its pinned model",
-        input=Record({"name": PRESET}),
-        output=Record({"config": CONFIG, "network_id": HASH32}),
+        input=RecordKind({"name": PRESET}),
+        output=RecordKind({"config": CONFIG, "network_id": HASH32}),
         run=_get_preset,
     )
 )

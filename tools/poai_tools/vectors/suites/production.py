@@ -6,12 +6,12 @@ from typing import Any
 
 from poai_spec.basics.containers import compute_block_hash, compute_core_hash
 from poai_spec.basics.encoding import encode
-from poai_spec.model.engine import Evaluation
 from poai_spec.chain.production import choose_timestamp, compute_earliest_timestamp, make_block, make_template
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.model.engine import Evaluation
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
 from poai_tools.vectors.chains import make_header_chain
-from poai_tools.vectors.kinds import ADDRESS, HASH32, UINT64, Array, Hex, Integer, Kind, Record
+from poai_tools.vectors.kinds import ADDRESS, HASH32, UINT64, Array, Hex, Integer, Kind, RecordKind
 from poai_tools.vectors.network import make_network, make_upgrades, read_rules
 from poai_tools.vectors.records import BALANCES, CONFIG, HEADER, HEADER_CORE, UPGRADES, read_state
 from poai_tools.vectors.registry import Function, register
@@ -23,7 +23,7 @@ STAMPS = [1000, 1100, 1200, 1300, 5000, 1400, 1500, 1600, 5100, 5200, 5300, 5400
 
 
 def _register(name: str, summary: str, takes: Mapping[str, Kind], gives: Mapping[str, Kind], run: Any) -> Function:
-    return register(Function(SUITE, name, "production", summary, Record(takes), Record(gives), run))
+    return register(Function(SUITE, name, "production", summary, RecordKind(takes), RecordKind(gives), run))
 
 
 def _read_place(i: Mapping[str, Any]) -> Any:

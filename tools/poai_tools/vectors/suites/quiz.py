@@ -7,6 +7,7 @@ from typing import Any
 from poai_spec.basics.containers import HeaderCore
 from poai_spec.basics.drbg import Drbg
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, make_config
+from poai_spec.chain.upgrades import get_rules
 from poai_spec.proof.questions import FAMILIES, SYLLOGISMS, Question, compute_longest_question, generate_question
 from poai_spec.proof.quiz import (
     check_longest_question,
@@ -18,11 +19,10 @@ from poai_spec.proof.quiz import (
     select_scored,
 )
 from poai_spec.proof.solvers import solve
-from poai_spec.chain.upgrades import get_rules
 from poai_tools.vectors.cases import Case, CaseFile, derive_seed
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, get_lexicon
-from poai_tools.vectors.kinds import BOOLEAN, HASH32, TEXT, UINT32, Array, Integer, Record, Text, require
+from poai_tools.vectors.kinds import BOOLEAN, HASH32, TEXT, UINT32, Array, Integer, RecordKind, Text, require
 from poai_tools.vectors.network import get_manifest, make_network, require_config
 from poai_tools.vectors.records import HEADER_CORE, MODEL_MANIFEST, TOKEN_RANGE
 from poai_tools.vectors.registry import Function, register
@@ -87,8 +87,8 @@ GENERATE_QUESTION = register(
         name="generate_question",
         page="questions",
         summary="the first question of a DRBG's stream",
-        input=Record({"seed": HASH32}),
-        output=Record({"family": Text(FAMILIES), "prompt": TEXT, "answer": TEXT, "pieces": Array(TEXT)}),
+        input=RecordKind({"seed": HASH32}),
+        output=RecordKind({"family": Text(FAMILIES), "prompt": TEXT, "answer": TEXT, "pieces": Array(TEXT)}),
         run=_generate_question,
     )
 )
@@ -98,8 +98,8 @@ SOLVE = register(
         name="solve",
         page="solvers",
         summary="the one answer of a prompt, with the space before a word",
-        input=Record({"prompt": TEXT}),
-        output=Record({"answer": TEXT}),
+        input=RecordKind({"prompt": TEXT}),
+        output=RecordKind({"answer": TEXT}),
         run=lambda i: {"answer": "".join(solve((i["prompt"],)))},
     )
 )
@@ -109,8 +109,8 @@ COMPUTE_QUIZ_SEED = register(
         name="compute_quiz_seed",
         page="quiz",
         summary="the quiz seed of a header core, from the network id and the epoch key",
-        input=Record({"network_id": HASH32, "epoch_key": HASH32, "core": HEADER_CORE}),
-        output=Record({"quiz_seed": HASH32}),
+        input=RecordKind({"network_id": HASH32, "epoch_key": HASH32, "core": HEADER_CORE}),
+        output=RecordKind({"quiz_seed": HASH32}),
         run=lambda i: {"quiz_seed": compute_quiz_seed(i["network_id"], i["epoch_key"], i["core"])},
     )
 )
@@ -120,8 +120,8 @@ DRAW_SALT = register(
         name="draw_salt",
         page="quiz",
         summary="the first `count` salt ids of a DRBG's stream",
-        input=Record({"seed": HASH32, "count": Integer(0, 2048), "salt_ranges": Array(TOKEN_RANGE, least=1)}),
-        output=Record({"salt": Array(UINT32)}),
+        input=RecordKind({"seed": HASH32, "count": Integer(0, 2048), "salt_ranges": Array(TOKEN_RANGE, least=1)}),
+        output=RecordKind({"salt": Array(UINT32)}),
         run=_draw_salt,
     )
 )
@@ -131,8 +131,8 @@ SELECT_SCORED = register(
         name="select_scored",
         page="quiz",
         summary="the scored positions, from the positions of answer tokens (ascending)",
-        input=Record({"answers": Array(Integer(1, 4096)), "quiz_tokens": LENGTH, "scored_tokens": LENGTH}),
-        output=Record({"scored": Array(UINT32)}),
+        input=RecordKind({"answers": Array(Integer(1, 4096)), "quiz_tokens": LENGTH, "scored_tokens": LENGTH}),
+        output=RecordKind({"scored": Array(UINT32)}),
         run=_select_scored,
     )
 )
@@ -142,7 +142,7 @@ GENERATE_QUIZ = register(
         name="generate_quiz",
         page="quiz",
         summary="the quiz of a seed: tokens, scored positions, salt and its name, and the text",
-        input=Record(
+        input=RecordKind(
             {
                 "quiz_seed": HASH32,
                 "quiz_tokens": LENGTH,
@@ -152,7 +152,7 @@ GENERATE_QUIZ = register(
                 "lexicon": LEXICON_NAME,
             }
         ),
-        output=Record(
+        output=RecordKind(
             {"tokens": Array(UINT32), "scored": Array(UINT32), "salt": Array(UINT32), "name": TEXT, "text": TEXT}
         ),
         run=_generate_quiz,
@@ -164,10 +164,10 @@ CHECK_LONGEST_QUESTION = register(
         name="check_longest_question",
         page="quiz",
         summary="the most tokens that a question can take; refuse quizzes without room for it",
-        input=Record(
+        input=RecordKind(
             {"quiz_tokens": LENGTH, "salt_tokens": Integer(0, 2048), "add_bos": BOOLEAN, "lexicon": LEXICON_NAME}
         ),
-        output=Record({"longest": UINT32}),
+        output=RecordKind({"longest": UINT32}),
         run=_check_longest_question,
     )
 )

@@ -20,7 +20,7 @@ from poai_spec.basics.parameters import Config, ModelManifest, TokenRange
 from poai_spec.chain.upgrades import MAX_UPGRADES, Upgrade, UpgradeList, make_change
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import HASH32, Hex, Record
+from poai_tools.vectors.kinds import HASH32, Hex, RecordKind
 from poai_tools.vectors.network import get_manifest, make_network, make_upgrades
 from poai_tools.vectors.records import BODY, CONTAINERS, HEADER, HEADER_CORE, Container
 from poai_tools.vectors.registry import Function, register
@@ -36,8 +36,8 @@ def register_encode(name: str, container: Container, suite: str = "ssz", page: s
             name=f"encode_{name}",
             page=page,
             summary=f"the SSZ serialisation of a {container.name}",
-            input=Record({"value": container}),
-            output=Record({"data": DATA}),
+            input=RecordKind({"value": container}),
+            output=RecordKind({"data": DATA}),
             run=lambda i: {"data": encode(i["value"])},
         )
     )
@@ -51,8 +51,8 @@ def register_decode(name: str, container: Container, suite: str = "ssz", page: s
             name=f"decode_{name}",
             page=page,
             summary=f"the {container.name} that bytes encode; refuse bytes that encode none",
-            input=Record({"data": DATA}),
-            output=Record({"value": container}),
+            input=RecordKind({"data": DATA}),
+            output=RecordKind({"value": container}),
             run=lambda i: {"value": decode(container.kind, i["data"])},
         )
     )
@@ -65,8 +65,8 @@ def _register_hash(name: str, container: Container, run: Callable[[Any], bytes],
             name=name,
             page="containers",
             summary=summary,
-            input=Record({"value": container}),
-            output=Record({"hash": HASH32}),
+            input=RecordKind({"value": container}),
+            output=RecordKind({"hash": HASH32}),
             run=lambda i: {"hash": run(i["value"])},
         )
     )

@@ -20,7 +20,7 @@ from poai_spec.execution.state import (
 )
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
-from poai_tools.vectors.kinds import ADDRESS, HASH32, UINT128, Hex, Record, require
+from poai_tools.vectors.kinds import ADDRESS, HASH32, UINT128, Hex, RecordKind, require
 from poai_tools.vectors.network import make_network
 from poai_tools.vectors.records import ACCOUNT, ACCOUNTS, HEADER_CORE, list_accounts, read_state
 from poai_tools.vectors.registry import Function, register
@@ -53,8 +53,8 @@ ENCODE_ACCOUNT = register(
         name="encode_account",
         page="state",
         summary="the RLP of an account",
-        input=Record({"account": ACCOUNT}),
-        output=Record({"rlp": Hex(110, exact=False)}),
+        input=RecordKind({"account": ACCOUNT}),
+        output=RecordKind({"rlp": Hex(110, exact=False)}),
         run=lambda i: {"rlp": encode_account(i["account"])},
     )
 )
@@ -64,8 +64,8 @@ COMPUTE_STATE_ROOT = register(
         name="compute_state_root",
         page="state",
         summary="the root of a state, whatever the order of its accounts",
-        input=Record({"accounts": ACCOUNTS}),
-        output=Record({"root": HASH32}),
+        input=RecordKind({"accounts": ACCOUNTS}),
+        output=RecordKind({"root": HASH32}),
         run=lambda i: {"root": compute_state_root(_read(i["accounts"]))},
     )
 )
@@ -75,8 +75,8 @@ PROCESS_CREDIT = register(
         name="process_credit",
         page="state",
         summary="the state after an amount was added to an account; accounts by ascending address",
-        input=Record({"accounts": ACCOUNTS, "address": ADDRESS, "amount": UINT128}),
-        output=Record({"accounts": ACCOUNTS, "root": HASH32}),
+        input=RecordKind({"accounts": ACCOUNTS, "address": ADDRESS, "amount": UINT128}),
+        output=RecordKind({"accounts": ACCOUNTS, "root": HASH32}),
         run=_process_credit,
     )
 )
@@ -86,8 +86,8 @@ PROCESS_HEADER = register(
         name="process_header",
         page="state",
         summary="the state after a block; accounts by ascending address",
-        input=Record({"accounts": ACCOUNTS, "core": HEADER_CORE}),
-        output=Record({"accounts": ACCOUNTS, "root": HASH32}),
+        input=RecordKind({"accounts": ACCOUNTS, "core": HEADER_CORE}),
+        output=RecordKind({"accounts": ACCOUNTS, "root": HASH32}),
         run=_process_header,
     )
 )
@@ -97,8 +97,8 @@ CHECK_STATE_ROOT = register(
         name="check_state_root",
         page="state",
         summary="refuse a header core that commits to another state than `accounts`",
-        input=Record({"accounts": ACCOUNTS, "core": HEADER_CORE}),
-        output=Record({}),
+        input=RecordKind({"accounts": ACCOUNTS, "core": HEADER_CORE}),
+        output=RecordKind({}),
         run=_check_state_root,
     )
 )

@@ -5,16 +5,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from poai_spec.chain.block import Judge, check_block, make_genesis
 from poai_spec.basics.containers import Block, Header, compute_block_hash
-from poai_spec.proof.difficulty import compute_target, compute_work
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
-from poai_spec.chain.header import check_header_in_chain, make_genesis_header
-from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.basics.notation import SpecError
 from poai_spec.basics.parameters import get_model_manifest
-from poai_spec.execution.state import State, compute_state_root
+from poai_spec.chain.block import Judge, check_block, make_genesis
+from poai_spec.chain.fork_choice import Store, get_head, make_store, receive_block
+from poai_spec.chain.header import check_header_in_chain, make_genesis_header
 from poai_spec.chain.upgrades import (
     MAX_UPGRADES,
     ForkId,
@@ -28,9 +25,12 @@ from poai_spec.chain.upgrades import (
     get_unknown_upgrade,
     make_change,
 )
+from poai_spec.execution.state import State, compute_state_root
+from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
+from poai_spec.proof.difficulty import compute_target, compute_work
 from poai_spec.proof.work import get_quiz_seed
 from poai_tools.vectors.cases import Case, CaseFile
-from poai_tools.vectors.chains import Branch, seal_header
+from poai_tools.vectors.chains import GrownBranch, seal_header
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.engines import LEXICONS, STORED, get_upgraded_judge
 from poai_tools.vectors.kinds import (
@@ -43,7 +43,7 @@ from poai_tools.vectors.kinds import (
     Integer,
     Kind,
     Optional,
-    Record,
+    RecordKind,
     Text,
     require,
 )
@@ -68,15 +68,15 @@ NUMBERS: dict[str, Kind] = {
     "model": MODEL_MANIFEST, "retarget_blocks": UINT64, "spacing": UINT64, "max_future": UINT64, "quiz_tokens": UINT32,
     "salt_tokens": UINT32, "scored_tokens": UINT32,
 }  # fmt: skip
-MODELS = Array(Record({"since": UINT64, "lexicon": Text(LEXICONS), "model": Text(tuple(STORED))}))
-CHAIN_INPUT = Record({**LIST, "models": MODELS, "now": UINT64, "blocks": Array(Hex(2**16, exact=False))})
+MODELS = Array(RecordKind({"since": UINT64, "lexicon": Text(LEXICONS), "model": Text(tuple(STORED))}))
+CHAIN_INPUT = RecordKind({**LIST, "models": MODELS, "now": UINT64, "blocks": Array(Hex(2**16, exact=False))})
 TIP: dict[str, Kind] = {"head": HASH32, "height": UINT32, "state_root": HASH32, "accounts": BALANCES}
 
 
 def _register(
     name: str, page: str, summary: str, takes: Mapping[str, Kind], gives: Mapping[str, Kind], run: Any
 ) -> Any:
-    return register(Function(SUITE, name, page, summary, Record(takes), Record(gives), run))
+    return register(Function(SUITE, name, page, summary, RecordKind(takes), RecordKind(gives), run))
 
 
 def _get_rules(i: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,11 +176,11 @@ GET_FORK_ID = _register(
 CHECK_FORK_ID = _register(
     "check_fork_id", "upgrades",
     "refuse a peer whose rules part from the node's; of one that stays, the height at which they will, or 0",
-    {**LIST, "head": UINT64, "peer": Record(FORK_ID)}, {"unknown": UINT64}, _check_fork_id,
+    {**LIST, "head": UINT64, "peer": RecordKind(FORK_ID)}, {"unknown": UINT64}, _check_fork_id,
 )  # fmt: skip
 COMPUTE_TARGET = _register(
     "compute_target", "difficulty", "target and work of the block on top of a chain, genesis first",
-    {**LIST, "chain": Array(Record({"timestamp": UINT64, "target": TARGET}), least=1)},
+    {**LIST, "chain": Array(RecordKind({"timestamp": UINT64, "target": TARGET}), least=1)},
     {"target": TARGET, "work": Integer(0, 2**320)}, _compute_target,
 )  # fmt: skip
 CHECK_HEADER_IN_CHAIN = _register(
@@ -191,14 +191,14 @@ CHECK_HEADER_IN_CHAIN = _register(
 VERIFY_CHAIN = register(
     Function(
         SUITE, "verify_chain", "block", "check a chain across upgrades; `models` says what is loaded for which heights",
-        CHAIN_INPUT, Record(TIP), _verify_chain,
+        CHAIN_INPUT, RecordKind(TIP), _verify_chain,
     )
 )  # fmt: skip
 IMPORT_BLOCKS = register(
     Function(
         SUITE, "import_blocks", "fork-choice",
         "give blocks across upgrades to a node that knows genesis, all from one peer; its head at last, each code",
-        CHAIN_INPUT, Record({**TIP, "work": Integer(0, 2**320), "codes": Array(Optional(TEXT))}), _import_blocks,
+        CHAIN_INPUT, RecordKind({**TIP, "work": Integer(0, 2**320), "codes": Array(Optional(TEXT))}), _import_blocks,
     )
 )  # fmt: skip
 
@@ -390,9 +390,9 @@ def _targets_file() -> CaseFile:
 
 
 @cache
-def _branch(upgrades: tuple[Upgrade, ...]) -> Branch:
+def _branch(upgrades: tuple[Upgrade, ...]) -> GrownBranch:
     """Fourteen blocks of the network under a list of upgrades, whose models are poai-mini and poai-micro."""
-    branch = Branch.begin(get_upgraded_judge(make_network(), upgrades, _name_models(upgrades)))
+    branch = GrownBranch.begin(get_upgraded_judge(make_network(), upgrades, _name_models(upgrades)))
     for stamp in STAMPS:
         branch.grow(stamp)
     return branch
@@ -538,7 +538,7 @@ def _cheap_branch() -> list[Block]:
     """
     upgrades = _to_micro()
     judge = get_upgraded_judge(make_network(), upgrades, _name_models(upgrades))
-    slow, quick = Branch.begin(judge), Branch.begin(judge)
+    slow, quick = GrownBranch.begin(judge), GrownBranch.begin(judge)
     for height in range(1, 10):
         slow.grow(1_000 * height)
     for height in range(1, 8):

@@ -4,9 +4,10 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from poai_engine.models.exact_model import compute_exact_root, compute_tensor_digests
 from poai_engine.engines.reference import ReferenceEngine
+from poai_engine.models.exact_model import compute_exact_root, compute_tensor_digests
 from poai_spec.basics.drbg import Drbg
+from poai_spec.basics.notation import Hash32
 from poai_spec.model.integer_model import (
     IntegerModel,
     Matrix,
@@ -20,7 +21,6 @@ from poai_spec.model.integer_model import (
     quantise_matrix,
     read_gains,
 )
-from poai_spec.basics.notation import Hash32
 from poai_spec.model.weights import TENSOR_TYPES, GgufFile, GgufTensor, decode_tensor
 from poai_tools.vectors import model_kinds, models, spot_check
 from poai_tools.vectors.cases import SLOW, Case, CaseFile, derive
@@ -36,7 +36,7 @@ from poai_tools.vectors.kinds import (
     Hex,
     Integer,
     KindError,
-    Record,
+    RecordKind,
     Text,
 )
 from poai_tools.vectors.registry import Function, register
@@ -80,7 +80,7 @@ FLAGS = {
 def _register(
     name: str, page: str, summary: str, fields: dict[str, Any], output: dict[str, Any], run: Callable[[Any], Any]
 ) -> Function:
-    return register(Function(SUITE, name, page, summary, Record(fields), Record(output), run))
+    return register(Function(SUITE, name, page, summary, RecordKind(fields), RecordKind(output), run))
 
 
 DECODE_BLOCK = _register(
@@ -137,7 +137,7 @@ ROOT_OF_DIGESTS = _register(
 )  # fmt: skip
 TENSOR_DIGESTS = _register(
     "tensor_digests", "integer-model", "digest of every tensor of a model, in the root's order, and the root",
-    {"model": models.MODEL}, {"tensors": Array(Record({"name": TEXT, "digest": HASH32})), "root": HASH32},
+    {"model": models.MODEL}, {"tensors": Array(RecordKind({"name": TEXT, "digest": HASH32})), "root": HASH32},
     lambda i: _tensor_digests(i["model"]),
 )  # fmt: skip
 
