@@ -5,8 +5,7 @@
 # What nodes say to each other: the topic that blocks travel on, the requests that a node answers, how bytes are delimited
 # and bounded, and what follows for a peer whose message breaks a rule. It stands on libp2p (TCP, Noise, Yamux, identify)
 # and on gossipsub. What a block has to pass is on the page [block](block.md), what a node keeps on the page
-# [fork-choice](fork-choice.md); nothing here changes which chain is the chain. A peer's identity is an Ed25519 or a
-# secp256k1 key: a node may hang up on another one, which can be costly to read.
+# [fork-choice](fork-choice.md). A peer's identity is an Ed25519 or a secp256k1 key: others can be costly to read.
 
 
 import hashlib
@@ -19,9 +18,8 @@ from ssz.sedes import ByteVector, List, bytes32, uint32, uint64, uint256
 
 from poai_spec.basics.containers import Block, Header, compute_block_hash
 from poai_spec.basics.encoding import decode, encode, get_sedes, ssz_field
-from poai_spec.basics.notation import (
-    Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work, uint32_le,
-)  # fmt: skip
+from poai_spec.basics.notation import Hash32, Height, Invalid, Malformed, Milliseconds, NotYet, SpecError, Work
+from poai_spec.basics.notation import uint32_le
 from poai_spec.basics.parameters import MAX_TRACE
 from poai_spec.chain.upgrades import FORK_HASH_BYTES, Rules, get_fork_hash
 from poai_spec.proof.work import get_trace_length

@@ -253,7 +253,7 @@ SPEED_BENCHES = {
 
 def make_tables(result: dict[str, Any]) -> list[Table]:
     """Return the tables of a bench's result."""
-    module = import_module(f"poai_tools.{SPEED_BENCHES[result['bench']]}")
+    module = import_module(f"poai_bench.{SPEED_BENCHES[result['bench']]}")
     tables: list[Table] = module.make_tables(result)
     return tables
 

@@ -25,9 +25,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+import poai_bench
 import poai_engine
 import poai_spec
-import poai_tools
 from poai_bench.determinism_worker import compute_digest, run_batches
 from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.errors import ModelError
@@ -199,7 +199,7 @@ def find_aarch64_python(root: Path) -> list[str]:
 def linked_packages() -> Iterator[Path]:
     """Make a folder with our packages and without those of this machine beside them."""
     with tempfile.TemporaryDirectory() as folder:
-        for package in (poai_spec, poai_engine, poai_tools):
+        for package in (poai_spec, poai_engine, poai_bench):
             source = Path(str(package.__file__)).parent
             (Path(folder) / source.name).symlink_to(source)
         yield Path(folder)

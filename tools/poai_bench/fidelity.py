@@ -118,8 +118,8 @@ def run(
         say: takes one line of progress.
 
     Returns:
-        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `FidelityRow` each), `float64_mean_nll`, nats,
-        `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each
+        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `FidelityRow` each), `float64_mean_nll`,
+        nats, `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, how many values each
         clamp of the exact pass cut.
 
     Raises:

@@ -1,7 +1,7 @@
-"""The peer-to-peer network: libp2p behind a small surface, with its faults mended in `libp2p_*.py`.
+"""The peer-to-peer network: libp2p behind a small surface, with its faults mended in `libp2p/`.
 
-A `Transport` dials, listens, gossips and asks; what messages mean is its owner's business, told through `Handlers`. Peers
-are named by their base-58 peer ids.
+A `Transport` dials, listens, gossips and asks; what messages mean is its owner's business, told through `Handlers`.
+Peers are named by their base-58 peer ids.
 
 py-libp2p 0.8 is used as it is but for the following, each of which lets a stranger end the process or fill its memory,
 or loses messages; `tests/unit/poaid/net/test_transport.py` shows each of them, without the remedy and with it:
@@ -25,8 +25,8 @@ or loses messages; `tests/unit/poaid/net/test_transport.py` shows each of them, 
   and `check_counts` for gossip.
 
 Where an exception goes: what the library raises is in `FAULTS` and ends that peer's task. The owner's handlers run as
-tasks of `Transport.run` (`Owner`): a bug of ours is told to `on_bug`, which counts it, and costs no peer anything; a full
-disk ends the network.
+tasks of `Transport.run` (`Owner`): a bug of ours is told to `on_bug`, which counts it, and costs no peer anything; a
+full disk ends the network.
 """
 
 import errno

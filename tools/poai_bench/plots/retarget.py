@@ -51,9 +51,8 @@ def _set_up(axes: Any) -> None:
 
 def _measure_band(factor: float, settled: int, blocks: int, plays: int) -> tuple[list[float], list[float]]:
     """Return what a twentieth of the plays with random block times stays below, and above, block by block."""
-    found = [
-        follow_hash_rate(SimulatedNetwork(OUR_RULE, 0.0), factor, settled, blocks, Random(n)) for n in range(plays)
-    ]  # noqa: S311
+    network = SimulatedNetwork(OUR_RULE, 0.0)
+    found = [follow_hash_rate(network, factor, settled, blocks, Random(n)) for n in range(plays)]  # noqa: S311
     ordered = [sorted(of_block) for of_block in zip(*found, strict=True)]
     return [values[plays // 20] for values in ordered], [values[-1 - plays // 20] for values in ordered]
 
