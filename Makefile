@@ -1,5 +1,5 @@
 # Every target makes .venv and installs what it needs; a second run only checks the stamps.
-# Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/spec -x"`.
+# Another interpreter: `make test PYTHON=python3.12`. A subset of the tests: `make test TESTS="tests/unit/poai_spec -x"`.
 # Another testnet: `make testnet TESTNET="--nodes 5 --blocks 20"`. A shorter soak: `make soak SOAK=10`, or a minute for
 # each decoder: `make soak TESTS=tests/fuzz SOAK_S=60`.
 
@@ -10,6 +10,8 @@ TESTNET ?=
 SOAK ?= 200
 SOAK_S ?= inf
 NEWS ?= --draft
+ETHEREUM_TESTS := 4c87ebb
+SAMPLE ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -27,10 +29,11 @@ HAS_GMP = printf '\043include <Python.h>\n\043include <gmp.h>\n' | \
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test soak testnet upgrade check vectors mutants spec model docs pictures container gpu constraints changelog release clean
+.PHONY: help venv test soak testnet upgrade check vectors mutants spec model docs pictures container gpu constraints changelog release ethereum-tests \
+        ethereum-tests-fetch clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)/.dev ## .venv with the project (editable) and its development tools
 
@@ -98,6 +101,15 @@ release: $(VENV)/.dev ## wheel, source distribution, archive of the vectors and 
 	umask 022; SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation --outdir build/release
 	$(BIN)/poai vectors pack build/release/poai-vectors-$(VERSION).zip
 	cd build/release && sha256sum -- * > SHA256SUMS
+
+ethereum-tests: $(VENV)/.dev ## Ethereum's own state tests on the pages; a spread: make ethereum-tests SAMPLE=600
+	$(BIN)/python -m tests.ethereum.run $(if $(SAMPLE),--sample $(SAMPLE))
+
+ethereum-tests-fetch: ## get github ethereum/tests at the pinned commit into build/ethereum-tests (needs GitHub)
+	rm -rf build/ethereum-tests
+	git clone --quiet --filter=blob:none --no-checkout https://github.com/ethereum/tests build/ethereum-tests
+	git -C build/ethereum-tests sparse-checkout set GeneralStateTests TransactionTests TrieTests RLPTests
+	git -C build/ethereum-tests checkout --quiet $(ETHEREUM_TESTS)
 
 clean: ## remove .venv, caches and build products; models and chains stay
 	rm -rf $(VENV) build dist poai.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -23,6 +23,10 @@ __version__ = "0.1.0"
 # Status is *normative* for what an implementation must do, *informative* for what it may ignore. All pages describe
 # version 1.
 
+# The pages [world](execution/world.md) to [execution](execution/execution.md), transactions and the EVM, are written and tested but **not active
+# yet**: blocks of version 1 hold no transactions, balances change by subsidies alone, and no rule of a block uses them. A
+# client that follows the chain needs none of them today.
+
 # | | page | what it fixes | status |
 # | --- | --- | --- | --- |
 # | 1 | [notation](basics/notation.md) | integers, hashes, the three classes of errors | normative |
@@ -47,13 +51,25 @@ __version__ = "0.1.0"
 # | 20 | [difficulty](proof/difficulty.md) | target, time stamps, retarget | normative |
 # | 21 | [work](proof/work.md) | checking a block's work, cheapest part first | normative |
 # | 22 | [economics](proof/economics.md) | subsidy and halving | normative |
-# | 23 | [state](execution/state.md) | accounts and the state root | normative |
-# | 24 | [body](chain/body.md) | what a block carries beside its header | normative |
-# | 25 | [header](chain/header.md) | genesis, and the rules for a header | normative |
-# | 26 | [production](chain/production.md) | the next block, seen by its maker | normative |
-# | 27 | [block](chain/block.md) | every check of a block, in one total order | normative |
-# | 28 | [fork-choice](chain/fork-choice.md) | which chain is the chain | normative |
-# | 29 | [networking](chain/networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
-# | 30 | [walkthrough](chain/walkthrough.md) | one block from seed to reward, with every number | informative |
+# | 23 | [trie](execution/trie.md) | the map behind a root, and proofs | normative |
+# | 24 | [state](execution/state.md) | accounts and the state root | normative |
+# | 25 | [world](execution/world.md) | accounts, storage and code as transactions change them | normative |
+# | 26 | [gas](execution/gas.md) | what each step costs | normative |
+# | 27 | [evm](execution/evm.md) | frames, memory, and how they end | normative |
+# | 28 | [arithmetic](execution/arithmetic.md) | instructions that compute | normative |
+# | 29 | [instructions](execution/instructions.md) | instructions that read, move, store, jump, log | normative |
+# | 30 | [precompiles](execution/precompiles.md) | functions at addresses | normative |
+# | 31 | [calls](execution/calls.md) | instructions that open frames | normative |
+# | 32 | [interpreter](execution/interpreter.md) | the table of instructions and the loop | normative |
+# | 33 | [transaction](execution/transaction.md) | what an owner signs | normative |
+# | 34 | [receipts](execution/receipts.md) | what came of it | normative |
+# | 35 | [execution](execution/execution.md) | what a transaction does to the world | normative |
+# | 36 | [body](chain/body.md) | what a block carries beside its header | normative |
+# | 37 | [header](chain/header.md) | genesis, and the rules for a header | normative |
+# | 38 | [production](chain/production.md) | the next block, seen by its maker | normative |
+# | 39 | [block](chain/block.md) | every check of a block, in one total order | normative |
+# | 40 | [fork-choice](chain/fork-choice.md) | which chain is the chain | normative |
+# | 41 | [networking](chain/networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
+# | 42 | [walkthrough](chain/walkthrough.md) | one block from seed to reward, with every number | informative |
 
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

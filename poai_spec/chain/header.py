@@ -12,7 +12,7 @@ from poai_spec.basics.containers import Header, HeaderCore, compute_block_hash
 from poai_spec.proof.difficulty import Chain, check_period_forward, check_target, compute_median_time
 from poai_spec.basics.notation import Invalid, Milliseconds, NotYet
 from poai_spec.basics.parameters import PROTOCOL_VERSION, Config, compute_network_id
-from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from poai_spec.chain.upgrades import Rules
 from poai_spec.proof.work import check_l_hat
 

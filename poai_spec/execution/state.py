@@ -3,7 +3,7 @@
 # Status: normative, version 1.
 
 # Who owns what: a map from addresses to accounts, and the root that a header commits to. Accounts have Ethereum's shape
-# and lie in Ethereum's Merkle-Patricia trie, so that a virtual machine can be added without a new state format. In
+# and lie in Ethereum's Merkle-Patricia trie (page [trie](trie.md)), so that a virtual machine can be added without a new state format. In
 # version 1 only balances change, and only by the subsidy.
 
 
@@ -12,22 +12,20 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import rlp
-from trie import HexaryTrie
 
 from poai_spec.basics.containers import HeaderCore
 from poai_spec.proof.economics import compute_subsidy
 from poai_spec.basics.notation import Address, Hash32, Invalid, Wei, keccak256
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT, compute_trie_root
 
 
 # ## Constants
 
 # | name | value | why |
 # | --- | --- | --- |
-# | `EMPTY_TRIE_ROOT` | `keccak256(rlp(b""))`, `56e81f17...63b421` | root of a trie without entries; every account's storage root |
 # | `EMPTY_CODE_HASH` | `keccak256(b"")`, `c5d24601...a470` | hash of no code; every account's code hash |
 
 
-EMPTY_TRIE_ROOT: Hash32 = keccak256(b"\x80")
 EMPTY_CODE_HASH: Hash32 = keccak256(b"")
 
 
@@ -59,31 +57,6 @@ class Account:
 State: TypeAlias = Mapping[Address, Account]
 
 
-# ## RLP and the trie
-
-# The part of Ethereum's format that occurs here (yellow paper, appendices B to D; execution-specs, `trie.py`), complete.
-
-# **RLP** encodes a *string* of bytes or a *list* of strings and lists. A string of one byte below 0x80 is that byte. Another
-# string of n <= 55 bytes is the byte 0x80 + n and the string; a longer one is the byte 0xb7 + l, then n in l bytes,
-# big-endian without leading zeros, then the string. A list is the encodings of its items, one after another, behind the
-# same prefix for their total length, with 0xc0 for 0x80 and 0xf7 for 0xb7. An integer is the string of its bytes,
-# big-endian without leading zeros; 0 is the empty string, whose encoding is 0x80.
-
-# **The trie** of a set of entries with keys of 32 bytes. A key is read as 64 nibbles, the high half of a byte first. The
-# node of a set whose keys agree in their first d nibbles, those being used up, is
-
-# - a *leaf*, if there is one entry: the list of `path(rest of the key, 1)` and the value;
-# - an *extension*, if the rests of all keys have a common beginning: the list of `path(the longest one, 0)` and the
-#   reference to the node of the same set with these nibbles used up as well;
-# - else a *branch*: a list of 17, at place x the reference to the node of the entries that go on with nibble x, that nibble
-#   used up, or the empty string if there are none. The last place, for a key that ends here, is empty: keys have one
-#   length.
-
-# `path(nibbles, f)` packs two nibbles to a byte: for an odd number of them `2 f + 1` and the nibbles, else `2 f`, `0` and the
-# nibbles. A *reference* is the Keccak-256 of the node's RLP. (Ethereum puts nodes of less than 32 bytes of RLP into their
-# parent instead; no node of this trie is that short, since an account takes 70 and a reference 33.) The *root* is the
-# Keccak-256 of the RLP of the node of all entries with nothing used up; a trie without entries has `EMPTY_TRIE_ROOT`.
-
 # ## Functions
 
 # ### `encode_account`
@@ -104,16 +77,14 @@ def encode_account(account: Account) -> bytes:
 def compute_state_root(state: State) -> Hash32:
     """Return the root of the trie that maps `keccak256(address)` to the account's encoding.
 
-    Reference: Ethereum yellow paper, appendix D.
+    Reference: Ethereum yellow paper, section 4.1.
     """
-    trie = HexaryTrie({}, prune=True)
-    for address, account in state.items():
-        trie[keccak256(address)] = encode_account(account)
-    return bytes(trie.root_hash)
+    return compute_trie_root({keccak256(address): encode_account(account) for address, account in state.items()})
 
 
 # ```pycon
-# >>> from poai_spec.execution.state import EMPTY_TRIE_ROOT, Account, compute_state_root
+# >>> from poai_spec.execution.state import Account, compute_state_root
+# >>> from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 # >>> compute_state_root({}) == EMPTY_TRIE_ROOT
 # True
 # >>> EMPTY_TRIE_ROOT.hex()
@@ -176,6 +147,4 @@ def check_state_root(state: State, core: HeaderCore) -> None:
 # ## Rationale
 
 # - **Keys are hashed.** An attacker who may choose addresses cannot make the trie deep.
-# - **The trie is rebuilt for every block** here, because that is the shortest definition. A client keeps it and changes
-#   one path; the root depends on the content alone, not on the order of changes.
 # - **The zero address is an account like any other.** A miner who names it loses the money.

@@ -20,7 +20,7 @@ from poai_spec.chain.fork_choice import Kept, Store, make_store, on_block, recei
 from poai_spec.model.loss import compute_trace_digest
 from poai_spec.basics.notation import Hash32, Invalid, Malformed, NotYet, SpecError
 from poai_spec.basics.parameters import compute_network_id
-from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from poai_spec.chain.upgrades import get_rules
 from poai_spec.proof.work import get_quiz
 from tests.harness.spec import LEXICON, Branch, get_config, get_engine, get_judge, make_core, wins

@@ -7,7 +7,7 @@ import pytest
 from poai_spec.basics.containers import Body, Header, compute_body_root
 from poai_spec.chain.header import check_header_alone, check_header_in_chain
 from poai_spec.basics.notation import Invalid, NotYet
-from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from poai_spec.chain.upgrades import get_rules
 from tests.harness.spec import Branch, get_config, make_core, mine
 

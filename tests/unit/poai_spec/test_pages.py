@@ -195,8 +195,9 @@ def test_pages_import_only_from_pages_above(page: str) -> None:
     for node in ast.walk(MODULES[page]):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("poai_spec."):
             room, _, name = node.module.removeprefix("poai_spec.").replace("_", "-").partition(".")
-            assert (room, name) == (PATHS[name].parent.name, name), f"{page}.md:{node.lineno}"
-            assert name in above, f"{page}.md:{node.lineno}"
+            for other in [name] if name else [alias.name.replace("_", "-") for alias in node.names]:
+                assert room == PATHS[other].parent.name, f"{page}.md:{node.lineno}"
+                assert other in above, f"{page}.md:{node.lineno}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != "README"])

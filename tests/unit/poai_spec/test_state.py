@@ -12,7 +12,6 @@ from poai_spec.chain.block import make_genesis
 from poai_spec.basics.notation import Invalid, keccak256
 from poai_spec.execution.state import (
     EMPTY_CODE_HASH,
-    EMPTY_TRIE_ROOT,
     Account,
     State,
     check_state_root,
@@ -21,6 +20,7 @@ from poai_spec.execution.state import (
     process_credit,
     process_header,
 )
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from tests.harness.spec import get_config
 
 POAI = 10**18

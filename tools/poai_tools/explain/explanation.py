@@ -18,7 +18,8 @@ from poai_spec.basics.notation import Hash32
 from poai_spec.basics.parameters import compute_network_id
 from poai_spec.chain.body import EMPTY_BODY_ROOT
 from poai_spec.chain.upgrades import Rules, compute_rules_digest, get_multiplications
-from poai_spec.execution.state import EMPTY_TRIE_ROOT, Account, process_header
+from poai_spec.execution.state import Account, process_header
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.proof.corpus import Corpus
 from poai_spec.proof.difficulty import compute_quizzes, compute_target, compute_work

@@ -10,7 +10,7 @@ from poai_spec.basics.parameters import get_preset
 from poai_spec.chain.block import check_block, check_contents, make_genesis
 from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.chain.upgrades import get_rules
-from poai_spec.execution.state import EMPTY_TRIE_ROOT
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from poai_spec.model.loss import compute_trace_digest
 from poai_spec.proof.work import check_engine, get_trace_length
 from poai_tools.vectors.cases import Case, CaseFile

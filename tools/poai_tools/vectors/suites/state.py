@@ -9,7 +9,6 @@ from poai_spec.basics.drbg import Drbg
 from poai_spec.chain.header import make_genesis_header
 from poai_spec.execution.state import (
     EMPTY_CODE_HASH,
-    EMPTY_TRIE_ROOT,
     Account,
     State,
     check_state_root,
@@ -18,6 +17,7 @@ from poai_spec.execution.state import (
     process_credit,
     process_header,
 )
+from poai_spec.execution.trie import EMPTY_TRIE_ROOT
 from poai_tools.vectors.cases import Case, CaseFile, derive
 from poai_tools.vectors.defects import make_negative
 from poai_tools.vectors.kinds import ADDRESS, HASH32, UINT128, Hex, RecordKind, require
