@@ -1,6 +1,7 @@
 """Model files that many tests need, and a place for their kept weights."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,11 @@ import pytest
 from poai_engine.models.model_store import get_model_path
 from poai_engine.models.synthesize import synthesize
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("llama") and find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed: `make test-all` builds it")
 
 
 @pytest.fixture(scope="session", autouse=True)

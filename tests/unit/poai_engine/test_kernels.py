@@ -43,7 +43,7 @@ PREFIX_DIGEST = "018e77fb2ece49c5178ad5f91a381bb14abf7675ec10650d75697ee57dd67d1
 TRACE = "d967779d3ab6c375a9adcad3d0b7ce104a42d70c7a19c7b7b00a92bd5048b6cc"
 BATCH, PREFIX = 16, 8
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = pytest.mark.model
 
 
 def make_quiz(number: int) -> Quiz:
@@ -123,11 +123,13 @@ def test_threads_alone_and_in_a_batch(engines: dict[int, ExactEngine], threads: 
     assert digest_trace(engine, BATCH) == TRACE
 
 
+@pytest.mark.slow
 def test_fresh_weights(smollm2_path: Path) -> None:
     """Neither kept nor mapped."""
     assert digest_logits(ExactEngine(read_gguf(smollm2_path), 1)) == DIGEST
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 targets")
 @pytest.mark.parametrize("target", REGISTERS)
 @pytest.mark.usefixtures("engines")
@@ -144,6 +146,7 @@ def test_targets(target: str, smollm2_path: Path, tmp_path: Path) -> None:
     assert (result["logits"], result["trace"]) == (DIGEST, TRACE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 kernels")
 @pytest.mark.parametrize("kernel", BLAS)
 def test_array_engine(kernel: str, smollm2_path: Path) -> None:
