@@ -31,7 +31,7 @@ HAS_GMP = printf '\043include <Python.h>\n\043include <gmp.h>\n' | \
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all soak testnet check vectors mutants spec model docs pictures container gpu constraints changelog release ethereum-tests \
+.PHONY: help venv test test-all soak testnet upgrade check vectors mutants spec model docs pictures container gpu constraints changelog release ethereum-tests \
         ethereum-tests-fetch clean
 
 help: ## list the targets
@@ -50,6 +50,9 @@ soak: $(VENV)/.dev ## the fuzzers and crash tests in their long form: days; make
 
 testnet: $(VENV)/.run model ## three nodes on this machine mine ten blocks with SmolLM2 and agree: a minute or two
 	$(BIN)/poaid testnet $(TESTNET)
+
+upgrade: $(VENV)/.run model ## five nodes change from poai-mini to SmolLM2 at block 6 and back at block 10, while they mine
+	$(BIN)/poaid testnet --nodes 5 --blocks 13 --model mini --upgrade 6:smollm2 --upgrade 10:mini
 
 check: $(VENV)/.dev ## lint, format, types, and poai_spec/ against specs/
 	$(BIN)/ruff check tools node tests

@@ -142,6 +142,14 @@ def locate_model(name_or_path: str | None, manifest: ModelManifest) -> str:
     raise ModelError(f"this network's model is no pinned one: give --model PATH, the file with SHA-256 {wanted}")
 
 
+def find_wrong(name_or_path: str | None, manifest: ModelManifest) -> bool:
+    """Tell whether a file is where the model should be, with another content."""
+    try:
+        return sha256_file(resolve_model(locate_model(name_or_path, manifest))) != manifest.gguf_sha256
+    except ModelError:
+        return False
+
+
 def load_corpus(folder: Path, name_or_path: str, config: Config) -> tuple[ModelManifest, Corpus]:
     """Return a folder's test corpus for a network's model, and the manifest that names it.
 

@@ -121,6 +121,24 @@ class Network:
         """Return all rules that the network has had and will have, in order."""
         return make_rules(self.config, self.upgrades)
 
+    def describe_upgrade(self, height: Height) -> str:
+        """Return in words what changes at a height; empty if nothing does."""
+        planned = next((p for p in self.planned if p.upgrade.height == height), None)
+        if planned is None:
+            return ""
+        values = {f.name: getattr(planned.upgrade.change, f.name) for f in fields(planned.upgrade.change)}
+        named = {name: value[0] for name, value in values.items() if value}
+        if "model" in named:
+            named["model"] = f"{planned.questions_name[:16]} {named['model'].gguf_sha256.hex()[:8]}"
+        if "profile" in named:
+            named["profile"] = named["profile"].decode("ascii")
+        return ", ".join(f"{name} {value}" for name, value in named.items())
+
+    def describe_upgrades(self, head: Height) -> str:
+        """Return in words what has changed up to a height."""
+        passed = [p.upgrade.height for p in self.planned if p.upgrade.height <= head]
+        return "; ".join(f"at height {height} {self.describe_upgrade(height)}" for height in passed) or "nothing yet"
+
     def get_questions(self, rules: Rules) -> Questions:
         """Return the lexicon or corpus of the model of some of its rules."""
         return self._find_questions(rules)[0]
@@ -223,6 +241,27 @@ def check_network(network: Network) -> Network:
         check_questions(questions, rules.model)
         check_longest_question(rules, questions)
     return network
+
+
+def plan_upgrade(network: Network, height: Height, model: str | None = None, **values: Any) -> Network:
+    """Return a network with an upgrade more at the end of its list.
+
+    Args:
+        network: checked.
+        height: of the first block that the change holds for.
+        model: name or path of another model.
+        values: other fields of the change.
+
+    Raises:
+        ModelError: the model is not at hand.
+        Invalid: see `check_network`.
+    """
+    known = None if model is None else get_known_model(model)
+    if known is not None:
+        values["model"] = known.manifest
+    questions, name = (None, "") if known is None else _lexicon(known)
+    planned = Planned(Upgrade(height, make_change(**values)), questions, name)
+    return check_network(replace(network, planned=(*network.planned, planned)))
 
 
 def _lexicon(known: KnownModel) -> tuple[Lexicon, str]:

@@ -10,10 +10,10 @@ from typing import Any
 import structlog
 import trio
 
+from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode, encode
-from poai_spec.basics.notation import Address, Hash32, Height, Malformed, NotYet, SpecError
+from poai_spec.basics.notation import Address, Hash32, Height, Invalid, Malformed, NotYet, SpecError
 from poai_spec.basics.parameters import PROTOCOL_VERSION, compute_network_id
-from poai_spec.chain.block import Judge
 from poai_spec.chain.networking import (
     BLOCKS_PROTOCOL,
     GOODBYE_PROTOCOL,
@@ -36,16 +36,18 @@ from poai_spec.chain.networking import (
     Verdict,
     check_blocks_request,
     check_headers_request,
+    check_topic,
     decode_response,
     encode_response,
     get_blocks_topic,
     get_verdict,
 )
-from poai_spec.chain.upgrades import get_fork_id
+from poai_spec.chain.upgrades import ForkId, check_fork_id, get_fork_id, get_unknown_upgrade
 from poaid.chain.admission import BusyError, Importer, Sender
 from poaid.chain.chain_state import ChainState, HeadChange
+from poaid.chain.judges import KEPT_BLOCKS, Models
 from poaid.chain.worker import Turn, Verifier
-from poaid.layout import read_timestamp
+from poaid.layout import read_height, read_timestamp
 from poaid.metrics import Metrics, Protocol
 from poaid.net.handlers import PeerError, Refusal
 from poaid.net.peers import Peer, Peers
@@ -121,13 +123,14 @@ class Node:
     Args:
         store: the data directory.
         rules: the network.
-        judge: its config, questions and model.
+        models: what its blocks are judged with.
         options: the user's.
         seed: secret of the peer identity, 32 bytes.
     """
 
-    def __init__(self, store: Database, rules: NetworkRules, judge: Judge, options: Options, seed: bytes) -> None:
-        self.store, self.rules, self.judge, self.options = store, rules, judge, options
+    def __init__(self, store: Database, rules: NetworkRules, models: Models, options: Options, seed: bytes) -> None:
+        self.store, self.rules, self.models, self.options = store, rules, models, options
+        self.judge = judge = models.judge
         self.started = time.monotonic()
         self.network_id = compute_network_id(rules.config)
         self.metrics = Metrics()
@@ -137,11 +140,14 @@ class Node:
         self.peers = Peers(store.read_peers(), rules.config.spacing)
         ask = Ask(self._request, self._blame, self._make_sender, self._start_parting)
         self.sync = Sync(self.importer, self.peers, ask, options.assume_valid)
+        self._topics = {get_blocks_topic(each): each for each in rules.list_rules()}
+        self._turned = trio.Event()
         self.network = Transport(
             seed=seed,
             host=options.p2p_host,
             port=options.p2p_port,
-            topic=get_blocks_topic(self.chain.tree.get_rules(self.chain.head.height + 1)),
+            topics=set(self._topics),
+            joined=self._choose_topics(),
             limits={
                 STATUS_PROTOCOL: MAX_STATUS_BYTES,
                 HEADERS_PROTOCOL: MAX_HEADERS_REQUEST_BYTES,
@@ -152,7 +158,7 @@ class Node:
             local_name=self.network_id.hex()[:8] if options.mdns else None,
         )
         self.mining = Mining(
-            self.importer, options.miner, self._why_not_mine, self.network.publish, get_time, options.stop_height
+            self.importer, options.miner, self._why_not_mine, self._publish, get_time, options.stop_height
         )
         self.reorgs = 0
         self._seldom = Seldom()
@@ -174,8 +180,9 @@ class Node:
             for address in self.network.addresses:
                 log.info("Listening", address=address)
             nursery.start_soon(self.verifier.run)
-            for task in (self.sync.run, self.mining.run, self._exchange_status, self._keep_house):
+            for task in (self.sync.run, self.mining.run, self._exchange_status, self._keep_house, self._follow_rules):
                 nursery.start_soon(task)
+            nursery.start_soon(self.models.follow, self._get_lowest, self._on_model)
             for wanted in (True, False):
                 nursery.start_soon(self._dial, wanted)
             task_status.started()
@@ -192,6 +199,9 @@ class Node:
         return self.sync.goal is not None and not self.sync.goal.replayed and not self.sync.stalled
 
     def _why_not_mine(self) -> str | None:
+        missing = self.models.explain_missing(self.chain.head.height + 1)
+        if missing is not None:
+            return missing
         if self.is_syncing():  # not while it is stalled: one who holds back a block would stop everybody's mining
             return "syncing"
         wanted = bool(self.options.peer_multiaddrs or self.rules.bootstrap)
@@ -201,6 +211,7 @@ class Node:
 
     def _on_head(self, change: HeadChange) -> None:
         header = change.new.header
+        self._turned.set()
         if change.depth:
             self.reorgs += 1
             log.info("Reorganised", depth=change.depth, fork=change.fork.height, height=change.new.height)
@@ -262,9 +273,9 @@ class Node:
         """Count a fault of the wire."""
         self._blame(peer, error)
 
-    async def on_gossip(self, peer: str, data: bytes) -> Verdict:
+    async def on_gossip(self, peer: str, topic: str, data: bytes) -> Verdict:
         """Judge a gossiped block."""
-        verdict = await self._judge(peer, data)
+        verdict = await self._judge(peer, topic, data)
         self.metrics.gossip(verdict.value)
         return verdict
 
@@ -272,7 +283,7 @@ class Node:
         """Return a connected peer, unless it is banned and on its way out."""
         return None if self.peers.is_banned(peer, get_time()) else self.peers.connected.get(peer)
 
-    async def _judge(self, peer: str, data: bytes) -> Verdict:
+    async def _judge(self, peer: str, topic: str, data: bytes) -> Verdict:
         sender = self._find_heard(peer)
         if sender is None:
             return Verdict.IGNORE
@@ -282,16 +293,17 @@ class Node:
         sender.conduct.queued += 1
         try:
             with trio.move_on_after(VALIDATION_TIMEOUT_MS / 1000):
-                return await self._import_gossip(sender, data)
+                return await self._import_gossip(sender, topic, data)
         finally:
             sender.conduct.queued -= 1
         self._dropped = True
         return Verdict.IGNORE
 
-    async def _import_gossip(self, sender: Peer, data: bytes) -> Verdict:
+    async def _import_gossip(self, sender: Peer, topic: str, data: bytes) -> Verdict:
         arrived = get_time()
         try:
-            self.importer.check_size(data)  # before it waits: it may be a hundred times as large as a block
+            self.importer.check_size(data, self._topics[topic])  # before it waits: it may be as large as an RPC
+            self._check_topic(topic, data)
             async with sender.conduct.replaying:
                 if self._find_heard(sender.peer_id) is None:  # banned for what it sent before this
                     return Verdict.IGNORE
@@ -308,6 +320,18 @@ class Node:
             sender.proven = True
             self.metrics.propagation_seconds.observe((arrived - read_timestamp(data)) / 1000)
         return Verdict.ACCEPT if new else Verdict.IGNORE
+
+    def _check_topic(self, topic: str, data: bytes) -> None:
+        """Refuse a block on the topic of other rules than those of its height; what is no block is that first of all.
+
+        Raises:
+            Malformed: `encoding/undecodable`, `networking/topic`.
+        """
+        try:
+            check_topic(topic, self.chain.tree.get_rules(read_height(data)))
+        except Malformed:
+            decode(Block, data)
+            raise
 
     def _follow_up(self, sender: Peer, error: NotYet) -> None:
         """Ask for what a postponed block lacks: its ancestors' headers, or their blocks."""
@@ -354,22 +378,51 @@ class Node:
         )  # fmt: skip
 
     async def _answer_status(self, asker: Peer, status: Status) -> bytes:
-        if not self._note_status(asker, status):
-            self._start_parting(asker.peer_id, Reason.OTHER_NETWORK)
-            return encode_response(Result.OTHER_NETWORK)
+        unfit = self._note_status(asker, status)
+        if unfit is not None:
+            self._start_parting(asker.peer_id, unfit)
+            return encode_response(Result[unfit.name])
         return encode_response(Result.OK, self.make_status())
 
-    def _note_status(self, peer: Peer, status: Status) -> bool:
-        """Remember what a peer says; return whether it is on this network."""
+    def _note_status(self, peer: Peer, status: Status) -> Reason | None:
+        """Remember what a peer says; return why it cannot be on the same chain, or None."""
         if status.network_id != self.network_id:
             theirs, ours = status.network_id.hex()[:8], self.network_id.hex()[:8]
             log.warning(
                 f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
                 "--target and --test-corpus", peer=peer.peer_id, peer_network_id="0x" + status.network_id.hex()
             )  # fmt: skip
-            return False
+            return Reason.OTHER_NETWORK
+        if not self._fits_rules(peer, status):
+            return Reason.OTHER_RULES
         peer.note_status(status, trio.current_time())
         self.sync.wake()
+        return None
+
+    def _fits_rules(self, peer: Peer, status: Status) -> bool:
+        """Tell whether a peer's fork id is compatible; say why not, and warn of an upgrade that one side lacks."""
+        network, head = self.rules, self.chain.head.height
+        theirs = ForkId(status.fork_hash, status.fork_next)
+        try:
+            check_fork_id(network.config, network.upgrades, head, theirs)
+        except Invalid as error:
+            if self._seldom.count(f"{peer.peer_id} {error.code}") is not None:
+                known = network.describe_upgrades(head)
+                log.warning(
+                    f"Peer refused: {error.detail}; this node has changed {known}; compare the [[upgrades]] of both "
+                    "network files", peer=peer.peer_id, rule=error.code
+                )  # fmt: skip
+            return False
+        height = get_unknown_upgrade(network.config, network.upgrades, head, theirs)
+        if height and self._seldom.count(f"{peer.peer_id} {height}") is not None:
+            known = network.describe_upgrade(height)
+            who = f"A peer does not know the upgrade at height {height} ({known})" if known else (
+                f"A peer changes its rules at height {height}, this node does not"
+            )  # fmt: skip
+            log.warning(
+                f"{who}: it is refused from there on unless both network files get the same [[upgrades]]",
+                peer=peer.peer_id,
+            )
         return True
 
     async def _refresh_status(self, peer_id: str) -> None:
@@ -380,13 +433,19 @@ class Node:
         try:
             limit = MAX_STATUS_BYTES + RESULT_BYTES
             payload = await self._request(peer, STATUS_PROTOCOL, encode(self.make_status()), limit)
+            if payload[:RESULT_BYTES] == bytes([Result.OTHER_RULES]):
+                log.warning(
+                    "Refused by a peer whose rules have changed otherwise; compare the [[upgrades]] of both network "
+                    "files", peer=peer_id
+                )  # fmt: skip
+                self.peers.forget(peer_id, trio.current_time())
             if payload[:RESULT_BYTES] == bytes([Result.OTHER_NETWORK]):
                 log.warning(
                     "Refused by a peer of another network; both need the same --network, --model, --target and "
                     "--test-corpus", peer=peer_id
                 )  # fmt: skip
                 self.peers.forget(peer_id, trio.current_time())
-            fits = self._note_status(peer, decode_response(Status, payload))
+            unfit = self._note_status(peer, decode_response(Status, payload))
         except PeerError as error:
             log.debug("No status", peer=peer_id, why=str(error))
             peer.fail(trio.current_time())
@@ -399,9 +458,49 @@ class Node:
         except SpecError as error:
             self._blame(peer_id, error)
             return
-        if not fits:
+        if unfit is not None:
             self.peers.forget(peer_id, trio.current_time())
-            await self._part(peer_id, Reason.OTHER_NETWORK)
+            await self._part(peer_id, unfit)
+
+    # Rules that change.
+
+    def _get_lowest(self) -> Height:
+        """Return the lowest height whose blocks may still be judged: near the head, or of a branch that is fetched."""
+        lowest, goal = max(self.chain.head.height - KEPT_BLOCKS, 0), self.sync.goal
+        return lowest if goal is None else min(lowest, goal.get_replayed_ancestor().height)
+
+    def _on_model(self) -> None:
+        self.sync.wake()
+        self.mining.wake()
+
+    def _choose_topics(self) -> set[str]:
+        """Return the topics of the next block's rules, of an upgrade within an epoch, and of one not an epoch ago."""
+        height, epoch = self.chain.head.height + 1, self.rules.config.epoch_blocks
+        chosen = {self.chain.tree.get_rules(h) for h in (max(height - epoch, 0), height, height + epoch)}
+        return {topic for topic, rules in self._topics.items() if rules in chosen}
+
+    async def _publish(self, data: bytes) -> None:
+        await self.network.publish(get_blocks_topic(self.chain.tree.get_rules(read_height(data))), data)
+
+    async def _follow_rules(self) -> None:
+        """When the head moves: join and leave topics, and look again at the peers once it has passed an upgrade."""
+        since = self.chain.tree.get_rules(self.chain.head.height).since
+        while True:
+            await self._turned.wait()
+            self._turned = trio.Event()
+            await self.network.join(self._choose_topics())
+            missing = self.models.explain_missing(self.chain.head.height + 1)
+            if missing is not None and self._seldom.count(missing) is not None:
+                log.warning("Neither mining nor importing until the file is there", why=missing)
+            now = self.chain.tree.get_rules(self.chain.head.height).since
+            if now == since:
+                continue
+            log.info("Rules changed", height=self.chain.head.height, change=self.rules.describe_upgrade(now))
+            since = now
+            for peer in list(self.peers.connected.values()):
+                if peer.status is not None and not self._fits_rules(peer, peer.status):
+                    self.peers.forget(peer.peer_id, trio.current_time())
+                    self._start_parting(peer.peer_id, Reason.OTHER_RULES)
 
     async def _exchange_status(self) -> None:
         """Exchange statuses with every peer: from time to time, soon where gossip was dropped, and after a sync.
@@ -434,7 +533,7 @@ class Node:
         tips = self.chain.tree.get_best_tips()
         for tip in tips if len(tips) > 2 else ():
             if (data := self.chain.get_block_data(tip)) is not None:
-                await self.network.publish(data)
+                await self._publish(data)
 
     # Peers.
 

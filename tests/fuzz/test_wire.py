@@ -41,6 +41,7 @@ from poai_spec.chain.networking import (
 from poai_spec.chain.upgrades import get_rules
 from poaid.chain.admission import Sender
 from poaid.chain.header_check import check_encoded_header
+from poaid.chain.judges import Models
 from poaid.layout import HEADER_BYTES
 from poaid.net.peers import Peer, Peers
 from poaid.node import Node, Options
@@ -146,7 +147,9 @@ def node(tmp_path: Path) -> Iterator[Node]:
     """A node of twelve blocks that does not run: it answers, and nothing else."""
     network, judge_of = make_easy_network(), make_easy_judge()
     with Database.create_or_open(tmp_path / "node", network, "mini") as store:
-        node = Node(store, network, judge_of, Options(None, "127.0.0.1", 4001, mdns=False), bytes(32))
+        node = Node(
+            store, network, Models.hold(network, judge_of), Options(None, "127.0.0.1", 4001, mdns=False), bytes(32)
+        )
 
         async def fill() -> None:
             async with trio.open_nursery() as nursery:

@@ -132,6 +132,8 @@ class MemoryView:
             bodies_from=1,
             assumed=0,
             sync=None,
+            fork="0x" + get_judge_rules(self.judge, head.core.height).digest[:4].hex(),
+            upgrades=[],
             uptime=3_725.0,
         )
         return StatusView(**{**status, **self.changes})  # type: ignore[typeddict-item]

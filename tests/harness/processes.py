@@ -21,6 +21,7 @@ from poai_spec.model.engine import Engine
 from poai_spec.proof.lexicon import read_lexicon
 from poai_tools.vectors.network import LEXICON, make_network
 from poaid.chain.chain_state import ChainState
+from poaid.chain.judges import Models
 from poaid.network_file import Network
 from poaid.node import Node, Options
 from poaid.store.database import Database
@@ -60,7 +61,7 @@ def read_chain() -> tuple[Block, ...]:
 
 def fill(store: Database, judge: Judge, blocks: Sequence[Block]) -> None:
     """Store blocks that are known to be true, as if this node had mined them."""
-    chain = ChainState(store, judge.config, blocks[-1].header.core.timestamp)
+    chain = ChainState(store, judge.config, blocks[-1].header.core.timestamp, judge.upgrades)
     for block in blocks:
         chain.append(block, block.header.core.timestamp)
 
@@ -128,7 +129,9 @@ class Maker:
         addresses = tuple(peer.address for peer in peers)
         plain = Options(miner, "127.0.0.1", get_free_port(), addresses, mdns=False)
         seed = keccak256(str(folder).encode())
-        return Made(Node(store, self.network, self.judge, replace(plain, **options), seed), store)
+        return Made(
+            Node(store, self.network, Models.hold(self.network, self.judge), replace(plain, **options), seed), store
+        )
 
 
 @asynccontextmanager

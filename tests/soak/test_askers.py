@@ -19,6 +19,7 @@ from poai_spec.chain.networking import (
     RESULT_BYTES,
     HeadersRequest,
 )
+from poaid.chain.judges import Models
 from poaid.net.handlers import PeerError
 from poaid.net.libp2p import host as libp2p_host
 from poaid.net.libp2p.host import MAX_CONNECTIONS
@@ -47,7 +48,7 @@ def serve(folder: Path, seconds: float, pipe: Connection) -> None:
     libp2p_host.MAX_INBOUND = MAX_CONNECTIONS  # all of them dial
     network, judge = make_easy_network(), make_easy_judge()
     with Database.create_or_open(folder, network, "mini") as store:
-        node = Node(store, network, judge, Options(None, "127.0.0.1", 0, mdns=False), bytes(32))
+        node = Node(store, network, Models.hold(network, judge), Options(None, "127.0.0.1", 0, mdns=False), bytes(32))
         for made in grow_line(make_root(), MAX_HEADERS):
             node.chain.append(made.block, made.block.header.core.timestamp)
         answered, answer = Counter[str](), node.on_request

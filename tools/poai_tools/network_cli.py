@@ -146,15 +146,11 @@ def upgrade(
     The network id stays. Every node of the network needs the new file before that height.
     """
     from poai_spec.basics.parameters import compute_network_id
-    from poai_spec.chain.upgrades import Upgrade, get_multiplications, make_change
-    from poaid.models import get_known_model
-    from poaid.network_file import Planned, check_network, read_network, write_network
+    from poai_spec.chain.upgrades import get_multiplications
+    from poaid.network_file import check_network, plan_upgrade, read_network, write_network
 
-    network = check_network(read_network(file))
-    known = None if model is None else get_known_model(model)
     values: dict[str, Any] = {
         "profile": None if profile is None else profile.value.encode(),
-        "model": None if known is None else known.manifest,
         "retarget_blocks": retarget_blocks,
         "spacing": spacing,
         "max_future": max_future,
@@ -162,9 +158,8 @@ def upgrade(
         "salt_tokens": salt_tokens,
         "scored_tokens": scored_tokens,
     }
-    change = make_change(**{key: value for key, value in values.items() if value is not None})
-    new = Planned(Upgrade(at, change), None if known is None else known.lexicon, known.lexicon_name if known else "")
-    network = check_network(replace(network, planned=(*network.planned, new)))
+    given = {key: value for key, value in values.items() if value is not None}
+    network = plan_upgrade(check_network(read_network(file)), at, model, **given)
     write_network(network, file)
     before, after = network.list_rules()[-2:]
     print(f"{file}: network {compute_network_id(network.config).hex()}, upgrade {len(network.planned)} at height {at}")

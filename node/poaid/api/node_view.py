@@ -8,10 +8,12 @@ from importlib.metadata import version
 
 import trio
 
+from poai_engine.errors import ModelError
 from poai_engine.models.corpus_maker import get_text
-from poai_engine.models.gguf_file import Vocabulary
+from poai_engine.models.gguf_file import Vocabulary, read_vocabulary
+from poai_engine.models.model_store import resolve_model
 from poai_spec.basics.notation import Address, Hash32, Height
-from poai_spec.chain.block import get_model
+from poai_spec.chain.upgrades import Rules, get_fork_hash
 from poai_spec.execution.state import Account
 from poai_spec.model.loss import compute_l_hat
 from poai_spec.proof.corpus import Corpus, Questions
@@ -20,9 +22,11 @@ from poai_spec.proof.economics import compute_subsidy
 from poai_spec.proof.epoch import get_epoch
 from poai_spec.proof.lexicon import get_tokens
 from poai_spec.proof.quiz import Quiz, get_quiz_name
+from poai_spec.proof.work import get_quiz
 from poaid.api.view import AccountView, Activity, BlockView, Event, PeerView, QuizView, ScoredTokenView, StatusView
 from poaid.chain.chain_state import HeadChange
-from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
+from poaid.chain.evaluation import Task, evaluate
+from poaid.chain.judges import list_upgrades
 from poaid.chain.tree import Branch, Entry, find_fork, walk
 from poaid.chain.worker import Turn
 from poaid.node import Node
@@ -69,7 +73,8 @@ class View:
     """
 
     def __init__(self, node: Node, vocabulary: Vocabulary, model: str) -> None:
-        self._node, self._vocabulary, self._model = node, vocabulary, model
+        self._node, self._model = node, model
+        self._vocabularies = {node.rules.config.model.gguf_sha256: vocabulary}
         self._readers: list[tuple[trio.MemorySendChannel[Event], trio.MemoryReceiveChannel[Event]]] = []
         self._blocks = Counter[Address]()
         self._names: dict[Hash32, tuple[str, str]] = {}
@@ -97,7 +102,7 @@ class View:
             network=node.rules.name,
             network_id=to_hex(node.network_id),
             profile=rules.profile.decode("ascii"),
-            model=self._model,
+            model=self._get_model_name(rules),
             activity=self._get_activity(),
             reason=mining.reason,
             height=head.height,
@@ -122,6 +127,8 @@ class View:
             bodies_from=chain.get_bodies_from(),
             assumed=len(chain.assumed),
             sync=node.sync.get_view(),
+            fork=to_hex(get_fork_hash(chain.tree.get_rules(head.height))),
+            upgrades=list_upgrades(node.rules, head.height, node.models.list_needs()),
             uptime=round(time.monotonic() - node.started, 1),
         )
 
@@ -200,11 +207,17 @@ class View:
             received=self._node.importer.received.get(entry.hash),
         )
 
+    def _make_quiz(self, entry: Entry) -> Quiz:
+        """Return the quiz of a block that is not genesis; its model need not be at hand."""
+        assert entry.parent is not None, "genesis has no quiz"
+        rules = self._node.chain.tree.get_rules(entry.height)
+        return get_quiz(entry.header.core, Branch(entry.parent), rules, self._node.rules.get_questions(rules))
+
     def _get_name_and_l_hat(self, entry: Entry) -> tuple[str, str]:
         """Return the quiz's name and the number that has to be below the target: made once, not for each request."""
         found = self._names.pop(entry.hash, None)
         if found is None:
-            quiz, header = get_entry_quiz(entry, self._node.judge), entry.header
+            quiz, header = self._make_quiz(entry), entry.header
             l_hat = compute_l_hat(quiz.seed, header.loss, header.trace_digest)
             found = get_quiz_name(quiz.salt), f"{l_hat:#066x}"
         self._names[entry.hash] = found  # the one shown last comes last
@@ -218,21 +231,45 @@ class View:
         if not 1 <= height <= head.height:
             return None
         entry = head.get_ancestor(height)
-        quiz, importer = get_entry_quiz(entry, self._node.judge), self._node.importer
+        quiz, importer = self._make_quiz(entry), self._node.importer
+        if entry.hash not in importer.nlls and not importer.has_model(entry):
+            return None
         if entry.hash not in importer.nlls:
             work = partial(evaluate, self._node.judge, [Task(height, quiz)])
             importer.remember(entry.hash, (await self._node.verifier.do(Turn.MINING, work))[0])
-        return self._describe_quiz(entry, quiz, importer.nlls[entry.hash])
+        vocabulary = await self._get_vocabulary(self._node.chain.tree.get_rules(height))
+        return None if vocabulary is None else self._describe_quiz(entry, quiz, importer.nlls[entry.hash], vocabulary)
 
-    def _describe_quiz(self, entry: Entry, quiz: Quiz, nlls: Sequence[int]) -> QuizView:
+    async def _get_vocabulary(self, rules: Rules) -> Vocabulary | None:
+        """Return the texts of the tokens of a model, read once; None if its file is not at hand."""
+        found = self._vocabularies.get(rules.model.gguf_sha256)
+        if found is None:
+            try:
+                path = resolve_model(self._node.models.get_source(rules))
+                found = await trio.to_thread.run_sync(read_vocabulary, path)
+            except ModelError:
+                return None
+            self._vocabularies[rules.model.gguf_sha256] = found
+        return found
+
+    def _get_model_name(self, rules: Rules) -> str:
+        """Return the name or path of the model that the next block asks for."""
+        if rules.model == self._node.rules.config.model:
+            return self._model
+        try:
+            return self._node.models.get_source(rules)
+        except ModelError:
+            return f"SHA-256 {rules.model.gguf_sha256.hex()}"
+
+    def _describe_quiz(self, entry: Entry, quiz: Quiz, nlls: Sequence[int], vocabulary: Vocabulary) -> QuizView:
         rules = self._node.chain.tree.get_rules(entry.height)
         first = rules.salt_tokens + int(rules.model.add_bos)
-        answers = [get_text(self._vocabulary, item.answer) for item in quiz.items]
+        answers = [get_text(vocabulary, item.answer) for item in quiz.items]
         answers += ["".join(question.answer) for question in quiz.questions]
-        marked = set(find_answers(quiz, get_model(self._node.judge, rules).questions, first))
+        marked = set(find_answers(quiz, self._node.rules.get_questions(rules), first))
         scored = [
             ScoredTokenView(
-                position=position, text=get_text(self._vocabulary, [quiz.tokens[position]]),
+                position=position, text=get_text(vocabulary, [quiz.tokens[position]]),
                 token=quiz.tokens[position], loss=nll, answer=position in marked,
             )
             for position, nll in zip(quiz.scored, nlls, strict=True)
@@ -241,11 +278,11 @@ class View:
             height=entry.height,
             hash=to_hex(entry.hash),
             name=get_quiz_name(quiz.salt),
-            text=get_text(self._vocabulary, quiz.tokens[first:]),
+            text=get_text(vocabulary, quiz.tokens[first:]),
             answers=answers,
             scored=scored,
             loss=entry.header.loss,
-            pieces=[get_text(self._vocabulary, [token]) for token in quiz.tokens],
+            pieces=[get_text(vocabulary, [token]) for token in quiz.tokens],
         )
 
     def get_account(self, address: Address) -> AccountView:

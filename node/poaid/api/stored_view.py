@@ -8,12 +8,14 @@ from pathlib import Path
 
 from poai_spec.basics.notation import Address
 from poai_spec.basics.parameters import compute_network_id
+from poai_spec.chain.upgrades import get_fork_hash
 from poai_spec.execution.state import Account
 from poai_spec.proof.difficulty import compute_target
 from poai_spec.proof.epoch import get_epoch
 from poaid.api.node_view import to_hex
 from poaid.api.view import AccountView, StatusView
 from poaid.chain.chain_state import ChainState
+from poaid.chain.judges import list_upgrades
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
 from poaid.network_file import Network
 from poaid.produce.attempts import get_time
@@ -79,6 +81,8 @@ class StoredView:
             bodies_from=self.chain.get_bodies_from(),
             assumed=len(self.chain.assumed),
             sync=None,
+            fork=to_hex(get_fork_hash(self.chain.tree.get_rules(head.height))),
+            upgrades=list_upgrades(self.network, head.height),
             uptime=0.0,
         )
 

@@ -32,6 +32,16 @@ class HealthView(TypedDict):
     peer_count: int  # connected peers
 
 
+class UpgradeView(TypedDict):
+    """A change of the rules."""
+
+    height: int  # of the first block that it holds for
+    change: str  # what changes, in words
+    passed: bool  # whether the head follows it
+    model: str  # present, missing or hash wrong; empty where nobody looks for it now
+    hint: str  # what to do if it is not present; else empty
+
+
 class StatusView(TypedDict):
     """`/status`."""
 
@@ -46,7 +56,7 @@ class StatusView(TypedDict):
     head: str  # hash
     head_time: int  # the head's time stamp
     genesis: str  # hash
-    work: str  # expected quizzes behind the head
+    work: str  # expected multiplications behind the head
     target: str  # 0x..., of the block that is being mined
     epoch: int  # of the block that is being mined
     spacing: int  # intended ms between blocks
@@ -64,6 +74,8 @@ class StatusView(TypedDict):
     bodies_from: int  # lowest height from which every body is stored, 1 unless pruned
     assumed: int  # blocks that were not replayed, by --assume-valid
     sync: SyncView | None  # null while nothing is fetched
+    fork: str  # 4 bytes: the rules that the head follows, as peers are told
+    upgrades: list[UpgradeView]  # all that the network file plans, past and coming
     uptime: float  # seconds
 
 

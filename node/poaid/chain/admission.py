@@ -13,12 +13,12 @@ from poai_spec.basics.encoding import decode
 from poai_spec.basics.notation import Hash32, Height, Malformed, Milliseconds, SpecError
 from poai_spec.chain.block import Judge, Model, get_model, replay_block
 from poai_spec.chain.networking import check_gossip_size
+from poai_spec.chain.upgrades import Rules
 from poai_spec.model.engine import Evaluation
 from poai_spec.proof.work import MemoEngine, check_evaluation
 from poaid.chain.chain_state import NOBODY, ChainState, Checked, HeadChange
-from poaid.chain.tree import Branch
+from poaid.chain.tree import Branch, Entry
 from poaid.chain.worker import Turn, Verifier
-from poaid.layout import read_height
 from poaid.metrics import Metrics, Source
 
 T = TypeVar("T")
@@ -83,14 +83,18 @@ class Importer:
         """Set the clock that headers are compared with."""
         self.chain.tree.tick(self._get_time())
 
-    def check_size(self, data: bytes) -> None:
-        """Refuse what is too large for a block, before it waits for anything.
+    def has_model(self, entry: Entry) -> bool:
+        """Tell whether a block can be judged: the model of its height is loaded."""
+        return self.chain.tree.get_rules(entry.height).since in self.judge.models
+
+    def check_size(self, data: bytes, rules: Rules) -> None:
+        """Refuse what is too large for a block of some rules, before it waits for anything.
 
         Raises:
             Malformed: `networking/block-size`.
         """
         try:
-            check_gossip_size(data, self.chain.tree.get_rules(read_height(data)))
+            check_gossip_size(data, rules)
         except Malformed as error:
             self.metrics.block_rejected(error)
             raise

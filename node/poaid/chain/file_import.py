@@ -104,10 +104,10 @@ class ChainImport:
 
     def _evaluate(self, batch: Sequence[_Waiting]) -> list[Evaluation]:
         """Run the model for a batch; for its first block alone if some quiz of it has no loss (profile llama.cpp)."""
-        tasks = [Task(waiting.entry.height, get_entry_quiz(waiting.entry, self._judge)) for waiting in batch]
         try:
+            tasks = [Task(waiting.entry.height, get_entry_quiz(waiting.entry, self._judge)) for waiting in batch]
             return evaluate(self._judge, tasks)
-        except Invalid as error:
+        except SpecError as error:  # a quiz without a loss, or a model that is not at hand
             if len(batch) == 1:
                 raise BlockError(batch[0].entry.height, error) from error
         return self._evaluate(batch[:1])

@@ -16,11 +16,12 @@ from poai_spec.basics.notation import Hash32, Height, Invalid, Milliseconds, Not
 from poai_spec.chain.block import Judge, check_contents, get_judge_rules, get_model, make_genesis, process_block
 from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.chain.header import check_header_alone, check_header_in_chain
-from poai_spec.chain.upgrades import get_rules
+from poai_spec.chain.upgrades import Rules, get_rules
 from poai_spec.execution.state import State
 from poai_spec.model.engine import Evaluation
 from poai_spec.model.loss import compute_trace_digest
 from poai_spec.proof.difficulty import compute_work
+from poai_spec.proof.quiz import Quiz
 from poai_spec.proof.work import check_evaluation, get_quiz
 from poaid.chain.evaluation import Task, evaluate
 from poaid.errors import NodeError
@@ -140,12 +141,17 @@ class _Replay:
             raise BlockError(row.height, error) from error
         drawn = self.sample is None or row.height in self.sample
         if drawn:
-            questions = get_model(self.judge, rules).questions
-            self.tasks.append(Task(row.height, get_quiz(header.core, self.chain, rules, questions)))
+            self.tasks.append(Task(row.height, self._get_quiz(header, rules)))
         self.pending.append(_Pending(header, None if block is None else block.trace, row.block_hash, drawn))
         self.chain.append(header)
         if len(self.tasks) == BATCH_BLOCKS or len(self.pending) == MAX_PENDING:
             self.flush()
+
+    def _get_quiz(self, header: Header, rules: Rules) -> Quiz:
+        try:
+            return get_quiz(header.core, self.chain, rules, get_model(self.judge, rules).questions)
+        except NotYet as error:
+            raise NodeError(f"block {header.core.height} cannot be replayed: {error.detail}") from error
 
     def flush(self) -> None:
         """Replay the blocks that wait, and compare what passes with the index."""

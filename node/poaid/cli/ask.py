@@ -214,6 +214,11 @@ def describe_status(view: StatusView, now: Milliseconds) -> list[tuple[str, str]
     ]
     if view["miner"] != NOBODY:
         rows += [("miner", _show_address(view["miner"])), ("balance", format_poai(int(view["balance"])))]
+    for upgrade in view["upgrades"]:
+        when = "changed" if upgrade["passed"] else "changes"
+        model = f"; model {upgrade['model']}" if upgrade["model"] else ""
+        hint = f": {upgrade['hint']}" if upgrade["hint"] else ""
+        rows.append(("upgrade", f"{when} at height {upgrade['height']:,}: {upgrade['change']}{model}{hint}"))
     if view["sync"] is not None:
         rows.append(("sync", _describe_sync(view["sync"])))
     if view["bodies_from"] > 1:

@@ -108,7 +108,7 @@ def run(
     from poai_engine.models.gguf_file import read_vocabulary
     from poai_engine.models.model_store import resolve_model
     from poaid.api.node_view import View
-    from poaid.chain.judges import load_judge
+    from poaid.chain.judges import Models
     from poaid.cli.choosing import NetworkFlags, announce, choose_network
     from poaid.keys import choose_miner, parse_address
     from poaid.network_file import NETWORK_FILE, check_multiaddr, write_network
@@ -131,8 +131,9 @@ def run(
         seed = load_identity(data_dir)
         refuse_own_address(peers, seed)
         log.info("Loading the model", model=source)
-        judge = load_judge(net, {net.config.model: source}, threads, gpu_layers, log.info)
-        node = Node(store, net, judge, options, seed)
+        models = Models(net, {net.config.model: source}, threads, gpu_layers, log.info)
+        models.load()
+        node = Node(store, net, models, options, seed)
         announce(net, node.chain.head.height, miner)
         view = View(node, read_vocabulary(resolve_model(source)), source)
         http = HttpPorts(http_host, port, metrics_port, (http_host, *(http_allow_host or ())))

@@ -22,12 +22,19 @@ if TYPE_CHECKING:
     from poaid.testnet.screen import Frame
     from poaid.testnet.summary import Summary
 
+MAX_HEIGHT_DIGITS = 18
+"""Of a height on the command line: below 2^63."""
+
 
 def start_testnet(
     nodes: Annotated[int, typer.Option(min=1, max=MAX_NODES, help="How many nodes to start.")] = 3,
     blocks: Annotated[int, typer.Option(min=1, help="Height at which they stop.")] = 10,
     model: Annotated[str, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = "smollm2",
     target: TargetText = None,
+    upgrade: Annotated[
+        list[str] | None,
+        typer.Option(help="HEIGHT:MODEL: change the model at a height, while it mines; repeat for more."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads of each node.  [default: processors / nodes]")
     ] = None,
@@ -55,6 +62,8 @@ def start_testnet(
     console = Console(stderr=True)
     named = None if data_dir is None else _make_folder(data_dir)
     source, network = _make_network(model, target, console)
+    for text in upgrade or ():
+        network = _plan(network, text)
     folder = named or Path(tempfile.mkdtemp(prefix="poaid-testnet-"))
     net = LocalTestnet(
         TestnetPlan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes))
@@ -89,6 +98,16 @@ def _make_network(model: str, target: str | None, console: Console) -> tuple[str
         engine = load_engine(source, base.get_rules(), None)
         rate = measure_rate(engine, base.get_rules(), base.questions)
     return source, make_network(base, base.config.initial_target if target else choose_target(rate, base.config))
+
+
+def _plan(network: Network, text: str) -> Network:
+    """Return the network with the upgrade of `--upgrade HEIGHT:MODEL`."""
+    from poaid.network_file import plan_upgrade
+
+    height, _, model = text.partition(":")
+    if not height.isdecimal() or len(height) > MAX_HEIGHT_DIGITS or not model:
+        raise UsageError(f"--upgrade {text!r:.80} is none: give HEIGHT:MODEL, such as 5:smollm2")
+    return plan_upgrade(network, int(height), model)
 
 
 def _make_folder(data_dir: Path) -> Path:

@@ -53,8 +53,8 @@ class Handlers(Protocol):
         """A peer's last connection is closed."""
         ...
 
-    async def on_gossip(self, peer: str, data: bytes) -> Verdict:
-        """Judge a message; of equal ones only the first is shown while it is judged."""
+    async def on_gossip(self, peer: str, topic: str, data: bytes) -> Verdict:
+        """Judge a message on one of the topics; of equal ones only the first is shown while it is judged."""
         ...
 
     async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:

@@ -275,7 +275,9 @@ class Sync:
 
     async def _fetch_blocks(self, goal: Entry) -> bool:
         """Replay a sample, then fetch and import the next blocks; return whether that brought the chain forward."""
-        missing = self._list_missing(goal)
+        missing = list(takewhile(self._importer.has_model, self._list_missing(goal)))
+        if not missing:
+            return False  # the node says which model it waits for
         if len(missing) > SAMPLE_BLOCKS and not await self._replay_sample(missing):
             return True
         wanted = missing[: min(self._batch, MAX_BLOCKS)]

@@ -33,7 +33,7 @@ import errno
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence, Set
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any
@@ -80,7 +80,8 @@ class Transport:
         seed: 32 bytes, the secret of the peer identity (Ed25519).
         host: the IP address to listen on.
         port: the TCP port; 0 lets the system choose.
-        topic: the gossip topic to take part in.
+        topics: the gossip topics that there are.
+        joined: those to take part in; `join` changes it.
         limits: the protocols that are served, with the most bytes of a request each.
         handlers: the owner.
         local_name: eight characters that name the network to mDNS; None for no mDNS.
@@ -92,19 +93,21 @@ class Transport:
         seed: bytes,
         host: str,
         port: int,
-        topic: str,
+        topics: Set[str],
+        joined: Set[str],
         limits: dict[str, int],
         handlers: Handlers,
         local_name: str | None = None,
     ) -> None:
         self._listen = Multiaddr(f"/ip{ipaddress.ip_address(host).version}/{host}/tcp/{port}")
         self._address = (host, port)
-        self._topic, self._limits, self._handlers, self._local_name = topic, limits, handlers, local_name
+        self._limits, self._handlers, self._local_name = limits, handlers, local_name
         self._owner = Owner(handlers.on_bug)
         self._host = make_host(seed, handlers, self._owner)
         self._swarm = self._host.swarm
         self._router = make_router()
-        self._pubsub = Pubsub(self._host, self._router, handlers, self._owner, topic)
+        self._pubsub = Pubsub(self._host, self._router, handlers, self._owner, topics)
+        self._joined = joined
         self._ended: dict[ID, trio.Event] = {}  # of those that the owner knows to be connected
 
     @property
@@ -136,7 +139,8 @@ class Transport:
             try:
                 async with background_trio_service(self._pubsub), background_trio_service(self._router):
                     await self._pubsub.wait_until_ready()
-                    await self._pubsub.subscribe(self._topic)
+                    for topic in self._joined:
+                        await self._pubsub.subscribe(topic)
                     self._owner.start(self._discover)
                     yield
             finally:
@@ -187,10 +191,18 @@ class Transport:
         with suppress(*FAULTS), trio.move_on_after(CLOSE_TIMEOUT_S):
             await self._host.disconnect(ID.from_string(peer))
 
-    async def publish(self, data: bytes) -> None:
-        """Send a message to the topic."""
+    async def join(self, topics: Set[str]) -> None:
+        """Take part in these topics, and in no others."""
         with contained():
-            await self._pubsub.publish(self._topic, data)
+            for topic in topics - set(self._pubsub.topic_ids):
+                await self._pubsub.subscribe(topic)
+            for topic in set(self._pubsub.topic_ids) - topics:
+                await self._pubsub.unsubscribe(topic)
+
+    async def publish(self, topic: str, data: bytes) -> None:
+        """Send a message to a topic."""
+        with contained():
+            await self._pubsub.publish(topic, data)
 
     async def request(self, peer: str, protocol: str, payload: bytes, limit: int | None) -> bytes:
         """Ask a peer and return the payload of its response.

@@ -96,6 +96,10 @@ class Mining:
             return f"height {self._stop_height} is reached (--stop-height)"
         return self._why_not()
 
+    def wake(self) -> None:
+        """Look again whether there is a reason not to mine."""
+        self._wake.set()
+
     def _on_head(self, _: HeadChange) -> None:
         self._wake.set()
 

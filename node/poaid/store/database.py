@@ -10,22 +10,26 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import rlp
+import structlog
 
 from poai_engine.models.lexicon_maker import format_lexicon
 from poai_spec.basics.encoding import decode, encode
 from poai_spec.basics.notation import Address, Hash32, Height, Milliseconds, SpecError
 from poai_spec.basics.parameters import Config, compute_network_id
-from poai_spec.chain.upgrades import UpgradeList
+from poai_spec.chain.upgrades import Upgrade, UpgradeList
 from poai_spec.execution.state import Account, State, encode_account
 from poai_spec.proof.corpus import Corpus, Questions
 from poai_spec.proof.lexicon import parse_lexicon
 from poaid.errors import NodeError
 from poaid.layout import split_block
 from poaid.network_file import Network, Planned, check_network, describe_difference
+
+log = structlog.get_logger()
 
 FILE_NAME = "chain.sqlite3"
 SCHEMA_VERSION = 3
@@ -214,8 +218,43 @@ class Database:
                 f"({describe_difference(stored.config, network.config)}): leave out --network, --model, --target and "
                 "--test-corpus, or give another --data-dir"
             )
-        if self.read_network().upgrades != network.upgrades:
-            raise NodeError(f"{self.path.parent} was made with another list of upgrades: give another --data-dir")
+        if stored.upgrades != network.upgrades:
+            self._change_upgrades(stored, network)
+
+    def _change_upgrades(self, stored: Network, network: Network) -> None:
+        """Follow another list of upgrades: forget every block that the first difference concerns.
+
+        Raises:
+            NodeError: such a block's undo record was pruned.
+        """
+        first, height = find_first_difference(stored.upgrades, network.upgrades), self.read_height()
+        undone: dict[Address, Account | None] = {}
+        for block_hash in self._list_hashes_down(first):
+            changes = self.read_changes(block_hash)
+            if changes is None:
+                raise NodeError(
+                    f"{self.path.parent} cannot go back to block {first - 1}, from which the list of upgrades differs: "
+                    "what is below was pruned; give another --data-dir"
+                )
+            undone |= {address: before for address, before, _ in changes}
+        kept = [(address, encode_account(account)) for address, account in undone.items() if account is not None]
+        with self._transaction() as transaction:
+            if first <= height:
+                transaction.execute("DELETE FROM chain WHERE height >= ?", (first,))
+                transaction.execute("DELETE FROM headers WHERE hash NOT IN (SELECT hash FROM chain)")
+                transaction.execute("DELETE FROM bodies WHERE hash NOT IN (SELECT hash FROM chain)")
+            transaction.executemany("DELETE FROM accounts WHERE address = ?", [(address,) for address in undone])
+            transaction.executemany("INSERT INTO accounts VALUES (?, ?)", kept)
+            transaction.execute("DELETE FROM meta WHERE key LIKE 'upgrade%'")
+            transaction.executemany("INSERT INTO meta VALUES (?, ?)", encode_planned(network.planned).items())
+        log.warning(
+            "The list of upgrades has changed: blocks under other rules are forgotten", first_difference=first,
+            forgotten=max(height - first + 1, 0), height=min(height, first - 1),
+        )  # fmt: skip
+
+    def _list_hashes_down(self, lowest: Height) -> list[Hash32]:
+        rows = self._query("SELECT hash FROM chain WHERE height >= ? ORDER BY height DESC", (min(lowest, MAX_INTEGER),))
+        return [self._blob(block_hash) for (block_hash,) in rows]
 
     def _initialise(self, network: Network, model: str) -> None:
         rows = {
@@ -474,6 +513,14 @@ def encode_planned(planned: Sequence[Planned]) -> dict[str, bytes]:
             rows |= {prefix + "name": p.questions_name.encode()}
             rows |= _encode_questions(p.questions, p.questions_name, prefix)
     return rows
+
+
+def find_first_difference(old: Sequence[Upgrade], new: Sequence[Upgrade]) -> Height:
+    """Return the height of the first block whose rules differ under two lists, which do."""
+    for pair in zip_longest(old, new):
+        if pair[0] != pair[1]:
+            return min(upgrade.height for upgrade in pair if upgrade is not None)
+    raise AssertionError("the lists are equal")
 
 
 def _no_chain(path: Path) -> str:

@@ -267,7 +267,7 @@ function showBlock(block) {
     ["Parent", block.parent, true], ["Miner", block.miner, true],
     ["State root", block.state_root, true], ["Subsidy", `${poai(block.subsidy, 18)} POAI`],
     ["Trace digest", block.trace_digest, true], ["Loss", `${bits(block.loss)} (${number.format(block.loss)} in Q16)`],
-    ["Target", block.target, true], ["Work", `${quantity(work)} ${work === 1 ? "quiz" : "quizzes"} expected`],
+    ["Target", block.target, true], ["Work", `${quantity(work)} multiplications expected`],
     ["l_hat", block.l_hat ?? "–", true], ["l_hat / target", share],
     ["Quiz", block.quiz ?? "–", true], ["Nonce", block.nonce, true],
     ["On the chain", block.on_chain ? "yes" : "no"],

@@ -1,8 +1,8 @@
-"""Gossip of one topic over libp2p: unsigned messages, three verdicts, and bounds on what a peer can ask for."""
+"""Unsigned gossip over libp2p of the topics that the network names: three verdicts, bounds on what a peer can ask."""
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any
 
 import trio
@@ -73,6 +73,12 @@ class GossipSub(LibraryGossipSub):
     def _check_equivocation(self, msg: rpc_pb2.Message) -> bool:  # noqa: ARG002
         """Unsigned messages have no origin that could say two things."""
         return True
+
+    async def leave(self, topic: str) -> None:
+        """Leave a topic; the library goes through the mesh while peers that leave change it."""
+        for peer_id in self.mesh.pop(topic, set()):
+            self._add_back_off(peer_id, topic, True)
+            await self.emit_prune(topic, peer_id, self.do_px, True)
 
     def gossip_heartbeat(self) -> defaultdict[ID, dict[str, list[bytes]]]:
         """Announce recent messages to some peers outside of the mesh; the library leaves out whom it may not graft."""
@@ -159,13 +165,14 @@ def _read_varint(data: bytes, position: int, end: int) -> tuple[int, int]:
     raise Malformed("encoding/undecodable", "gossip: no protobuf")
 
 
-def trim(control: rpc_pb2.ControlMessage, topic: str) -> None:
-    """Leave of a control message what is about the topic, and no more than a peer has use for."""
+def trim(control: rpc_pb2.ControlMessage, topics: Set[str]) -> None:
+    """Leave of a control message what is about the topics, one part each, and no more than a peer has use for."""
     for kind in ("extensions", "observe", "unobserve"):  # of gossipsub 1.3, which is not spoken
         control.ClearField(kind)
     for kind in ("ihave", "iwant", "idontwant", "graft", "prune"):
         parts = getattr(control, kind)
-        _keep(parts, [part for part in parts if getattr(part, "topicID", topic) == topic][:1])
+        first = {getattr(part, "topicID", ""): part for part in reversed(parts)}
+        _keep(parts, [part for topic, part in first.items() if not topic or topic in topics])
         for ids in (part.messageIDs for part in parts if hasattr(part, "messageIDs")):
             _keep(ids, [one for one in dict.fromkeys(ids) if len(one) == MESSAGE_ID_BYTES][:MAX_CONTROL_IDS])
     for prune in control.prune:
@@ -203,16 +210,16 @@ def make_router() -> GossipSub:
 
 
 class Pubsub(LibraryPubsub):
-    """Gossip of one topic, unsigned, that no peer can end."""
+    """Unsigned gossip that no peer can end, of the topics that are allowed."""
 
-    def __init__(self, host: BasicHost, router: GossipSub, handlers: Handlers, owner: Owner, topic: str) -> None:
+    def __init__(self, host: BasicHost, router: GossipSub, handlers: Handlers, owner: Owner, topics: Set[str]) -> None:
         super().__init__(
             host, router,
             strict_signing=False, msg_id_constructor=_get_message_id, seen_ttl=SEEN_MS // 1000,
-            max_inbound_rpc_size=MAX_GOSSIP_BYTES, allowed_topics={topic},
+            max_inbound_rpc_size=MAX_GOSSIP_BYTES, allowed_topics=topics,
         )  # fmt: skip
         assert router.scorer is not None, "`make_router` sets one"
-        self._handlers, self._owner, self._topic, self._scorer = handlers, owner, topic, router.scorer
+        self._handlers, self._owner, self._topics, self._scorer = handlers, owner, topics, router.scorer
         self._in_flight: dict[bytes, list[ID]] = {}
         self._inbound: dict[ID, trio.CancelScope] = {}
 
@@ -238,15 +245,17 @@ class Pubsub(LibraryPubsub):
 
     def _handle_dead_peer(self, peer_id: ID) -> None:
         """Forget the stream to a peer; and the peer, unless it is still connected, with its subscription."""
-        stream, subscribed = self.peers.get(peer_id), peer_id in self.peer_topics.get(self._topic, ())
+        stream = self.peers.get(peer_id)
+        subscribed = [topic for topic in self._topics if peer_id in self.peer_topics.get(topic, ())]
         super()._handle_dead_peer(peer_id)
         if stream is not None:
             self._owner.start(linger, stream)
         if not self._peer_is_connected(peer_id):
             self.router.remove_peer(peer_id)
         elif subscribed:
-            self.peer_topics.setdefault(self._topic, set()).add(peer_id)
-            self._peer_subscription_count[peer_id] = 1
+            for topic in subscribed:
+                self.peer_topics.setdefault(topic, set()).add(peer_id)
+            self._peer_subscription_count[peer_id] = len(subscribed)
 
     # Messages.
 
@@ -277,13 +286,13 @@ class Pubsub(LibraryPubsub):
 
     async def _handle_rpc(self, rpc: rpc_pb2.RPC, peer_id: ID) -> None:
         for message in rpc.publish:
-            if list(message.topicIDs) == [self._topic]:
+            if len(message.topicIDs) == 1 and message.topicIDs[0] in self.topic_ids:
                 self._owner.start(self.push_msg, peer_id, message)
         for subscription in rpc.subscriptions:
             self.handle_subscription(peer_id, subscription)
         if rpc.HasField("control"):
             rpc.ClearField("senderRecord")  # the peer's addresses: of no use here
-            trim(rpc.control, self._topic)
+            trim(rpc.control, self._topics)
             await self.router.handle_rpc(rpc, peer_id)
 
     async def publish(self, topic_id: str | list[str], data: bytes) -> None:
@@ -313,7 +322,7 @@ class Pubsub(LibraryPubsub):
         self._in_flight[message_id] = [msg_forwarder]
         try:
             for forwarder in self._in_flight[message_id]:  # more may come while one is judged
-                verdict = await self._handlers.on_gossip(str(forwarder), msg.data)
+                verdict = await self._handlers.on_gossip(str(forwarder), msg.topicIDs[0], msg.data)
                 if verdict is not Verdict.IGNORE:
                     self.seen_messages.add(message_id)
                     await self._follow(verdict, forwarder, msg)
@@ -326,9 +335,9 @@ class Pubsub(LibraryPubsub):
         connected = forwarder in self.peers
         if verdict is Verdict.REJECT:
             if connected:
-                self._scorer.on_invalid_message(forwarder, self._topic)
+                self._scorer.on_invalid_message(forwarder, message.topicIDs[0])
             return
         if connected:
-            self._scorer.on_first_delivery(forwarder, self._topic)
+            self._scorer.on_first_delivery(forwarder, message.topicIDs[0])
         with contained(self._owner.see):
             await self.router.publish(forwarder, message)

@@ -235,10 +235,10 @@ async def test_what_is_no_block_leaves_no_trace(tmp_path: Path, data: bytes, cod
 async def test_what_is_too_large_for_its_rules_is_refused_before_it_waits(tmp_path: Path) -> None:
     made = grow(make_root())
     async with running(tmp_path) as rig:
-        rig.importer.check_size(made.data)
+        rig.importer.check_size(made.data, rig.chain.tree.get_rules(1))
         for data in (made.data + bytes(1), bytes(MAX_BLOCK_BYTES + 1)):
             with pytest.raises(Malformed, match="networking/block-size"):
-                rig.importer.check_size(data)
+                rig.importer.check_size(data, rig.chain.tree.get_rules(1))
 
 
 # --- Budgets ---

@@ -53,7 +53,7 @@ def test_mine_verify_and_a_flipped_byte(tmp_path: Path) -> None:
 
     done = execute("verify", "--data-dir", folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "3 blocks of network b46e4749 are valid, every one replayed; 1 account\n"
+    assert done.stdout == "3 blocks of network 9fdb2c7d are valid, every one replayed; 1 account\n"
 
     with Database.open(folder) as store:
         data = read_data(store)[1]

@@ -198,7 +198,7 @@ def test_a_damaged_data_directory(run: Run, copy_of: Callable[[], Path], ports: 
 def test_a_data_directory_of_another_network(copy_of: Callable[[], Path], ports: tuple[int, int]) -> None:
     findings = examine(ports, copy_of(), "minimal", "mini")
     assert get_failed(findings) == ["network"]
-    assert "the flags name b46e4749 (epoch_blocks " in findings["network"].text
+    assert "the flags name 9fdb2c7d (epoch_blocks " in findings["network"].text
 
 
 @pytest.mark.trio

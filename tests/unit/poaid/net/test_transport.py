@@ -93,7 +93,7 @@ class Owner:
     def on_disconnected(self, peer: str) -> None:
         self.disconnected.append(peer)
 
-    async def on_gossip(self, peer: str, data: bytes) -> Verdict:
+    async def on_gossip(self, peer: str, topic: str, data: bytes) -> Verdict:
         self.gossip.append(data)
         self.forwarders.append(peer)
         if self.judge is not None:
@@ -122,7 +122,7 @@ class Owner:
 def make_network(owner: Owner, **changes: Any) -> Transport:
     arguments: dict[str, Any] = {
         "seed": next(SEEDS).to_bytes(32, "big"), "host": "127.0.0.1", "port": 0,
-        "topic": TOPIC, "limits": {ECHO: LIMIT, SINK: LIMIT}, "handlers": owner,
+        "topics": {TOPIC}, "joined": {TOPIC}, "limits": {ECHO: LIMIT, SINK: LIMIT}, "handlers": owner,
     }  # fmt: skip
     return Transport(**(arguments | changes))
 
@@ -293,7 +293,7 @@ async def test_garbage_costs_its_sender_a_stream(attack: Attack) -> None:
         if attack is not send_garbage_key:
             await ends(stream)
         await link(honest, victim)
-        await honest.publish(b"block")
+        await honest.publish(TOPIC, b"block")
         await until(lambda: owner.gossip == [b"block"])
 
 
@@ -673,12 +673,12 @@ async def test_gossip_survives_the_end_of_one_of_two_connections() -> None:
         await first.close()
         await until(lambda: len(there._swarm.get_connections()) == 1)
         for net in (here, there):
-            await net.publish(b"lost: its stream has gone with the connection")
+            await net.publish(TOPIC, b"lost: its stream has gone with the connection")
         for net, peer in ((here, there), (there, here)):
             await net._pubsub.wait_for_peer(ID.from_string(peer.peer_id), PATIENCE_S)
             await net._router.wait_for_mesh(ID.from_string(peer.peer_id), TOPIC, PATIENCE_S)
-        await here.publish(b"here")
-        await there.publish(b"there")
+        await here.publish(TOPIC, b"here")
+        await there.publish(TOPIC, b"there")
         await until(lambda: b"here" in other.gossip and b"there" in owner.gossip)
         assert owner.disconnected == other.disconnected == []
 
@@ -690,10 +690,10 @@ async def test_a_subscription_survives_the_end_of_the_stream_to_the_subscriber()
         await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
         await until(lambda: peer.streams)
         await peer.streams[0].reset()
-        await here.publish(b"lost")
+        await here.publish(TOPIC, b"lost")
         await until(lambda: len(peer.streams) == 2)
         await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
-        await here.publish(b"block")
+        await here.publish(TOPIC, b"block")
         await until(lambda: b"block" in get_published(peer))
 
 
@@ -1117,7 +1117,7 @@ async def line() -> AsyncIterator[list[tuple[Transport, Owner]]]:
 async def test_accepted_messages_are_forwarded_and_own_ones_not_judged() -> None:
     async with line() as [(first, own), (_, middle), (_, last)]:
         for number in range(20):
-            await first.publish(b"block %d" % number)
+            await first.publish(TOPIC, b"block %d" % number)
         await until(lambda: len(last.gossip) == 20)
         assert Counter(middle.gossip) == Counter(last.gossip) == Counter(b"block %d" % n for n in range(20))
         assert own.gossip == []
@@ -1126,12 +1126,12 @@ async def test_accepted_messages_are_forwarded_and_own_ones_not_judged() -> None
 async def test_ignored_messages_are_not_forwarded_and_judged_again() -> None:
     async with line() as [(first, _), (_, middle), (_, last)]:
         middle.verdicts[b"early"] = Verdict.IGNORE
-        await first.publish(b"early")
+        await first.publish(TOPIC, b"early")
         await until(lambda: middle.gossip == [b"early"])
-        await first.publish(b"next")
+        await first.publish(TOPIC, b"next")
         await until(lambda: last.gossip == [b"next"])
         del middle.verdicts[b"early"]
-        await first.publish(b"early")
+        await first.publish(TOPIC, b"early")
         await until(lambda: last.gossip == [b"next", b"early"])
         assert middle.gossip == [b"early", b"next", b"early"]
 
@@ -1140,7 +1140,7 @@ async def test_rejected_messages_are_not_forwarded_and_not_judged_again() -> Non
     async with line() as [(first, _), (net, middle), (third, last)]:
         middle.verdicts[b"bad"] = Verdict.REJECT
         for data in (b"bad", b"bad", b"good"):
-            await first.publish(data)
+            await first.publish(TOPIC, data)
         await until(lambda: last.gossip == [b"good"])
         assert middle.gossip == [b"bad", b"good"]
         score = net._pubsub._scorer.score
@@ -1185,7 +1185,7 @@ async def test_own_messages_travel_unsigned_and_are_not_judged_when_they_come_ba
         stream = await peer.open(here, MESHSUB[0])
         await stream.write(frame_rpc(subscriptions=[subscribe()]))
         await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
-        await here.publish(b"block")
+        await here.publish(TOPIC, b"block")
         await until(lambda: any(rpc.publish for rpc in peer.received))
         [sent] = [sent for rpc in peer.received for sent in rpc.publish]
         assert [field.name for field, _ in sent.ListFields()] == ["data", "topicIDs"]
@@ -1240,11 +1240,11 @@ async def test_what_is_asked_for_is_sent_once() -> None:
         stream = await peer.open(here, MESHSUB[0])
         await stream.write(frame_rpc(subscriptions=[subscribe()]))
         await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
-        await here.publish(b"block")
+        await here.publish(TOPIC, b"block")
         wanted = rpc_pb2.ControlIWant(messageIDs=[make_id(b"block"), make_id(b"unknown")] * 100)
         await stream.write(frame_rpc(message(b"theirs"), control=rpc_pb2.ControlMessage(iwant=[wanted] * 10)))
         await until(lambda: len(get_published(peer)) == 2)
-        await here.publish(b"last")
+        await here.publish(TOPIC, b"last")
         await until(lambda: get_published(peer) == [b"block", b"block", b"last"])
 
 
@@ -1276,7 +1276,7 @@ async def test_control_messages_are_trimmed() -> None:
         graft=[rpc_pb2.ControlGraft(topicID=topic) for topic in (other, TOPIC, TOPIC)],
         prune=[rpc_pb2.ControlPrune(topicID=topic, backoff=1 << 63, peers=px) for topic in (other, TOPIC, TOPIC)],
     )
-    libp2p_gossip.trim(control, TOPIC)
+    libp2p_gossip.trim(control, {TOPIC})
     assert control == rpc_pb2.ControlMessage(
         ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=ids[:-1])],
         iwant=[rpc_pb2.ControlIWant(messageIDs=ids[:2])],
@@ -1353,7 +1353,7 @@ async def test_messages_leave_nothing_but_their_ids() -> None:
 
         async def measure(first: int, last: int) -> list[int]:
             for number in range(first, last):
-                await here.publish(number.to_bytes(2, "big"))
+                await here.publish(TOPIC, number.to_bytes(2, "big"))
                 if number % 50 == 49:
                     await until(lambda: len(owner.gossip) == number + 1)  # noqa: B023
             for net in (here, there):

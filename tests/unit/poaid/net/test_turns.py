@@ -43,8 +43,10 @@ from poai_spec.chain.networking import (
     Headers,
     HeadersRequest,
     Result,
+    get_blocks_topic,
 )
 from poaid.chain.admission import Sender
+from poaid.chain.judges import Models
 from poaid.net.handlers import TURN_BUDGET_S
 from poaid.net.libp2p.gossip import MAX_LISTED_IDS, MAX_RPC_MESSAGES, MAX_RPC_PARTS, MESHSUB, check_counts
 from poaid.net.libp2p.session import Session
@@ -204,7 +206,13 @@ def open_node(folder: Path) -> Iterator[Node]:
     """A node that does not run: it answers, and nothing else."""
     network = importing.make_easy_network()
     with Database.create_or_open(folder / "node", network, "mini") as store:
-        yield Node(store, network, make_easy_judge(), Options(None, "127.0.0.1", 4001, mdns=False), bytes(32))
+        yield Node(
+            store,
+            network,
+            Models.hold(network, make_easy_judge()),
+            Options(None, "127.0.0.1", 4001, mdns=False),
+            bytes(32),
+        )
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +269,7 @@ def test_a_gossiped_block(node: Node, line: list[Made]) -> None:
         node.peers = Peers()
         node.peers.connected[str(PEER)] = Peer(str(PEER), "/ip4/192.0.2.1/tcp/4001", False, 0.0)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(node.on_gossip, str(PEER), line[-1].data)
+            nursery.start_soon(node.on_gossip, str(PEER), get_blocks_topic(node.chain.tree.get_rules(1)), line[-1].data)
             await trio.testing.wait_all_tasks_blocked()  # it waits for the model, which does not run here
             nursery.cancel_scope.cancel()
 

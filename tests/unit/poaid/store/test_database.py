@@ -18,18 +18,20 @@ from pathlib import Path
 import pytest
 import rlp
 
-from poai_spec.basics.notation import SpecError
+from poai_spec.basics.containers import compute_block_hash
+from poai_spec.basics.notation import Height, SpecError
 from poai_spec.chain.block import Judge, make_genesis, make_judge
-from poai_spec.chain.upgrades import get_rules
+from poai_spec.chain.upgrades import Upgrade, get_rules, make_change
 from poai_spec.execution.state import Account, encode_account
 from poai_spec.proof.work import check_engine
 from poaid.chain.chain_state import ChainState
 from poaid.chain.verify import BlockError, verify_store
 from poaid.errors import NodeError
 from poaid.layout import decode_header
-from poaid.network_file import Network
+from poaid.models import get_pinned_model
+from poaid.network_file import Network, Planned, check_network
 from poaid.store import database as store_module
-from poaid.store.database import FILE_NAME, Database, StoredBlock, StoredPeer
+from poaid.store.database import FILE_NAME, Database, StoredBlock, StoredPeer, find_first_difference
 from tests.harness.importing import MINERS, Made, grow, grow_line, make_easy_network, make_root
 from tests.harness.node import BLOCKS, MINER, PACES, FakeClock, change, ignore, mine, read_data, run_sql
 from tests.unit.poaid.conftest import MinedChain
@@ -514,3 +516,66 @@ def test_a_name_that_is_not_utf8_is_one_line(mined: MinedChain, tmp_path: Path, 
     with pytest.raises(NodeError, match=r"^'m\\udcff.gguf' is a name that is not UTF-8: rename the file or folder"):
         Database.create_or_open(tmp_path / "new", networks[odd], name if odd == "model" else "mini")
     Database.create_or_open(tmp_path / "new", mined.network, "mini").close()
+
+
+# Another list of upgrades
+
+
+def plan(network: Network, *heights: Height) -> Network:
+    """Return the network with upgrades of the salt's length, 5 and 6 by turns."""
+    upgrades = [Upgrade(height, make_change(salt_tokens=5 - n % 2)) for n, height in enumerate(heights)]
+    return check_network(replace(network, planned=tuple(Planned(upgrade) for upgrade in upgrades)))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "first"),
+    [
+        ((), (7,), 7),
+        ((7,), (), 7),
+        ((7, 9), (7,), 9),
+        ((7, 9), (7, 8), 8),
+        ((5,), (6,), 5),
+        ((5,), (5, 2**64 - 1), 2**64 - 1),
+    ],
+)
+def test_the_first_difference_of_two_lists(
+    network: Network, old: tuple[int, ...], new: tuple[int, ...], first: Height
+) -> None:
+    assert find_first_difference(plan(network, *old).upgrades, plan(network, *new).upgrades) == first
+
+
+@pytest.mark.parametrize("first", [1, 4, BLOCKS, BLOCKS + 1, 2**64 - 1])
+def test_another_list_goes_back_to_the_last_block_before_the_first_difference(
+    mined: MinedChain, copy_of: Callable[[], Path], network: Network, first: Height
+) -> None:
+    folder, kept = copy_of(), min(first - 1, BLOCKS)
+    changed = plan(network, first)
+    with Database.create_or_open(folder, changed, "mini") as store:
+        assert store.read_network().upgrades == changed.upgrades
+        assert [row.block_hash for row in store.read_chain()] == [
+            compute_block_hash(header) for header in mined.headers[1 : kept + 1]
+        ]
+        chain = ChainState(store, network.config, mined.now, changed.upgrades)
+        assert chain.head.height == kept
+        verify_store(store, mined.judge, mined.now, ignore)
+    with Database.create_or_open(folder, network, "mini") as store:
+        assert store.read_network().upgrades == ()
+        assert store.read_height() == kept
+
+
+def test_what_was_pruned_cannot_be_taken_back(copy_of: Callable[[], Path], network: Network) -> None:
+    folder = copy_of()
+    with Database.open(folder) as store:
+        store.prune(4)
+    with pytest.raises(NodeError, match=r"cannot go back to block 1, .* pruned"):
+        Database.create_or_open(folder, plan(network, 2), "mini").close()
+    with Database.create_or_open(folder, plan(network, 5), "mini") as store:
+        assert store.read_height() == 4
+
+
+def test_a_list_with_a_model_is_stored_with_its_questions(network: Network, tmp_path: Path) -> None:
+    micro = get_pinned_model("micro")
+    planned = Planned(Upgrade(7, make_change(model=micro.manifest)), micro.lexicon, "micro")
+    changed = check_network(replace(network, planned=(planned,)))
+    with Database.create_or_open(tmp_path, changed, "mini") as store:
+        assert store.read_network().planned == changed.planned
