@@ -5,10 +5,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from poai_engine.models.model_store import get_model_path
 from poai_engine.models.synthesize import synthesize
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("poai", deadline=None)
+settings.load_profile("poai")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
