@@ -85,7 +85,7 @@ def test_it_is_the_networks(engine: LlamaEngine) -> None:
     check_engine(engine, get_rules(CONFIG, (), 0))
     assert engine.vocabulary_size == MANIFEST.vocabulary_size
     with pytest.raises(Invalid, match="work/engine"):
-        check_engine(engine, get_rules(replace(CONFIG, profile=b"w8a12"), (), 0))
+        check_engine(engine, get_rules(replace(CONFIG, profile=b"w8a8"), (), 0))
 
 
 @pytest.mark.llama
