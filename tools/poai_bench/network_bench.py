@@ -28,7 +28,14 @@ from poaid.api.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
 from poaid.network_file import Network
-from poaid.testnet.local import LocalTestnet, LocalTestnetPlan, choose_target, get_base_network, make_network, measure_rate
+from poaid.testnet.local import (
+    LocalTestnet,
+    LocalTestnetPlan,
+    choose_target,
+    get_base_network,
+    make_network,
+    measure_rate,
+)
 from poaid.testnet.summary import Summary
 
 NODES = {"mini": 8}
