@@ -79,7 +79,7 @@ def test_the_other_profile(run: Run) -> None:
     config = replace(get_network("minimal").config, profile=b"llama.cpp")
     assert (status, out, err) == (0, f"a.toml: network {compute_network_id(config).hex()}\n", "")
     assert read_network(Path("a.toml")).config == config
-    assert run("new", "--from", "a.toml", "--profile", "w8a12", "b.toml")[0] == 0
+    assert run("new", "--from", "a.toml", "--profile", "w8a8", "b.toml")[0] == 0
     assert read_network(Path("b.toml")).config == get_network("minimal").config
     assert run("new", "--profile", "w8a8", "c.toml")[0] == 2
 
