@@ -33,7 +33,7 @@ from poai_spec.proof.lexicon import Lexicon, compute_lexicon_digest, parse_lexic
 from poai_spec.proof.work import check_engine
 from poaid.errors import NodeError
 
-MANIFEST_VERSION = "w8a12-2"
+MANIFEST_VERSION = "w8a8-2"
 """Profile and version of the arithmetic that a kept manifest's root was computed with; another one is made anew."""
 
 
@@ -218,7 +218,7 @@ def load_engine(
         name_or_path: a pinned model's name or a path.
         rules: a network's.
         threads: CPU threads; None for one a processor, or 1 in the profile llama.cpp.
-        gpu_layers: transformer blocks that llama.cpp runs on a GPU; in the profile w8a12 all run there unless it is 0.
+        gpu_layers: transformer blocks that llama.cpp runs on a GPU; in the profile w8a8 all run there unless it is 0.
         say: takes lines about what takes long at the first start.
 
     Raises:

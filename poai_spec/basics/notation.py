@@ -139,12 +139,12 @@ def int32_le(values: "list[int] | tuple[int, ...]") -> bytes:
     return b"".join(value.to_bytes(4, "little", signed=True) for value in values)
 
 
-# ### `int16_le`
+# ### `int8_bytes`
 
 
-def int16_le(values: "list[int] | tuple[int, ...]") -> bytes:
-    """Return signed 16-bit integers as 2 bytes each, two's complement, little-endian."""
-    return b"".join(value.to_bytes(2, "little", signed=True) for value in values)
+def int8_bytes(values: "list[int] | tuple[int, ...]") -> bytes:
+    """Return signed 8-bit integers as a byte each, two's complement."""
+    return b"".join(value.to_bytes(1, "little", signed=True) for value in values)
 
 
 # ### `uint256_be`

@@ -100,7 +100,7 @@ class ModelManifest:
         integer_model_root: Keccak root of the integer weights (page integer-model).
         questions_digest: digest of the lexicon's token ids (page lexicon), or of the corpus (page corpus).
         corpus: False for generated questions, True for a test corpus.
-        layer_count: number of transformer blocks L; in the profile `w8a12` a trace has L + 1 entries.
+        layer_count: number of transformer blocks L; in the profile `w8a8` a trace has L + 1 entries.
         vocabulary_size: number of token ids V.
         add_bos: whether a sequence begins with `bos_id` (GGUF `tokenizer.ggml.add_bos_token`).
         bos_id: the begin-of-sequence token; 0 where `add_bos` is False.
@@ -133,7 +133,7 @@ class Config:
 
     Attributes:
         version: `PROTOCOL_VERSION`.
-        profile: how logits are computed: `w8a12` (page inference) or `llama.cpp` (page llama-profile), ASCII.
+        profile: how logits are computed: `w8a8` (page inference) or `llama.cpp` (page llama-profile), ASCII.
         model: the model manifest.
         epoch_blocks: blocks in an epoch.
         retarget_blocks: blocks in a difficulty period, R.
@@ -191,8 +191,8 @@ def check_config(config: Config) -> None:
     period = config.retarget_blocks * config.spacing
     if config.version != PROTOCOL_VERSION:
         raise Invalid("parameters/version", f"version {config.version}, this is {PROTOCOL_VERSION}")
-    if config.profile not in (b"w8a12", b"llama.cpp"):
-        raise Invalid("parameters/profile", f"profile {config.profile!r} is neither w8a12 nor llama.cpp")
+    if config.profile not in (b"w8a8", b"llama.cpp"):
+        raise Invalid("parameters/profile", f"profile {config.profile!r} is neither w8a8 nor llama.cpp")
     if config.epoch_blocks < 1 or config.retarget_blocks < 1 or period < RETARGET_CLAMP:
         raise Invalid("parameters/period", "epoch_blocks and retarget_blocks are at least 1, a period at least 4 ms")
     if config.max_future * MAX_FUTURE_SHARE > period:
@@ -305,7 +305,7 @@ def make_config(name: str, model: ModelManifest) -> Config:
     """Return the config of preset `name` (`mainnet`, `testnet`, `minimal`) with the given model, unchecked."""
     testnet = Config(
         version=PROTOCOL_VERSION,
-        profile=b"w8a12",
+        profile=b"w8a8",
         model=model,
         epoch_blocks=20,
         retarget_blocks=10,

@@ -18,7 +18,7 @@
 # >>> (config.quiz_tokens, config.salt_tokens, config.scored_tokens)
 # (32, 6, 2)
 # >>> compute_network_id(config).hex()
-# '9fdb2c7d36dc62dc88d3d521b38247e6e821206791d09f56090056d0b6ab11e2'
+# '1824dda0cf2ff6e3ebed1d7e53ca2f03a1e75bd0517ef9cc50684018f03b78d4'
 
 
 # Genesis follows from the config: nobody mines it and nobody sends it.
@@ -31,7 +31,7 @@
 # True
 # >>> chain = [genesis.header]
 # >>> compute_block_hash(genesis.header).hex()
-# '6576ec345dd861ef67484bf2aae75ea27bf89670f86e2604ec0fded34a807816'
+# 'f20464541c4e0e9e57407a96a781a34a7a00768c0730c1a8e1310565bdb5d924'
 
 
 # ## The header core
@@ -45,7 +45,7 @@
 # >>> from poai_spec.execution.state import compute_state_root, process_header
 # >>> miner = bytes.fromhex("5a0b54d5dc17e0aadc383d2db43b0a0d3e029c4c")
 # >>> core = make_template(chain, {}, rules, miner, config.genesis_timestamp + 1000)
-# >>> core = replace(core, nonce=20)
+# >>> core = replace(core, nonce=4)
 # >>> after = process_header({}, core)
 # >>> after[miner].balance == 5 * 10**18, compute_state_root(after) == core.state_root
 # (True, True)
@@ -53,7 +53,7 @@
 
 # ## The quiz
 
-# Rules, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 20 was not chosen by chance: three of
+# Rules, epoch key and core make the quiz seed; the seed makes the quiz. Nonce 4 was not chosen by chance: three of
 # four quizzes lose.
 
 # ```pycon
@@ -65,20 +65,20 @@
 # >>> lexicon = read_lexicon("mini")
 # >>> quiz = get_quiz(core, chain, rules, lexicon)
 # >>> get_quiz_name(quiz.salt)
-# '0273-02f3-0128-0311-02b8-01c1'
+# '0327-023c-0236-02ff-014b-0264'
 # >>> print(get_quiz_text(quiz), end="")
-# Of hand, floor, eye and head the odd one is floor
-# 793 - 221 = 572
+# Of blue, plane and table the first in the alphabet is blue
+# 542 - 340 = 202
 # >>> len(quiz.tokens), quiz.tokens[:7], quiz.scored
-# (32, (1, 627, 755, 296, 785, 696, 449), (19, 31))
+# (32, (1, 807, 572, 566, 767, 331, 612), (19, 31))
 
 
-# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `floor` and, cut off
-# by the end, `5` of `572`. Any other core has another quiz, however small the difference:
+# The first token is BOS, the next six the salt, and the two scored positions are those of the answers `blue` and, cut off
+# by the end, `2` of `202`. Any other core has another quiz, however small the difference:
 
 # ```pycon
-# >>> get_quiz_name(get_quiz(replace(core, nonce=21), chain, rules, lexicon).salt)
-# '02aa-02b6-02a8-01af-01fb-0195'
+# >>> get_quiz_name(get_quiz(replace(core, nonce=5), chain, rules, lexicon).salt)
+# '0190-014b-0375-0381-011f-0125'
 
 
 # ## The forward pass
@@ -95,15 +95,15 @@
 # True
 # >>> evaluation = engine.evaluate([quiz.tokens], [quiz.scored])[0]
 # >>> evaluation.nlls, evaluation.loss
-# ((1045434, 953205), 1998639)
+# ((641639, 943983), 1585622)
 # >>> [f"{nll / 65536:.2f} bits" for nll in evaluation.nlls]
-# ['15.95 bits', '14.54 bits']
+# ['9.79 bits', '14.40 bits']
 # >>> for entry in evaluation.trace:
 # ...     print(entry.hex())
-# 073b3364a4b520f7c21b03d2436d3169eae7a3a429727fb1e298d40fec85cce0
-# 656817441dfa10127c7a2964471b0be3e2e575b0d48138d50315dfd88c55725b
-# 66b20325b348f7dd25acabf6f36ff79eab4f70a72ec1774e477e07c74a2c7cf4
-# dd9ba3042b6d466ea397abdbdefa91d303a7967c00ae38886510cdf0e58df348
+# b78e68279a5fba2db9bb28981e681342f6ca5f592629cb537f457651208b9464
+# e6007e3c51dafc81b40d1d022a0ac0dcdd360d71d0b95e1719b000b449c669fa
+# 3a020ebc9d73b6550914e8ee7a3323fca5cb959861684c833a8706e0e0f5eb51
+# 35f2d18fb67393a69f7274009e6c53a6cee6099d952ef0ad76aa7a6376cc3cbd
 
 
 # Three layer entries and the output entry. A uniform guess among 905 tokens would cost 9.82 bits; this model is worse.
@@ -115,10 +115,10 @@
 # >>> digest = compute_trace_digest(evaluation.trace)
 # >>> l_hat = compute_l_hat(quiz.seed, evaluation.loss, digest)
 # >>> f"{l_hat:064x}", core.target == 2**254, l_hat < core.target
-# ('213fae8565627872d6d8eac76520f5baad556216c96f4d4abbc8a73b7fb09053', True, True)
+# ('12836eeded4a93c3bb5a55efe29be321baca1c4c62657c44964db1420286086d', True, True)
 # >>> block = make_block(core, evaluation)
 # >>> compute_block_hash(block.header).hex()
-# 'b6a67ca1f7b31c39a6f12ed11e5a5d819a723217ab096e1c9515e0c15498e5d6'
+# '7d2bb17b7cb88b42f1a7bbe41fc2c4c88491adb66018f2cabae7020f9923aec1'
 # >>> from poai_spec.basics.encoding import encode
 # >>> len(encode(block))
 # 356

@@ -45,7 +45,7 @@ class Engine(Protocol):
     """A model that is loaded and ready to run.
 
     Attributes:
-        profile: the arithmetic, `w8a12` or `llama.cpp`.
+        profile: the arithmetic, `w8a8` or `llama.cpp`.
         integer_model_root: what the integers that this engine computes with hash to (`compute_integer_model_root`). It
             comes from them and never from a manifest, or `check_engine` would compare the manifest with itself.
         layer_count: number of transformer blocks L.

@@ -10,8 +10,9 @@
 # of this page, never by a floating-point library, and pinned by their digests.
 
 
+from collections.abc import Sequence
 from functools import cache
-from math import isqrt
+from math import gcd, isqrt
 
 from poai_spec.basics.notation import Hash32, int32_le, tagged_hash
 
@@ -24,12 +25,14 @@ from poai_spec.basics.notation import Hash32, int32_le, tagged_hash
 # | `LOG2E_128` | floor(log2(e) * 2^128) | the same with 128 fractional bits, for the attention constant |
 # | `EXP2_ONE` | 2^30 | 1 in Q30, the format of `exp2_neg` |
 # | `GUARD_BITS` | 192 | fractional bits while a table is made; the result keeps 30 at most |
+# | `TRANSFORM_SIZE` | 64 | values that a Walsh-Hadamard transform mixes at most: it divides common widths, and adds 6 bits |
 
 
 LOG2E = 1_512_775
 LOG2E_128 = 490_923_683_258_796_565_746_369_346_286_093_237_521
 EXP2_ONE = 1 << 30
 GUARD_BITS = 192
+TRANSFORM_SIZE = 64
 
 
 # ## Rounding and bounds
@@ -82,6 +85,46 @@ def bit_length(x: int) -> int:
 # [-1, -1, 0, 0, 1, 1, 2]
 # >>> clamp(200, 7), clamp(-200, 7)
 # (127, -128)
+
+
+# ## Walsh-Hadamard transform
+
+# ### `get_transform_size`
+
+
+def get_transform_size(width: int) -> int:
+    """Return B, how many values of a row of `width` are transformed together: a power of two that divides the width."""
+    return gcd(width, TRANSFORM_SIZE)
+
+
+# ### `walsh_hadamard`
+
+# A row is cut into runs of B values. Value i of a run becomes the sum of its values j, each with the sign
+# `(-1)^popcount(i & j)` (Sylvester's order). The transform is its own inverse up to the factor B, so a sum of products of
+# two transformed rows is B times that of the rows themselves. Only additions: it is exact, and a value grows to B times
+# its size at most. The loop is the fast form, log2(B) rounds of sums and differences.
+
+
+def walsh_hadamard(row: Sequence[int]) -> tuple[int, ...]:
+    """Return each run of B values times Sylvester's matrix of order B, not normalised.
+
+    Reference: Fino and Algazi, Unified Matrix Treatment of the Fast Walsh-Hadamard Transform, 1976.
+    """
+    out, distance = list(row), 1
+    while distance < get_transform_size(len(out)):
+        for i in range(len(out)):
+            if not i & distance:
+                out[i], out[i + distance] = out[i] + out[i + distance], out[i] - out[i + distance]
+        distance *= 2
+    return tuple(out)
+
+
+# ```pycon
+# >>> from poai_spec.model.fixed_point import walsh_hadamard
+# >>> walsh_hadamard((5, 1, 0, 0)), walsh_hadamard((6, 4, 6, 4))
+# ((6, 4, 6, 4), (20, 4, 0, 0))
+# >>> walsh_hadamard((5, 1, 7))
+# (5, 1, 7)
 
 
 # ## Powers of two

@@ -1,9 +1,9 @@
-# # Inference: the W8A12 profile  [generated from specs/model/inference.md by `poai spec compile`: edit the page]
+# # Inference: the W8A8 profile  [generated from specs/model/inference.md by `poai spec compile`: edit the page]
 
 # Status: normative, version 1.
 
-# The forward pass of a Llama-architecture model in exact integer arithmetic: int8 weights, 12-bit activations, one
-# rounding per step, no floating point. Every machine, library, batch size and number of threads computes the same bits,
+# The forward pass of a Llama-architecture model in exact integer arithmetic: int8 weights and activations, both under a
+# Walsh-Hadamard transform, one rounding per step, no floating point. Every machine, library, batch size and number of threads computes the same bits,
 # because there is nothing to round differently. Floating-point inference cannot offer that: the order of additions is
 # part of its result.
 
@@ -28,8 +28,10 @@ from poai_spec.model.fixed_point import (
     cos_sin,
     div_round,
     exp2_neg,
+    get_transform_size,
     log2_fixed,
     round_shift,
+    walsh_hadamard,
 )
 from poai_spec.model.integer_model import Architecture, IntegerModel, Layer, Matrix
 from poai_spec.model.loss import compute_layer_entry, compute_output_entry
@@ -43,33 +45,62 @@ from poai_spec.model.weights import Float32
 # | --- | --- | --- | --- |
 # | `RESIDUAL_Q` | 14 | bits | format of the residual stream; with 16, SmolLM2's first position came near the end of int32 |
 # | `ACTIVATION_Q` | 16 | bits | format of everything else |
-# | `ACTIVATION_BITS` | 11 | bits | magnitude of a quantised activation: -2048 .. 2048 |
+# | `TRANSFORM_BITS` | 14 | bits | magnitude of a value before its transform: int16 holds it, and with 64 of them 21 bits |
+# | `ACTIVATION_LIMIT` | 127 | | magnitude of a quantised activation |
+# | `SCALE_STEPS` | 4 .. 7 | 1/4 | a row's scale in quarters of a power of two, f; four of them to an octave |
 # | `ROTATED_LIMIT` | 20 | bits | q and k after rotation, Q12: below 256 |
 # | `VALUE_LIMIT` | 24 | bits | v, Q16: below 256 |
 
 
 Row: TypeAlias = tuple[int, ...]
+Scale: TypeAlias = tuple[int, int, int]  # (e1, e2, f): f / 4 * 2^(e1 + e2)
 RESIDUAL_Q = 14
 ACTIVATION_Q = 16
-ACTIVATION_BITS = 11
+TRANSFORM_BITS = 14
+ACTIVATION_LIMIT = 127
+SCALE_STEPS = range(4, 8)
 ROTATED_LIMIT = 20
 VALUE_LIMIT = 24
 
 
 # ## Linear maps
 
+# ### `choose_scale`
+
+# The smallest scale of the form `f / 4 * 2^e2` that keeps every value within 127. One power of two a row would waste up to
+# half of the range; eighths of an octave gain little more.
+
+
+def choose_scale(largest: int) -> tuple[int, int]:
+    """Return (e2, f) with `4 * largest <= 127 * f * 2^e2`: the smallest e2 >= 0, then the smallest f in 4 .. 7.
+
+    Args:
+        largest: the largest magnitude of a transformed row, 0 .. 2^20; e2 is then at most 13.
+    """
+    e2 = 0
+    while 4 * largest > ACTIVATION_LIMIT * SCALE_STEPS[-1] << e2:
+        e2 += 1
+    return e2, next(f for f in SCALE_STEPS if 4 * largest <= ACTIVATION_LIMIT * f << e2)
+
+
 # ### `quantise_row`
 
+# Rounded to 14 bits, transformed, and rounded once more to int8. The transform spreads an outlier over its run of 64
+# values; without it one large value would leave few bits to all others.
 
-def quantise_row(x: Row) -> tuple[int, Row]:
-    """Return (e, a) with x about a * 2^e and every a in -2048 .. 2048; one exponent for the row."""
-    e = max(0, bit_length(max(abs(v) for v in x)) - ACTIVATION_BITS)
-    return e, tuple(round_shift(v, e) for v in x)
+
+def quantise_row(x: Row) -> tuple[Scale, Row]:
+    """Return ((e1, e2, f), a): the transform of x is about `a * f * 2^(e1 + e2 - 2)`, every a in -127 .. 127."""
+    e1 = max(0, bit_length(max(abs(v) for v in x)) - TRANSFORM_BITS)
+    z = walsh_hadamard(tuple(round_shift(v, e1) for v in x))
+    e2, f = choose_scale(max(abs(v) for v in z))
+    return (e1, e2, f), tuple(div_round(4 * v, f << e2) for v in z)
 
 
 # ### `linear`
 
-# `acc * M_o` carries `acc`'s exponent e and format Q_in, and the weights' 2^(-k - 24); one shift brings it to Q_out.
+# `acc * M_o * f` carries the row's scale, the transforms' factor B, format Q_in, and the weights' 2^(-k - 24); one shift
+# brings it to Q_out.
 
 
 def linear(matrix: Matrix, x: Row, q_out: int = ACTIVATION_Q) -> Row:
@@ -83,10 +114,10 @@ def linear(matrix: Matrix, x: Row, q_out: int = ACTIVATION_Q) -> Row:
     Returns:
         O values in `q_out` fractional bits.
     """
-    e, a = quantise_row(x)
-    shift = matrix.k + 24 - e + ACTIVATION_Q - q_out
+    (e1, e2, f), a = quantise_row(x)
+    shift = matrix.k + 24 - e1 - e2 + ACTIVATION_Q - q_out + 2 + bit_length(get_transform_size(len(x))) - 1
     sums = (sum(map(int.__mul__, a, row)) for row in matrix.rows)
-    return tuple(clamp(round_shift(s * m, shift), 31) for s, m in zip(sums, matrix.multipliers, strict=True))
+    return tuple(clamp(round_shift(s * m * f, shift), 31) for s, m in zip(sums, matrix.multipliers, strict=True))
 
 
 # ## RMSNorm
@@ -298,9 +329,7 @@ def compute_nll(logits: Row, target: int) -> int:
 # the head; only the scored ones go through the head.
 
 
-def run_steps(
-    model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]
-) -> Iterator[Hash32 | Evaluation]:
+def run_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
     """Run one sequence: yield the trace entry of each block in turn, and the evaluation last.
 
     Args:
@@ -315,8 +344,8 @@ def run_steps(
         yield trace[-1]
     normed = [rms_norm(x, model.output_norm, model.architecture.epsilon) for x in rows]
     nlls = tuple(compute_nll(linear(model.head, normed[t - 1]), tokens[t]) for t in scored)
-    exponents, quantised = zip(*map(quantise_row, normed), strict=True)
-    trace.append(compute_output_entry(exponents, quantised, nlls))
+    scales, quantised = zip(*map(quantise_row, normed), strict=True)
+    trace.append(compute_output_entry(scales, quantised, nlls))
     yield Evaluation(nlls, tuple(trace))
 
 
@@ -340,10 +369,14 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 # | step | worst case | int64 | float64 exact |
 # | --- | --- | --- | --- |
 # | `W` of F16 and of the block types | 2^52 | yes | yes |
-# | `127 * W`, doubled, plus `m_o` | 2^60 | yes | no |
-# | `acc` | K * 2^18 | yes | yes |
-# | `acc * M_o`, right shift | K * 2^37 + 2^51 | yes | yes |
-# | `acc * M_o`, left shift | K * 2^45 | yes | no |
+# | the transform `V` of such a row | 2^58 | yes | no |
+# | `127 * V`, doubled, plus `m_o`, once `check_maximum` has passed | 2^46 | yes | yes |
+# | `x` before its transform, plus the half | 2^31 + 2^17 | yes | yes |
+# | `z`, a transformed value | 2^20 | yes | yes |
+# | `4 * z`, doubled, plus `f << e2` | 2^23 + 2^16 | yes | yes |
+# | `acc` | K * 2^14 | yes | yes |
+# | `acc * M_o * f`, right shift | K * 2^36 + 2^59 | yes | no |
+# | `acc * M_o * f`, left shift | K * 2^46 | yes | no |
 # | sum of `xs^2` | D * 2^48 | yes | no |
 # | `mean << 12` | 2^61 | yes | no |
 # | `xs * inv` | sqrt(D) * 2^48 + 2^30 | yes | no |
@@ -362,12 +395,16 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 # | mantissa squared in `log2_fixed` | 2^62 | yes | no |
 # | negative log-likelihood | 2^33 | yes | yes |
 
-# Two of the lines can be had in doubles after all. Once `check_maximum` has passed, `W` is below 2^38 in magnitude, so the
-# second line is below 2^46 and exact. And a left shift multiplies by a power of two: `acc * M_o`, below 2^52, stays an
-# exact float64 however far it is shifted, and `clamp` compares exactly.
+# `linear` can be had in doubles after all. With p = `acc * M_o * f`, below 2^52 in magnitude, and n the shift, it is the
+# clamp of `floor(p * 2^-n + 1/2)`. For n <= 53 the sum is exact. For a larger n both are 0: `p * 2^-n` is below 1/2 in
+# magnitude, so the sum, rounded or not, lies between 0 and 1. For n < 0 an exact p is multiplied by a power of two, which
+# is exact at any size, and a sum that the half rounds is clamped. In int32, `floor(u / f)` with
+# `u = (8 z + (f << e2)) >> (e2 + 1)` is the quotient of `quantise_row`, and the division by f is
+# `((u + 128 f) * (65536 // f + 1) >> 16) - 128`.
 
 # Three places are outside the table. F32 and BF16 weights have no bound before
-# [check_maximum](integer-model.md#check_maximum) refuses them; an engine has to cut them where they are decoded. The
+# [check_maximum](integer-model.md#check_maximum) refuses them, and the dividend of a block type's row may leave int64; an
+# engine cuts matrices to 2^38 in magnitude where they are decoded, which changes no row that is accepted. The
 # epsilon of `rms_norm` is one of 17 constants, one a value of `s`; they are below 2^44, but their dividends are not below
 # 2^63. And `(x << 30) >> n` in `log2_fixed` is `x >> (n - 30)` for the sums of `compute_nll`, where n >= 30.
 
@@ -375,9 +412,25 @@ def run_model(model: IntegerModel, tokens: Sequence[int], scored: Sequence[int])
 
 # ## Rationale
 
-# - **12-bit activations.** Eight bits cost three times the accuracy, fourteen gain next to nothing
-#   ([measured](../../docs/why-integers.md#what-integers-cost)). Twelve bits keep a product sum below 2^24 for most rows, so a
-#   float32 matrix product is exact.
+# - **Eight bits, transformed.** Products of int8 are what processors are fastest at: one instruction multiplies and adds
+#   64 pairs (`vpdpbusd`, `sdot`, tensor cores), four times as many as of int16 without it. Plain 8-bit activations lose too
+#   much to outliers; the transform spreads them, and is additions, hence exact. Against a float64 pass of the same file,
+#   2,033 tokens with SmolLM2-135M, prototypes of the variants; `poai bench fidelity` measures the profile itself:
+
+#   | pass | mean difference of a token's loss, nats | shift of the mean | same top token | values cut |
+#   | --- | --- | --- | --- | --- |
+#   | 12-bit activations, not transformed | 0.0862 +- 0.0022 | +0.004 | 94.4 % | 0 |
+#   | 8-bit, not transformed | 0.39 | +0.085 | 76.9 % | |
+#   | 8-bit, transformed, a power of two a row | 0.1164 +- 0.0036 | +0.005 | 92.7 % | 631 |
+#   | **8-bit, transformed, quarters of an octave** | **0.0984 +- 0.0026** | +0.007 | 93.5 % | **0** |
+#   | 8-bit, transformed, eighths of an octave | 0.0965 +- 0.0025 | +0.002 | 94.0 % | 0 |
+#   | llama.cpp Q4_1 | 0.0728 | -0.001 | 95.1 % | |
+
+# - **Scales of four steps an octave.** A power of two wastes up to half of the range of int8. Rounding the scale up to a
+#   quarter of an octave keeps every value within 127, so nothing has to be cut, and still multiplies by a small integer.
+#   Eighths gain little.
+# - **Rounded to 14 bits before the transform.** The input fits int16 and the result 21 bits, so 64 values at a time are
+#   int32 additions on any machine; six bits below what int8 keeps, this rounding costs nothing that can be measured.
 # - **One exponent a row, from its own maximum.** A calibrated scale would need data to calibrate on, and a shared one would
 #   tie a token's bits to its neighbours.
 # - **Base-2 scores.** Folding log2(e) into the attention scale leaves softmax with `exp2_neg` alone.

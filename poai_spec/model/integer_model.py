@@ -2,8 +2,8 @@
 
 # Status: normative, version 1.
 
-# From a GGUF file to the integers that the forward pass uses, once when a model is loaded. Each matrix row becomes int8
-# values and one multiplier; norm gains and embedding rows become fixed-point vectors. Everything that the arithmetic does
+# From a GGUF file to the integers that the forward pass uses, once when a model is loaded. Each matrix row is transformed
+# ([walsh_hadamard](fixed-point.md#walsh_hadamard)) and becomes int8 values and one multiplier; norm gains and embedding rows become fixed-point vectors. Everything that the arithmetic does
 # not cover is refused here, with the key or tensor that is the reason, so that a model which loads runs the same bits
 # everywhere.
 
@@ -20,8 +20,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isqrt
 
-from poai_spec.model.fixed_point import LOG2E_128, bit_length, clamp, div_round, round_shift
-from poai_spec.basics.notation import Hash32, Invalid, int32_le, tagged_hash, uint32_le
+from poai_spec.model.fixed_point import LOG2E_128, bit_length, clamp, div_round, round_shift, walsh_hadamard
+from poai_spec.basics.notation import Hash32, Invalid, int8_bytes, int32_le, tagged_hash, uint32_le
 from poai_spec.model.weights import Float32, GgufFile, GgufTensor, decode_tensor
 
 
@@ -34,7 +34,7 @@ from poai_spec.model.weights import Float32, GgufFile, GgufTensor, decode_tensor
 # | `MAX_HEAD_DIM` | 2^12 | head dimension: scores stay in int64 |
 # | `MAX_LAYERS` | 256 | L: the longest trace has an entry more; a forged count must not become a list of tensors |
 # | `MAX_VOCABULARY` | 2^24 | V: the sum of the scoring stays in int64 with room |
-# | `ROW_MAXIMUM_BITS` | 38 | a row maximum `m_o` has at most 38 bits, that is, weights below 2^14 |
+# | `ROW_MAXIMUM_BITS` | 38 | a row maximum `m_o` has at most 38 bits, that is, transformed weights below 2^14 |
 # | `GAIN_LIMIT` | 128 | norm gains stay below it in magnitude; seen in practice: 3.3 |
 # | `MULTIPLIER_BITS` | 26 | `M_o * 127` has at most 26 bits |
 
@@ -86,7 +86,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A linear map: the real weight in row o, column i is `rows[o][i] * multipliers[o] * 2^(-k - 24)`, nearly.
+    """A linear map: row o, column i of the transformed weights is `rows[o][i] * multipliers[o] * 2^(-k - 24)`, nearly.
 
     Attributes:
         name: the GGUF tensor that it comes from.
@@ -342,19 +342,21 @@ def check_tensors(gguf: GgufFile, a: Architecture) -> None:
 
 # ### `quantise_matrix`
 
-# With `m_o` the largest magnitude of a row, `q = round(127 W / m_o)` fills the int8 range in every row; the multipliers
-# carry `m_o / 127` with a common exponent. `k = 26 - bit_length(largest m_o)` makes `M_o * 127` at most 26 bits long, so
+# A row of weights W is transformed first, exactly: V. An outlier among 64 weights then costs each of them a little
+# precision and no longer all but itself all of it. With `m_o` the largest magnitude of V,
+# `q = round(127 V / m_o)` fills the int8 range in every row; the multipliers carry `m_o / 127` with a common exponent. `k = 26 - bit_length(largest m_o)` makes `M_o * 127` at most 26 bits long, so
 # that `acc * M_o` plus the rounding half stays below 2^53 for up to 2^15 columns. A row of zeros has `M_o = 0`; a matrix
 # of zeros has k = 26. A matrix has at least one row and one column, since `decode_tensor` refuses others.
 
 
 def quantise_matrix(name: str, weights: list[list[int]]) -> Matrix:
-    """Quantise the rows W (integers, 2^24 * w) to int8 with one multiplier a row.
+    """Transform the rows W (integers, 2^24 * w) and quantise them to int8 with one multiplier a row.
 
     Raises:
         Invalid: `integer-model/row-maximum`.
     """
-    maxima = [max(abs(w) for w in row) for row in weights]
+    transformed = [walsh_hadamard(row) for row in weights]
+    maxima = [max(abs(v) for v in row) for row in transformed]
     check_maximum(name, max(maxima))
     k = MULTIPLIER_BITS - bit_length(max(maxima))
     return Matrix(
@@ -362,7 +364,7 @@ def quantise_matrix(name: str, weights: list[list[int]]) -> Matrix:
         k=k,
         multipliers=tuple(div_round(m << max(k, 0), 127 << max(-k, 0)) for m in maxima),
         rows=tuple(
-            tuple(div_round(127 * w, m) if m else 0 for w in row) for row, m in zip(weights, maxima, strict=True)
+            tuple(div_round(127 * v, m) if m else 0 for v in row) for row, m in zip(transformed, maxima, strict=True)
         ),
     )
 
@@ -371,13 +373,16 @@ def quantise_matrix(name: str, weights: list[list[int]]) -> Matrix:
 
 
 def check_maximum(name: str, maximum: int) -> None:
-    """Refuse a matrix whose largest magnitude (integer, 2^24 * w) is 2^38 or more.
+    """Refuse a matrix whose largest transformed magnitude (integer, 2^24 * v) is 2^38 or more.
+
+    No transformed row is smaller than its largest weight (the mean of its squares over a run is the sum of the
+    weights'), so every W of a matrix that passes is below 2^38 too.
 
     Raises:
         Invalid: `integer-model/row-maximum`.
     """
     if bit_length(maximum) > ROW_MAXIMUM_BITS:
-        raise Invalid("integer-model/row-maximum", f"{name} holds a weight of magnitude 2^14 or more")
+        raise Invalid("integer-model/row-maximum", f"{name} holds a transformed weight of magnitude 2^14 or more")
 
 
 # ### `read_matrix`
@@ -479,7 +484,7 @@ def compute_matrix_digest(matrix: Matrix) -> Hash32:
         uint32_le(len(matrix.name)) + matrix.name.encode("ascii"),
         uint32_le(len(matrix.rows)) + uint32_le(len(matrix.rows[0])),
         int32_le((matrix.k,)) + int32_le(matrix.multipliers),
-        *(bytes(q & 255 for q in row) for row in matrix.rows),
+        *(int8_bytes(row) for row in matrix.rows),
     )
 
 
@@ -531,7 +536,7 @@ def compute_root_of_digests(a: Architecture, digests: list[Hash32]) -> Hash32:
 # >>> from poai_spec.model.integer_model import compute_attention_scale, quantise_matrix
 # >>> matrix = quantise_matrix("toy", [[1 << 22, -(1 << 21)], [0, 0]])
 # >>> matrix.k, matrix.multipliers, matrix.rows
-# (3, (264208, 0), ((127, -63), (0, 0)))
+# (3, (396312, 0), ((42, 127), (0, 0)))
 # >>> compute_attention_scale(64)
 # 3025551
 
@@ -549,7 +554,7 @@ def compute_root_of_digests(a: Architecture, digests: list[Hash32]) -> Hash32:
 # | `integer-model/tensor-missing` | Invalid | a tensor that the architecture needs is not in the file |
 # | `integer-model/tensor-shape` | Invalid | a tensor of another shape |
 # | `integer-model/tensor-unknown` | Invalid | a tensor that the architecture has no place for |
-# | `integer-model/row-maximum` | Invalid | a matrix with a weight of 2^14 or more |
+# | `integer-model/row-maximum` | Invalid | a matrix with a transformed weight of 2^14 or more |
 # | `integer-model/gain` | Invalid | a norm gain of 128 or more |
 
 # ## Rationale
@@ -558,6 +563,8 @@ def compute_root_of_digests(a: Architecture, digests: list[Hash32]) -> Hash32:
 #   waste bits. A shared exponent keeps the shift uniform over a product, which is what vector units want.
 # - **26 bits.** With 2^15 columns `acc * M_o` plus half is below 2^53: the epilogue is exact in a float64, that is in a
 #   JavaScript number, and much faster in vector code than int64.
+# - **The transform is part of the weights.** It costs a load, not a pass: rows are stored transformed, and the pass
+#   transforms only its activations. In a block of 64 it needs no multiplication and no random signs.
 # - **The embedding is not quantised to int8.** It is a table look-up; rounding it to Q14 costs nothing.
 # - **Unknown keys are refused.** A file whose new key llama.cpp honours and this page ignores would run, with other
 #   numbers than its authors meant.

@@ -2,7 +2,7 @@
 
 # Status: normative, version 1.
 
-# **For private networks of equal machines only.** A network whose config says `llama.cpp` instead of `w8a12` takes its
+# **For private networks of equal machines only.** A network whose config says `llama.cpp` instead of `w8a8` takes its
 # logits from llama.cpp, in floating point. They are rounded to integers once, at the end, and scored by the same function;
 # every other rule is the same. Nothing makes two machines agree on them: the order of additions, the width of the vector
 # registers and the compiler are part of a floating-point result. Nodes that differ in one of them reject each other's

@@ -9,7 +9,9 @@
 
 from collections.abc import Sequence
 
-from poai_spec.basics.notation import Hash32, Target, int16_le, int32_le, tagged_hash, uint32_le, uint64_le, uint256_be
+from poai_spec.basics.notation import (
+    Hash32, Target, int8_bytes, int32_le, tagged_hash, uint32_le, uint64_le, uint256_be,
+)  # fmt: skip
 
 
 # ## Loss
@@ -41,15 +43,15 @@ def compute_layer_entry(layer: int, row: Sequence[int]) -> Hash32:
 # ### `compute_output_entry`
 
 
-def compute_output_entry(exponents: Sequence[int], rows: Sequence[Sequence[int]], nlls: Sequence[int]) -> Hash32:
+def compute_output_entry(scales: Sequence[Sequence[int]], rows: Sequence[Sequence[int]], nlls: Sequence[int]) -> Hash32:
     """Return the last trace entry: what the head saw and what was scored.
 
     Args:
-        exponents: the exponent e of each position's quantised row at the head's input, T values, uint32.
-        rows: these rows in order of position, T rows of D values in -2048 .. 2048.
+        scales: the scale (e1, e2, f) of each position's quantised row at the head's input, three bytes.
+        rows: these rows in order of position, T rows of D values in -127 .. 127, a byte each.
         nlls: the scored negative log-likelihoods in order of position; bits in Q16, uint64.
     """
-    positions = [uint32_le(e) + int16_le(tuple(row)) for e, row in zip(exponents, rows, strict=True)]
+    positions = [bytes(scale) + int8_bytes(tuple(row)) for scale, row in zip(scales, rows, strict=True)]
     return tagged_hash("PoAI/trace-output/1", *positions, *[uint64_le(nll) for nll in nlls])
 
 
@@ -87,13 +89,13 @@ def is_below_target(l_hat: int, target: Target) -> bool:
 
 # ```pycon
 # >>> from poai_spec.model.loss import compute_l_hat, compute_layer_entry, compute_output_entry, compute_trace_digest
-# >>> trace = [compute_layer_entry(1, [16384, -1]), compute_output_entry([3], [[2048, -7]], [65536])]
+# >>> trace = [compute_layer_entry(1, [16384, -1]), compute_output_entry([(3, 9, 4)], [[127, -7]], [65536])]
 # >>> [entry.hex()[:16] for entry in trace]
-# ['bdc5a35afddbf0d6', '6844a14cfcb556ba']
+# ['bdc5a35afddbf0d6', 'bb3369e78839b36e']
 # >>> compute_trace_digest(trace).hex()[:16]
-# 'bbaf2b617c8a16be'
+# '27b64f97a5ac6848'
 # >>> hex(compute_l_hat(bytes(32), 65536, compute_trace_digest(trace)))[:18]
-# '0xda0ca4ef603e8a78'
+# '0x153b19d345c2a8f6'
 
 
 # ## Rationale

@@ -161,6 +161,9 @@ class Interval:
     def __ge__(self, other: int) -> bool:
         return self._decide(other, operator.ge)
 
+    def __le__(self, other: int) -> bool:
+        return self._decide(other, operator.le)
+
     def __bool__(self) -> bool:
         assert self.ends == (0, 0) or self.low > 0 or self.high < 0, f"{self} may be 0"
         return self.high != 0 or self.low != 0

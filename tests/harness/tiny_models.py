@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from poai_spec.model.fixed_point import get_transform_size
 from poai_spec.model.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor
 
 LARGEST_SCALE = {  # log2 of a block scale with which no weight can reach the refused magnitude of 2^14
@@ -24,7 +25,7 @@ def random_tensor(rng: np.random.Generator, name: str, kind: str, shape: tuple[i
     """Make a tensor of random blocks; `loudness` sets the size of its scales."""
     elements, size, _ = TENSOR_TYPES[kind]
     blocks = int(np.prod(shape)) // elements
-    largest = LARGEST_SCALE[kind]
+    largest = LARGEST_SCALE[kind] - (get_transform_size(shape[-1]).bit_length() - 1)
     exponents: Callable[[int], Any] = {
         "quiet": lambda n: rng.integers(-24, -12, n),
         "normal": lambda n: rng.integers(largest - 18, largest - 13, n),

@@ -284,7 +284,7 @@ def engine_command(
     folder: PlotFolder = None,
     file: Json = None,
 ) -> None:
-    """Run quizzes with the exact engine and with llama.cpp in turn: tokens a second, memory, share of sgemm's peak."""
+    """Run quizzes with the exact engine and llama.cpp's types in turn: tokens a second, memory, share of int8 peak."""
     from poai_bench import engine_bench
     from poai_bench.measure import warn_if_busy
 

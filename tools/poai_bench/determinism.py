@@ -37,16 +37,20 @@ from poai_spec.basics.drbg import Drbg
 from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.weights import GgufFile
 
+_V3 = "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe"
+_V4 = f"{_V3},+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl"
 TARGETS = {
-    "x86_64": {  # the levels of the x86-64 psABI
+    "x86_64": {  # the levels of the x86-64 psABI, and the two extensions that multiply bytes
         "x86-64": "+sse2",
         "x86-64-v2": "+sse3,+ssse3,+sse4.1,+sse4.2,+popcnt",
-        "x86-64-v3": "+avx,+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe",
-        "x86-64-v4": "+avx2,+bmi,+bmi2,+f16c,+fma,+lzcnt,+movbe,+avx512f,+avx512bw,+avx512cd,+avx512dq,+avx512vl",
+        "x86-64-v3": _V3,
+        "x86-64-v3+avxvnni": f"{_V3},+avxvnni",
+        "x86-64-v4": _V4,
+        "x86-64-v4+avx512vnni": f"{_V4},+avx512vnni",
     },
-    "aarch64": {"generic": "+neon"},
+    "aarch64": {"generic": "+neon", "generic+dotprod": "+neon,+dotprod", "generic+i8mm": "+neon,+dotprod,+i8mm"},
 }
-"""LLVM's names of processors and their features, oldest first; Numba takes the two only together."""
+"""LLVM's names of processors, up to a plus sign, and their features, oldest first; Numba takes the two together."""
 
 KERNELS = {
     "x86_64": ("Prescott", "Core2", "Nehalem", "Sandybridge", "Haswell", "Zen", "SkylakeX", "Cooperlake",
@@ -73,7 +77,7 @@ class Row:
     Attributes:
         engine: `exact`, `array` or `reference`.
         machine: the processor's architecture.
-        kernel: what multiplied: LLVM's processor and the tile's lanes, rows and vectors; or the BLAS kernel.
+        kernel: what multiplied: LLVM's processor, the tile's instruction, lanes, rows and vectors; or the BLAS kernel.
         weights: `fresh` from the file, `made` and kept, or `mapped` from where they are kept.
         threads: threads that compute.
         batch: sequences at a time.
@@ -148,7 +152,8 @@ def run_targets(command: Sequence[str], request: dict[str, Any], targets: dict[s
     yield from run_worker(command, request | {"rows": [[*ways[0][:2], True], *ways]}, path=path)
     for name, features in targets.items():
         say(f"exact engine, compiled for {name}")
-        rows = run_worker(command, request, {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}, path)
+        processor = name.partition("+")[0]
+        rows = run_worker(command, request, {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features}, path)
         if not rows:
             say(f"{name}: this processor cannot run it")
         yield from rows

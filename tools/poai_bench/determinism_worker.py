@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_info
 from poai_engine.engines.array import ArrayEngine
 from poai_engine.engines.exact import ExactEngine
 from poai_engine.engines.products import products_are_exact
-from poai_engine.kernels.tile import get_shape
+from poai_engine.kernels.tile import get_tile
 from poai_engine.models.gguf_file import read_gguf
 from poai_engine.models.weight_cache import get_cache_dir, open_packed_model
 from poai_spec.basics.notation import Hash32, tagged_hash, uint64_le
@@ -45,9 +45,9 @@ def run_batches(engine: Any, request: dict[str, Any], batch: int) -> list[Evalua
 
 
 def get_target() -> str:
-    """Return the processor that Numba hands to LLVM, and the int32 lanes, rows and vectors of the integer tiles."""
+    """Return the processor that Numba hands to LLVM, and how the integer tiles are computed."""
     _, processor, _ = cpu_target.target_context.codegen().magic_tuple()
-    return f"{processor} {'x'.join(map(str, get_shape()))}"
+    return f"{processor} {get_tile()}"
 
 
 def get_blas() -> str:

@@ -1,30 +1,35 @@
-"""One process of `poai bench engine`: the exact engine, llama.cpp or NumPy's sgemm, alone in its memory.
+"""One process of `poai bench engine`: the exact engine, llama.cpp, or the processor's peak, alone in its memory.
 
 Times are taken here, around the batch and nothing else: not around the messages, and for llama.cpp not around filling
 its batch and scoring its logits. What both engines find is handed back, so that the bench sees that they did the same.
 """
 
+import ctypes
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from poai_bench.measure import get_peak_memory, serve
 from poai_engine.engines.exact import open_engine
 from poai_engine.engines.llama_log import silence
 from poai_engine.errors import ModelError
+from poai_engine.kernels import steps as kernels
+from poai_engine.kernels.tile import FOUR, get_tile
 
 Quizzes = Sequence[Sequence[int]]
 NEED_LLAMA = "llama.cpp is not installed: pip install 'poai[llama]', or leave the comparison out with --no-llama"
 NATS = np.log(2) / 2**16  # of one unit of a loss, which is in bits, Q16
 CELLS = 256
 """llama.cpp rounds each sequence's part of the key and value cache up to this many positions."""
-SGEMM_SHAPES = ((1024, 1024, 1024), (2048, 1024, 2048), (1024, 4096, 1024))
-"""Rows, inner and columns. The best of them counts as the peak; larger ones were no faster."""
+PEAK_SECONDS = 0.1
+"""Of one measurement of the peak, about."""
+LLAMA_TYPES = {"Q4_0": 2, "Q4_1": 3, "Q8_0": 7}
+"""llama.cpp's numbers of the types that a model is requantised to (`llama_ftype`)."""
 
 
 class Runner(Protocol):
@@ -52,6 +57,15 @@ class ExactRunner:
         evaluations = self.engine.evaluate(tokens, scored)
         seconds = perf_counter() - start
         return seconds, float(np.mean([nll for found in evaluations for nll in found.nlls])) * NATS
+
+    def decode(self, tokens: Quizzes, prompt: int) -> float:
+        """Return the seconds for all tokens behind the prompts, one of each sequence at a time, with its logits."""
+        cache = self.engine.make_cache(len(tokens), len(tokens[0]))
+        self.engine.extend(cache, [ids[:prompt] for ids in tokens])
+        start = perf_counter()
+        for t in range(prompt, len(tokens[0])):
+            self.engine.extend(cache, [ids[t : t + 1] for ids in tokens])
+        return perf_counter() - start
 
 
 class LlamaRunner:
@@ -100,11 +114,28 @@ class LlamaRunner:
         targets = [tokens[n][t] for n, positions in enumerate(scored) for t in positions]
         return seconds, compute_mean_loss(self._get_logits(len(targets)), np.asarray(targets))
 
-    def _fill(self, tokens: Quizzes, scored: Quizzes) -> None:
+    def decode(self, tokens: Quizzes, prompt: int) -> float:
+        """Return the seconds for all tokens behind the prompts, one of each sequence at a time, with its logits."""
+        self.library.llama_memory_clear(self.library.llama_get_memory(self.context), False)
+        last = [[prompt] for _ in tokens]
+        self._decode([ids[:prompt] for ids in tokens], last, 0)
+        start = perf_counter()
+        for t in range(prompt, len(tokens[0])):
+            self._decode([ids[t : t + 1] for ids in tokens], [[1]] * len(tokens), t)
+            self._get_logits(len(tokens))
+        return perf_counter() - start
+
+    def _decode(self, tokens: Quizzes, scored: Quizzes, first: int) -> None:
+        self._fill(tokens, scored, first)
+        if self.library.llama_decode(self.context, self.batch):
+            raise ModelError("llama.cpp does not decode one token at a time")
+        self.library.llama_synchronize(self.context)
+
+    def _fill(self, tokens: Quizzes, scored: Quizzes, first: int = 0) -> None:
         row, batch = 0, self.batch
         for sequence, ids in enumerate(tokens):
-            wanted = {t - 1 for t in scored[sequence]}
-            for position, token in enumerate(ids):
+            wanted = {first + t - 1 for t in scored[sequence]}
+            for position, token in enumerate(ids, first):
                 batch.token[row], batch.pos[row] = token, position
                 batch.n_seq_id[row], batch.seq_id[row][0] = 1, sequence
                 batch.logits[row] = position in wanted
@@ -117,26 +148,46 @@ class LlamaRunner:
         return np.ctypeslib.as_array(found, (rows, self.vocabulary_size)).copy()
 
 
-class SgemmRunner:
-    """NumPy's float32 matrix product."""
+class PeakRunner:
+    """The processor's products of bytes, and nothing else."""
 
     def __init__(self, threads: int) -> None:
-        self.threads = threads
-        rng = np.random.default_rng(0)
-        self.factors = [
-            (rng.random((rows, inner), np.float32), rng.random((columns, inner), np.float32).T)
-            for rows, inner, columns in SGEMM_SHAPES
-        ]
+        self.threads, tile = threads, get_tile()
+        self.has_instruction = tile.product != "pairs"
+        self.operations = 2 * FOUR * tile.lanes * tile.rows * tile.vectors
+        self.values, self.count = np.ones(64, np.int32), 1000
+        self.pool = ThreadPoolExecutor(threads)
 
-    def run(self) -> float:
-        """Return the best rate over the shapes, floating-point operations a second."""
-        rates: list[float] = []
-        with threadpool_limits(self.threads, "blas"):
-            for a, b in self.factors:
-                start = perf_counter()
-                a @ b
-                rates.append(2.0 * a.shape[0] * a.shape[1] * b.shape[1] / (perf_counter() - start))
-        return max(rates)
+    def run(self) -> float | None:
+        """Return operations a second, an addition and a multiplication each; None where there is no instruction."""
+        if not self.has_instruction:
+            return None
+        kernels.repeat(self.values, 1)
+        while self._time() < PEAK_SECONDS:
+            self.count *= 2
+        return self.threads * self.count * self.operations / min(self._time() for _ in range(3))
+
+    def _time(self) -> float:
+        start = perf_counter()
+        list(self.pool.map(lambda _: kernels.repeat(self.values, self.count), range(self.threads)))
+        return perf_counter() - start
+
+
+def requantise(path: Path, kind: str, folder: Path, threads: int) -> Path:
+    """Return a model file in another of llama.cpp's types, made by llama.cpp; kept in a folder.
+
+    Raises:
+        ModelError: llama.cpp is not installed, or cannot convert the file.
+    """
+    made = folder / f"{path.stem}.{kind}.gguf"
+    if not made.is_file():
+        library, part = load_llama_library(), made.with_suffix(".part")
+        parameters = library.llama_model_quantize_default_params()
+        parameters.ftype, parameters.allow_requantize, parameters.nthread = LLAMA_TYPES[kind], True, threads
+        if library.llama_model_quantize(str(path).encode(), str(part).encode(), ctypes.byref(parameters)):
+            raise ModelError(f"llama.cpp cannot convert {path.name} to {kind}")
+        part.replace(made)
+    return made
 
 
 def compute_mean_loss(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
@@ -175,7 +226,7 @@ class Session:
         elif kind == "llama_cpp":
             self.runner = LlamaRunner(Path(model), threads, ubatch)
         else:
-            self.runner = SgemmRunner(threads)
+            self.runner = PeakRunner(threads)
         return {"seconds": perf_counter() - start}
 
     def prepare(self, batch: int, tokens: Quizzes, scored: Quizzes) -> dict[str, Any]:
@@ -189,7 +240,11 @@ class Session:
         seconds, loss = self.runner.run(tokens, scored)
         return {"seconds": seconds, "loss": loss, "peak_memory": get_peak_memory()}
 
-    def sgemm(self) -> dict[str, Any]:
+    def decode(self, tokens: Quizzes, prompt: int) -> dict[str, Any]:
+        """Generate by the tokens given, one at a time."""
+        return {"seconds": self.runner.decode(tokens, prompt)}
+
+    def peak(self) -> dict[str, Any]:
         """Measure the peak."""
         return {"rate": self.runner.run()}
 
@@ -197,7 +252,7 @@ class Session:
 def main() -> None:
     """Answer requests."""
     session = Session()
-    serve({"load": session.load, "prepare": session.prepare, "run": session.run, "sgemm": session.sgemm})
+    serve({name: getattr(session, name) for name in ("load", "prepare", "run", "decode", "peak")})
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ BASES = [Float32(0x3F800000), Float32(0x461C4000), Float32(0x48F42400)]
 """1, 10,000 and 500,000: few, as the page takes its time over an angle that it has not had yet."""
 EPSILONS = [Float32(0x00000001), Float32(0x3727C5AC), Float32(0x3F7FFFFF)]
 """The smallest, 1e-5, and the largest below 1."""
-EDGES = np.asarray([0, 1, -1, 2047, 2048, -2048, 1 << 23, (1 << 24) - 1, 1 << 30, (1 << 31) - 1, -(1 << 31)])
+EDGES = np.asarray([0, 1, -1, 16383, 16384, -16384, 1 << 23, (1 << 24) - 1, 1 << 30, (1 << 31) - 1, -(1 << 31)])
 POSITIONS = 12
 Ints = NDArray[np.int64]
 
@@ -83,9 +83,13 @@ def draw_matrix(rng: np.random.Generator, name: str, outputs: int, inputs: int) 
 
 
 def draw_architecture(rng: np.random.Generator, vocabulary: int) -> Architecture:
-    """Draw a shape; heads are narrower and wider than a tile of the engine."""
-    width, ffn = (int(n) for n in rng.integers(1, 14, 2))
-    kv_heads, group, head_dim = int(rng.integers(1, 3)), int(rng.integers(1, 4)), 2 * int(rng.choice([1, 2, 3, 5, 9]))
+    """Draw a shape; heads are narrower and wider than a tile of the engine, widths have short runs and whole ones."""
+    width, ffn = (int(n) for n in rng.choice([*range(1, 14), 16, 48, 64, 64, 128], 2))
+    kv_heads, group, head_dim = (
+        int(rng.integers(1, 3)),
+        int(rng.integers(1, 4)),
+        2 * int(rng.choice([1, 2, 3, 5, 8, 9, 16])),
+    )
     base, epsilon = BASES[rng.integers(3)], EPSILONS[rng.integers(3)]
     return Architecture(1, width, kv_heads * group, kv_heads, head_dim, ffn, vocabulary, base, epsilon)
 
@@ -144,8 +148,8 @@ def find_difference(case: LayerCase) -> str | None:
         if engine.logits(ids, range(len(ids))).tolist() != [list(row) for row in logits]:
             return "logits"
         nlls = tuple(compute_nll(row, token) for row, token in zip(logits, ids[1:], strict=False))
-        exponents, quantised = zip(*map(quantise_row, normed), strict=True)
-        entries = compute_layer_entry(1, rows[-1]), compute_output_entry(exponents, quantised, nlls)
+        scales, quantised = zip(*map(quantise_row, normed), strict=True)
+        entries = compute_layer_entry(1, rows[-1]), compute_output_entry(scales, quantised, nlls)
         if found != Evaluation(nlls, entries):
             return "evaluation in a batch"
     return None

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from poai_bench.engine_bench import list_types
 from poai_bench.flags import FIDELITY_QUIZZES
 from poai_bench.float_pass import FloatScores, compute_float_scores, score
 from poai_engine.engines.array import ArrayEngine, compute_nlls
@@ -37,12 +38,16 @@ class FidelityRow:
 
     Attributes:
         mean_difference: mean |difference of the negative log-likelihood| per token, nats.
+        standard_error: of that mean; a single token that goes another way moves the mean by thousandths.
+        median_difference: the median of the same, nats.
         largest_difference: the largest one, nats.
         mean_nll: mean negative log-likelihood, nats.
         agreement: share of positions whose most likely token is the float64 pass's.
     """
 
     mean_difference: float
+    standard_error: float
+    median_difference: float
     largest_difference: float
     mean_nll: float
     agreement: float
@@ -95,13 +100,27 @@ def score_with_llama(llama: Any, ids: Sequence[int]) -> FloatScores:
     return score(llama.scores[: len(ids) - 1], ids)
 
 
+def run_llama(path: Path, sequences: list[list[int]], kind: str, say: Say) -> list[FloatScores]:
+    """Return llama.cpp's scores of all sequences with a file."""
+    say(f"llama.cpp, {kind}")
+    llama = load_llama(path)
+    scores = [score_with_llama(llama, ids) for ids in sequences]
+    llama.close()
+    return scores
+
+
 def compare(ours: list[FloatScores], oracle: list[FloatScores]) -> FidelityRow:
     """Compare the scores of one pass with the float64 pass's."""
     nlls, wanted = (np.concatenate([part.nlls for part in scores]) for scores in (ours, oracle))
     best, wanted_best = (np.concatenate([part.best for part in scores]) for scores in (ours, oracle))
     differences = np.abs(nlls - wanted)
     return FidelityRow(
-        float(differences.mean()), float(differences.max()), float(nlls.mean()), float((best == wanted_best).mean())
+        mean_difference=float(differences.mean()),
+        standard_error=float(differences.std() / np.sqrt(len(differences))),
+        median_difference=float(np.median(differences)),
+        largest_difference=float(differences.max()),
+        mean_nll=float(nlls.mean()),
+        agreement=float((best == wanted_best).mean()),
     )
 
 
@@ -118,9 +137,10 @@ def run(
         say: takes one line of progress.
 
     Returns:
-        `tokens` (predicted ones), `sequences`, `exact` and `llama_cpp` (a `FidelityRow` each), `float64_mean_nll`,
-        nats, `nlls` (each token's loss by pass, nats to four decimals), and `saturations`, how many values each
-        clamp of the exact pass cut.
+        `tokens` (predicted ones), `sequences`, `float64_mean_nll`, nats, `exact` and `llama_cpp` (a `FidelityRow` each;
+        llama.cpp with the file as it is), `types` (one for each of llama.cpp's types, requantised), `nlls`
+        (each token's loss by pass, nats to four decimals), and `saturations`, the number of values that each clamp of
+        the exact pass cut.
 
     Raises:
         ModelError: a damaged file, or llama-cpp-python is missing.
@@ -129,16 +149,17 @@ def run(
     gguf, vocabulary = read_gguf(path), read_vocabulary(path)
     llama = load_llama(path)
     sequences = make_sequences(llama, model, vocabulary, quizzes)
-    say("llama.cpp")
-    theirs = [score_with_llama(llama, ids) for ids in sequences]
     llama.close()
+    files = list_types(path, say)
+    own = next(kind for kind, file in files.items() if file == path)
+    by_type = {kind: run_llama(file, sequences, kind, say) for kind, file in files.items()}
     say("float64")
     oracle = compute_float_scores(gguf, sequences)
     say("exact")
     engine = ArrayEngine(gguf, threads, count_saturations=True)
     ours = [score_exactly(engine, ids) for ids in sequences]
     assert engine.saturations is not None
-    passes = {"float64": oracle, "exact": ours, "llama_cpp": theirs}
+    passes = {"float64": oracle, "exact": ours, "llama_cpp": by_type[own]}
     nlls = {name: [round(float(nll), 4) for part in scores for nll in part.nlls] for name, scores in passes.items()}
     return {
         "bench": "fidelity",
@@ -147,7 +168,8 @@ def run(
         "tokens": sum(len(ids) - 1 for ids in sequences),
         "float64_mean_nll": float(np.concatenate([part.nlls for part in oracle]).mean()),
         "exact": asdict(compare(ours, oracle)),
-        "llama_cpp": asdict(compare(theirs, oracle)),
+        "llama_cpp": asdict(compare(by_type[own], oracle)),
+        "types": {kind: asdict(compare(theirs, oracle)) for kind, theirs in by_type.items()},
         "saturations": dict(engine.saturations),
         "nlls": nlls,
     }
@@ -156,12 +178,14 @@ def run(
 def print_report(result: dict[str, Any], console: Console | None = None) -> None:
     """Print what `run` returned."""
     console = console or Console()
-    table = Table("pass", "mean |difference|", "largest", "mean loss", "same best token")
+    table = Table("pass", "mean |difference|", "median", "largest", "mean loss", "same best token")
     table.title = f"{result['model']}: {result['tokens']} tokens against float64, nats a token"
-    table.add_row("float64", "-", "-", f"{result['float64_mean_nll']:.4f}", "-")
-    for key, name in (("exact", "exact, w8a12"), ("llama_cpp", "llama.cpp")):
-        c = FidelityRow(**result[key])
-        differences = f"{c.mean_difference:.4f}", f"{c.largest_difference:.3f}"
+    table.add_row("float64", "-", "-", "-", f"{result['float64_mean_nll']:.4f}", "-")
+    types = {f"llama.cpp, {kind}": found for kind, found in result["types"].items()}
+    for name, found in ({"exact, w8a8": result["exact"]} | types).items():
+        c = FidelityRow(**found)
+        mean = f"{c.mean_difference:.4f} +- {c.standard_error:.4f}"
+        differences = mean, f"{c.median_difference:.4f}", f"{c.largest_difference:.3f}"
         table.add_row(name, *differences, f"{c.mean_nll:.4f}", f"{c.agreement:.1%}")
     console.print(table)
     cut = {name: count for name, count in result["saturations"].items() if count}

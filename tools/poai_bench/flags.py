@@ -1,7 +1,7 @@
 """Numbers that are defaults and limits of flags. Imports nothing, since `--help` needs it."""
 
 FIDELITY_QUIZZES = 7
-PRESCREEN_QUIZZES = 4
+PRESCREEN_QUIZZES = 20
 LLAMA_BITS_QUIZZES = 20
 MAX_LLAMA_BATCH = 256
 """Sequences of a llama.cpp context at most."""

@@ -5,15 +5,18 @@ Exports: `FloatModel`, `compute_final_rows`, `compute_float_scores`, `score`. In
 works layer by layer over all sequences, so no more than one layer is held as floats.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from poai_engine.engines.array import quantise_rows, walsh_hadamard
 from poai_engine.models.decode import decode_rows
 from poai_engine.models.exact_model import ExactModel
+from poai_spec.model.fixed_point import get_transform_size
+from poai_spec.model.inference import ACTIVATION_Q
 from poai_spec.model.integer_model import check_tensors, read_architecture
 from poai_spec.model.weights import GgufFile
 
@@ -43,8 +46,9 @@ class FloatModel:
     Args:
         gguf: a validated model file.
         dtype: the arithmetic, np.float64 or np.float32.
-        integers: take the int8 weights of the integer profile instead of the file's own.
-        activation_bits: round what enters a matrix as the profile does, to so many bits and a sign.
+        integers: take the transformed int8 weights of the integer profile instead of the file's own.
+        limit: round what enters a matrix as the profile does, to integers of this magnitude (the profile's is 127).
+        bfloat16: round what enters a matrix to bfloat16, as a processor's or GPU's fast product does.
     """
 
     def __init__(
@@ -53,18 +57,20 @@ class FloatModel:
         dtype: type[np.floating[Any]] = np.float64,
         *,
         integers: ExactModel | None = None,
-        activation_bits: int | None = None,
+        limit: int | None = None,
+        bfloat16: bool = False,
     ) -> None:
-        self.gguf, self.dtype, self.integers, self.activation_bits = gguf, dtype, integers, activation_bits
+        assert integers or not (limit or bfloat16), "rows are rounded where they are transformed"
+        self.gguf, self.dtype, self.integers, self.limit, self.bfloat16 = gguf, dtype, integers, limit, bfloat16
         self.architecture = read_architecture(gguf)
         check_tensors(gguf, self.architecture)
         self.head = "output.weight" if "output.weight" in gguf.tensors else "token_embd.weight"
 
     def decode(self, name: str) -> Floats:
-        """Return a tensor as floats; a vector has one row."""
+        """Return a tensor as floats; a vector has one row. With `integers`: a matrix transformed, over the factor."""
         if self.integers and name in self.integers.matrices:
             matrix = self.integers.matrices[name]
-            scales = np.ldexp(matrix.multipliers.astype(np.float64), -matrix.k - 24)
+            scales = np.ldexp(matrix.multipliers / get_transform_size(matrix.q.shape[1]), -matrix.k - 24)
             return (matrix.q * scales[:, None]).astype(self.dtype)
         return np.concatenate([part.astype(self.dtype) for _, _, part in _chunks(self.gguf, name)])
 
@@ -92,23 +98,45 @@ class FloatModel:
         scale = np.sqrt(np.mean(x * x, axis=1, keepdims=True) + self.dtype(numerator / denominator))
         return np.asarray(x / scale * gain)
 
-    def quantise(self, x: Floats) -> Floats:
-        """Round rows as the profile would: to a multiple of 2^(e - 16), e from the largest value of the row."""
-        if self.activation_bits is None:
+    def prepare(self, x: Floats) -> Floats:
+        """Return what a matrix multiplies: rows as they are, or transformed, and rounded as was asked for."""
+        if self.integers is None:
             return x
-        largest = np.floor(np.abs(x).max(axis=1, keepdims=True) * self.dtype(2**16) + self.dtype(0.5))
-        e = np.maximum(np.frexp(largest)[1] - self.activation_bits, 0)
-        return np.asarray(np.ldexp(np.floor(np.ldexp(x, 16 - e) + self.dtype(0.5)), e - 16))
+        if self.limit:
+            units = np.floor(x.astype(np.float64) * 2**ACTIVATION_Q + 0.5).astype(np.int64)
+            scales, a = quantise_rows(units, self.limit)
+            return np.asarray(
+                np.ldexp(a * scales[:, 2:], scales[:, :1] + scales[:, 1:2] - 2 - ACTIVATION_Q), self.dtype
+            )
+        z = np.asarray(walsh_hadamard(x), self.dtype)
+        return round_to_bfloat16(z) if self.bfloat16 else z
+
+
+def round_to_bfloat16(x: Floats) -> Floats:
+    """Round float32 values to eight significant bits, halves away from zero."""
+    bits = x.astype(np.float32).view(np.uint32) + np.uint32(0x8000)
+    return np.asarray((bits & np.uint32(0xFFFF0000)).view(np.float32), x.dtype)
 
 
 def compute_final_rows(
-    model: FloatModel, sequences: Sequence[Sequence[int]], skipped: int | None = None
+    model: FloatModel,
+    sequences: Sequence[Sequence[int]],
+    skipped: int | None = None,
+    see: Callable[[list[Floats]], None] = lambda _: None,
 ) -> list[Floats]:
-    """Return the head's input at every position, shape (T, D) a sequence; block `skipped`, from 0, is left out."""
+    """Return the head's input at every position, shape (T, D) a sequence.
+
+    Args:
+        model: the pass.
+        sequences: token ids.
+        skipped: a block, from 0, that is left out.
+        see: is told the residuals after each block.
+    """
     rows = model.embed(sequences)
     for n, block in enumerate(model.blocks()):
         if n != skipped:
             rows = [block.run(x) for x in rows]
+        see(rows)
     return [model.finish(x) for x in rows]
 
 
@@ -144,7 +172,7 @@ class FloatBlock:
         self.weights = {name: model.decode(f"blk.{n}.{name}.weight") for name in (*NORMS, *MATRICES)}
 
     def _linear(self, x: Floats, name: str) -> Floats:
-        return np.asarray(self.model.quantise(x) @ self.weights[name].T)
+        return np.asarray(self.model.prepare(x) @ self.weights[name].T)
 
     def run(self, x: Floats) -> Floats:
         """Return the residual after the block, shape (T, D)."""

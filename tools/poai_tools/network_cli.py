@@ -23,7 +23,7 @@ UINT64 = 2**64 - 1  # what the encoding of a config holds
 class Profile(StrEnum):
     """The arithmetics."""
 
-    w8a12 = "w8a12"
+    w8a8 = "w8a8"
     llama_cpp = "llama.cpp"
 
 

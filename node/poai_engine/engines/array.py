@@ -1,10 +1,10 @@
 """The exact pass in arrays: the page `inference`, equal to it bit for bit, with NumPy or with torch on a CPU or a GPU.
 
-Large products run in float32 within the bound that makes them exact (`products`); attention runs in float64, where its
-sums stay below 2^53; everything else is int64. Rows of all sequences of a batch go through the linear maps together.
-Head rows are computed only where a token is scored.
+Products of int8 matrices are those of `products`; attention runs in float64, where its sums stay below 2^53; everything
+else is int64. Rows of all sequences of a batch go through the linear maps together. Head rows are computed only where a
+token is scored.
 
-Weights are kept on the device as float32, four bytes each: TinyLlama takes 4.4 GB. CUDA: unmeasured.
+Weights are kept on a device of torch as they are, a byte each; for NumPy as float32, four bytes each. CUDA: unmeasured.
 """
 
 from collections import Counter
@@ -16,21 +16,33 @@ from pathlib import Path
 import numpy as np
 
 from poai_engine.engines.devices import NUMPY, Array, Device, fetch, get_device, open_torch
-from poai_engine.engines.products import FloatMatrix, check_doubles, multiply, products_are_exact
+from poai_engine.engines.products import Weights, check_doubles, multiply, products_are_exact, put_weights
 from poai_engine.models.decode import Ints
 from poai_engine.models.exact_model import ExactMatrix, ExactModel, compute_exact_root, load_exact_model
-from poai_engine.models.packed import PackedMatrix, PackedModel, Say, make_angles
+from poai_engine.models.packed import PackedMatrix, PackedModel, Say, make_angles, unpack_weights
 from poai_engine.models.weight_cache import open_packed_model
 from poai_spec.basics.notation import Hash32
 from poai_spec.model.engine import Evaluation
-from poai_spec.model.fixed_point import EXP2_ONE, LOG2E, log2_fixed, make_exp2_table
-from poai_spec.model.inference import ACTIVATION_BITS, ACTIVATION_Q, RESIDUAL_Q, ROTATED_LIMIT, VALUE_LIMIT
+from poai_spec.model.fixed_point import EXP2_ONE, LOG2E, get_transform_size, log2_fixed, make_exp2_table
+from poai_spec.model.inference import (
+    ACTIVATION_LIMIT,
+    ACTIVATION_Q,
+    RESIDUAL_Q,
+    ROTATED_LIMIT,
+    SCALE_STEPS,
+    TRANSFORM_BITS,
+    VALUE_LIMIT,
+)
 from poai_spec.model.integer_model import get_tensor_shapes
 from poai_spec.model.loss import compute_layer_entry, compute_output_entry
 from poai_spec.model.weights import GgufFile
 
 MAX_BATCH_ROWS = 2_048
 """Token rows run at once: larger batches are cut, so scratch memory does not grow with the batch."""
+
+
+MAX_SCALE_EXPONENT = 20
+"""Every e2 is below it: 4 * 2^20 <= 127 * 5 * 2^13; beyond that, room for smaller limits than 127."""
 
 
 @cache
@@ -82,24 +94,22 @@ class LoadedMatrix:
     """A linear map on a device.
 
     Attributes:
-        k: exponent shared by the rows.
+        k: exponent shared by the rows, plus log2 of the transforms' factor.
         multipliers: int64, shape (O,).
         weights: shape (O, K).
     """
 
     k: int
     multipliers: Array
-    weights: FloatMatrix
+    weights: Weights
 
 
 def load_matrix(matrix: ExactMatrix | PackedMatrix, inputs: int, device: Device) -> LoadedMatrix:
-    """Widen a matrix of so many inputs; panels are put in order on the device."""
-    xp, q = device.xp, device.put(matrix.q)
-    if isinstance(matrix, PackedMatrix):
-        rows = xp.reshape(xp.permute_dims(q, (0, 2, 1, 3)), (-1, 2 * q.shape[1]))
-        q = rows[: matrix.outputs, :inputs]
+    """Put a matrix of so many inputs on a device."""
+    q = unpack_weights(matrix.q, matrix.outputs, inputs) if isinstance(matrix, PackedMatrix) else matrix.q
     multipliers = device.put(matrix.multipliers.astype(np.int64))
-    return LoadedMatrix(matrix.k, multipliers, FloatMatrix(xp.astype(q, xp.float32)))
+    k = matrix.k + get_transform_size(inputs).bit_length() - 1
+    return LoadedMatrix(k, multipliers, put_weights(device.put(q)))
 
 
 class ArrayEngine:
@@ -110,14 +120,14 @@ class ArrayEngine:
         threads: CPU threads of the products; None leaves the library's default.
         device: where to compute.
         count_saturations: keep `saturations`, the number of values cut by each clamp; slower.
-        say: takes a line where the device's float32 products cannot be used.
+        say: takes a line where the device's fast products cannot be used.
 
     Raises:
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
         ModelError: the device does not multiply exactly, or its memory is too small for the model.
     """
 
-    profile = b"w8a12"
+    profile = b"w8a8"
 
     def __init__(
         self,
@@ -135,7 +145,7 @@ class ArrayEngine:
         self.saturations: Counter[str] | None = Counter() if count_saturations else None
         check_doubles(device)
         if not products_are_exact(device):
-            say(f"float32 products are not exact with {device}: float64 is used, which is slower")
+            say(f"fast products are not exact with {device}: float64 is used, which is slower")
         self._tables: dict[int, tuple[Array, Array]] = {}
         shapes = get_tensor_shapes(a, tied=self._integers.head == "token_embd.weight")
         numerator, denominator = a.epsilon.as_ratio()
@@ -228,9 +238,10 @@ class ArrayEngine:
 
     def _linear(self, name: str, quantised: tuple[Array, Array], q_out: int = ACTIVATION_Q) -> Array:
         """Multiply, scale and round; the page's bounds hold every step in int64."""
-        matrix, (e, a) = self._matrices[name], quantised
-        shift = (matrix.k + 24 + ACTIVATION_Q - q_out - e)[:, None]
-        return self._clip("linear", round_shift(multiply(a, matrix.weights) * matrix.multipliers, shift), 31)
+        matrix, (scales, a) = self._matrices[name], quantised
+        shift = matrix.k + 24 + ACTIVATION_Q - q_out + 2 - scales[:, 0:1] - scales[:, 1:2]
+        products = multiply(a, matrix.weights) * matrix.multipliers * scales[:, 2:]
+        return self._clip("linear", round_shift(products, shift), 31)
 
     def _norm(self, name: str, x: Array) -> Array:
         xp = self.device.xp
@@ -303,12 +314,12 @@ class ArrayEngine:
             wanted = [b * length + t - 1 for b, positions in enumerate(scored) for t in positions]
             targets = self.device.put(np.asarray([tokens[b][t] for b, ts in enumerate(scored) for t in ts], np.int64))
             nlls = iter(compute_nlls(self._head(normed[wanted]), targets) if wanted else [])
-            exponents, quantised = map(fetch, quantise_rows(normed))
-        e, a = exponents.reshape(-1, length), quantised.astype(np.int16).reshape(tuple(rows.shape))
+            scales, quantised = map(fetch, quantise_rows(normed))
+        scales, a = scales.reshape(-1, length, 3), quantised.reshape(tuple(rows.shape))
         evaluations = []
         for b, trace in enumerate(traces):
             ours = tuple(next(nlls) for _ in scored[b])
-            trace.append(compute_output_entry(e[b].tolist(), a[b].tolist(), ours))
+            trace.append(compute_output_entry(scales[b].tolist(), a[b].tolist(), ours))
             evaluations.append(Evaluation(ours, tuple(trace)))
         return evaluations
 
@@ -333,11 +344,41 @@ def open_torch_engine(
     return ArrayEngine(open_packed_model(path, digest, say, root), device=device, say=say)
 
 
-def quantise_rows(x: Array) -> tuple[Array, Array]:
-    """`poai_spec.model.inference.quantise_row` on rows: exponents, shape (R,), and values as float32, shape (R, K)."""
-    xp = get_device(x).xp
-    e = xp.clip(bit_length(xp.max(xp.abs(x), axis=1)) - ACTIVATION_BITS, 0, None)
-    return e, xp.astype(round_shift(x, e[:, None]), xp.float32)
+def walsh_hadamard(x: Array) -> Array:
+    """`poai_spec.model.fixed_point.walsh_hadamard` on rows, shape (R, K)."""
+    xp, shape, distance = get_device(x).xp, tuple(x.shape), 1
+    while distance < get_transform_size(shape[1]):
+        pairs = xp.reshape(x, (shape[0], -1, 2, distance))
+        left, right = pairs[:, :, 0], pairs[:, :, 1]
+        x = xp.stack([left + right, left - right], axis=2)
+        distance *= 2
+    return xp.reshape(x, shape)
+
+
+@cache
+def _get_limits(device: Device, limit: int) -> Array:
+    """Return four times the largest magnitude that each scale takes, ascending."""
+    return device.put(np.asarray([limit * f << e2 for e2 in range(MAX_SCALE_EXPONENT) for f in SCALE_STEPS]))
+
+
+def quantise_rows(x: Array, limit: int = ACTIVATION_LIMIT) -> tuple[Array, Array]:
+    """`poai_spec.model.inference.quantise_row` on rows.
+
+    Args:
+        x: int64, shape (R, K).
+        limit: magnitude of a value; other ones than the page's are for measurements.
+
+    Returns:
+        The scales (e1, e2, f), int64, shape (R, 3), and the values, int8, shape (R, K).
+    """
+    device = get_device(x)
+    xp = device.xp
+    e1 = xp.clip(bit_length(xp.max(xp.abs(x), axis=1)) - TRANSFORM_BITS, 0, None)
+    z = walsh_hadamard(round_shift(x, e1[:, None]))
+    largest = xp.max(xp.abs(z), axis=1)
+    step = xp.sum(xp.astype(4 * largest[:, None] > _get_limits(device, limit), xp.int64), axis=1)
+    e2, f = step // len(SCALE_STEPS), SCALE_STEPS[0] + step % len(SCALE_STEPS)
+    return xp.stack([e1, e2, f], axis=1), xp.astype(div_round(4 * z, (f << e2)[:, None]), xp.int8)
 
 
 def compute_nlls(logits: Array, targets: Array) -> list[int]:

@@ -1,123 +1,130 @@
-"""Exact integer matrix products by float32 ones, with NumPy or torch.
+"""Exact products of int8 matrices, with NumPy or torch.
 
-A float32 product of integers is exact while every partial sum stays below 2^24 in magnitude, whatever the order of the
-additions, fused or not. For an activation row a and a weight row q two bounds hold over every subset of the sum:
-`127 * sum |a|`, and by Cauchy and Schwarz `sqrt(sum a^2 * sum q^2)`. Rows of activations that meet either bound go
-through one product; for the others the inner dimension is cut in halves until they do (64 columns always do).
+torch has one that sums in int32 (`_int_mm`: tensor cores, VNNI): exact for every width that is accepted. NumPy has
+none; there int8 values are multiplied as float32, 1,024 columns at a time: a sum of integers is exact while it stays
+below 2^24 in magnitude, whatever the order of the additions, fused or not.
 
-Not every "float32" product is one (TF32, BF16, Strassen), so `products_are_exact` tries a device at the bound before it
-is trusted; if it fails the products are done in float64, where they stay below 2^33.
+Not every "float32" product is one (TF32, BF16, Strassen), and `_int_mm` is no public function, so `choose_product`
+tries them at their bounds before they are trusted; where they fail the products are done in float64, which is slower.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
 
+import array_api_compat.numpy
 import numpy as np
 
 from poai_engine.engines.devices import NUMPY, Array, Device, fetch, get_device
 from poai_engine.errors import ModelError
 from poai_engine.models.decode import Ints
-from poai_spec.model.inference import ACTIVATION_BITS
+from poai_spec.model.inference import ACTIVATION_LIMIT
 
-SAFE_COLUMNS = (1 << 24) // (127 << ACTIVATION_BITS)  # 64: no activation and no weight can exceed 2^24 in so few terms
-ENERGY_ROWS = 1 << 12
-"""Weight rows whose energy is computed at once: with 2^15 columns they take 1 GiB as float64."""
+SAFE_COLUMNS = 1 << 10
+"""No sum of so few products can reach 2^24: 1024 * 127 * 127 is 16.5 million."""
+
+MULTIPLE = 8
+"""`_int_mm` on CUDA takes widths that are multiples of this."""
+
+LEAST_ROWS = 17
+"""And so many rows at least."""
 
 Product: TypeAlias = Callable[[Array, Array], Array]
+"""Takes int8 rows, shape (R, K), and weights, shape (O, K), as `widen` gives them; returns int64, shape (R, O)."""
 
 
-@dataclass(eq=False)
-class FloatMatrix:
-    """A matrix widened to float32.
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A matrix on a device: its values, shape (O, K) padded with zeros, and O."""
 
-    Attributes:
-        weights: shape (O, K), the int8 values as float32.
-        energies: largest sum of squares of a weight row, by column range; filled as ranges are needed.
-    """
-
-    weights: Array
-    energies: dict[tuple[int, int], float] = field(default_factory=dict)
-
-    def energy(self, start: int, stop: int) -> float:
-        if (start, stop) not in self.energies:
-            rows = range(0, self.weights.shape[0], ENERGY_ROWS)
-            parts = (self.weights[at : at + ENERGY_ROWS, start:stop] for at in rows)
-            self.energies[start, stop] = max(float(_sum_squares(part).max()) for part in parts)
-        return self.energies[start, stop]
+    values: Array
+    outputs: int
 
 
-def multiply(a: Array, matrix: FloatMatrix) -> Array:
-    """Return the exact products of integer rows with a matrix.
+def put_weights(q: Array) -> Weights:
+    """Return int8 weights as the device multiplies them: NumPy's widened to float32, torch's int8."""
+    device = get_device(q)
+    if device.xp is array_api_compat.numpy:
+        return Weights(q.astype(np.float32), q.shape[0])
+    return Weights(_pad(q, _round_up(q.shape[0]), _round_up(q.shape[1])), q.shape[0])
+
+
+def multiply(a: Array, weights: Weights) -> Array:
+    """Return the exact products of rows with a matrix.
 
     Args:
-        a: float32, shape (R, K), integers of magnitude up to 2048.
-        matrix: shape (O, K).
+        a: int8, shape (R, K), of magnitude up to 127.
+        weights: of a matrix of shape (O, K).
 
     Returns:
         int64, shape (R, O).
     """
+    rows = a.shape[0]
+    return choose_product(get_device(a))(a, weights.values)[:rows, : weights.outputs]
+
+
+def multiply_floats(a: Array, weights: Array) -> Array:
+    """Multiply in float32, as many columns at a time as are safe."""
+    xp, total = get_device(a).xp, None
+    for at in range(0, a.shape[1], SAFE_COLUMNS):
+        part = xp.astype(a[:, at : at + SAFE_COLUMNS], xp.float32) @ weights[:, at : at + SAFE_COLUMNS].T
+        total = xp.astype(part, xp.int64) if total is None else total + xp.astype(part, xp.int64)
+    return total
+
+
+def multiply_bytes(a: Array, weights: Array) -> Array:
+    """Multiply by torch's int8 product, which sums in int32: 2^15 * 127 * 127 < 2^31."""
+    import torch  # noqa: PLC0415
+
+    padded = _pad(a, max(LEAST_ROWS, a.shape[0]), weights.shape[1])
+    return torch._int_mm(padded, weights.T).to(torch.int64)
+
+
+def multiply_doubles(a: Array, weights: Array) -> Array:
+    """Multiply in float64."""
     xp = get_device(a).xp
-    if not products_are_exact(get_device(a)):
-        wide = xp.astype(a, xp.float64) @ xp.astype(matrix.weights, xp.float64).T
-        return xp.astype(wide, xp.int64)
-    return _multiply_range(xp, a, matrix, 0, a.shape[1])
+    padded = _pad(a, a.shape[0], weights.shape[1])
+    return xp.astype(xp.astype(padded, xp.float64) @ xp.astype(weights, xp.float64).T, xp.int64)
 
 
-def _multiply_range(xp: Array, a: Array, matrix: FloatMatrix, start: int, stop: int) -> Array:
-    part, weights = a[:, start:stop], matrix.weights[:, start:stop].T
-    if stop - start <= SAFE_COLUMNS:
-        return xp.astype(part @ weights, xp.int64)
-    fits = _fits(part, matrix.energy(start, stop))
-    if bool(xp.all(fits)):
-        return xp.astype(part @ weights, xp.int64)
-    middle, rest = (start + stop) // 2, a[~fits]
-    out = xp.astype(part @ weights, xp.int64)  # also of rows that do not fit: they are replaced
-    out[~fits] = _multiply_range(xp, rest, matrix, start, middle) + _multiply_range(xp, rest, matrix, middle, stop)
-    return out
+def _round_up(n: int) -> int:
+    return -(-n // MULTIPLE) * MULTIPLE
 
 
-def _sum_squares(rows: Array) -> Array:
-    """Return the sum of squares of each row, float64: up to 2^15 terms of 2^22, exact."""
-    xp = get_device(rows).xp
-    wide = xp.astype(rows, xp.float64)
-    return xp.vecdot(wide, wide)
+def _pad(x: Array, rows: int, columns: int) -> Array:
+    """Return a matrix with rows and columns of zeros behind its own."""
+    if tuple(x.shape) == (rows, columns):
+        return x
+    device = get_device(x)
+    padded = device.xp.zeros((rows, columns), dtype=x.dtype, device=device.where)
+    padded[: x.shape[0], : x.shape[1]] = x
+    return padded
 
 
-def _fits(a: Array, energy: float) -> Array:
-    xp = get_device(a).xp
-    sums = xp.sum(xp.abs(xp.astype(a, xp.float64)), axis=1)
-    return (_sum_squares(a) * energy <= 2.0**48) | (127 * sums <= 2.0**24)
+def make_worst_cases() -> Iterator[tuple[Ints, Ints]]:
+    """Yield rows and weights whose sums come as near to the bounds as they can, for few and for many rows and columns.
 
-
-def make_worst_case(columns: int) -> tuple[Ints, Ints]:
-    """Return 80 rows of activations that meet the bound of a sum, and 96 of weights that nearly reach it.
-
-    Half of the rows are even, the others have 64 large values and are zero elsewhere. The sums with weights of full
-    size and a row's own signs lie in 2^23 .. 2^24 and are odd as often as even, so a lost bit shows.
+    The values are of full size or one less, the weights' signs those of a row, so the sums are odd as often as even and
+    a lost bit shows.
     """
-    rng = np.random.default_rng(columns)
-    a, q = np.zeros((80, columns), np.int64), rng.integers(-127, 128, (96, columns))
-    level = (1 << 24) // (127 * columns)
-    a[:40] = level - rng.integers(0, 2, (40, columns))
-    for row in a[40:]:
-        row[rng.choice(columns, SAFE_COLUMNS, replace=False)] = rng.integers(1100, 2048, SAFE_COLUMNS)
-    a *= rng.choice([-1, 1], a.shape)
-    q[::2] = 127 * np.sign(a[:48])
-    q[40::2] = -127 * np.sign(a[40:68])
-    return a, q
+    for rows, columns, outputs in ((1, 8, 1), (3, SAFE_COLUMNS, 96), (80, 576, 1152), (40, 5632, 96), (17, 1 << 15, 9)):
+        rng, limit = np.random.default_rng(columns), ACTIVATION_LIMIT
+        a = rng.choice([-1, 1], (rows, columns)) * (limit - rng.integers(0, 2, (rows, columns)))
+        q = rng.choice([-1, 1], (outputs, 1)) * (limit - (rng.integers(0, 64, (outputs, columns)) == 0))
+        yield a, q * np.sign(a[np.arange(outputs) % rows])
 
 
 def product_is_exact(device: Device, product: Product) -> bool:
-    """Compare a float32 product with NumPy's int64 one, for worst cases of one row, of some, and of many."""
-    for columns, many in ((SAFE_COLUMNS, 1), (576, 12), (1536, 1), (5632, 1)):
-        a, q = make_worst_case(columns)
-        expected, weights = np.tile(a @ q.T, (many, many)), device.put(np.tile(q, (many, 1)).astype(np.float32))
-        for rows in {1, len(a), many * len(a)}:
-            inputs = device.put(np.tile(a, (many, 1))[:rows].astype(np.float32))
-            if not np.array_equal(fetch(product(inputs, weights.T)), expected[:rows]):
-                return False
+    """Compare a product with NumPy's int64 one at the bounds; one that the device lacks is none."""
+    for a, q in make_worst_cases():
+        weights = put_weights(device.put(q.astype(np.int8)))
+        try:
+            found = fetch(product(device.put(a.astype(np.int8)), weights.values))
+        except (RuntimeError, AttributeError, NotImplementedError):  # torch's ways to say so
+            return False
+        if not np.array_equal(found[: len(a), : len(q)], a @ q.T):
+            return False
     return True
 
 
@@ -138,11 +145,21 @@ def _matmul(a: Array, b: Array) -> Array:
     return a @ b
 
 
+def get_fast_product(device: Device) -> Product:
+    """Return the product that a device should use."""
+    return multiply_floats if device.xp is array_api_compat.numpy else multiply_bytes
+
+
 @cache
 def products_are_exact(device: Device = NUMPY) -> bool:
-    """Say whether a device's float32 products are exact: tried once a process, at the first product or engine."""
+    """Say whether a device's fast product is exact: tried once a process, at the first product or engine."""
     with device.computing(None):
-        return product_is_exact(device, _matmul)
+        return product_is_exact(device, get_fast_product(device))
+
+
+def choose_product(device: Device) -> Product:
+    """Return a device's fast product where it is exact, and float64's where it is not."""
+    return get_fast_product(device) if products_are_exact(device) else multiply_doubles
 
 
 @cache

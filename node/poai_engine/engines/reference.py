@@ -20,7 +20,7 @@ class ReferenceEngine:
         Invalid: `integer-model/...` or `weights/...`: the model is outside the specified arithmetic.
     """
 
-    profile = b"w8a12"
+    profile = b"w8a8"
 
     def __init__(self, gguf: GgufFile) -> None:
         self.model = make_integer_model(gguf)

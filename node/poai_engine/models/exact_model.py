@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from poai_engine.models.decode import Ints, decode_rows
 from poai_spec.basics.notation import Hash32, int32_le, keccak256, uint32_le
-from poai_spec.model.fixed_point import bit_length
+from poai_spec.model.fixed_point import bit_length, get_transform_size
 from poai_spec.model.integer_model import (
     MULTIPLIER_BITS,
+    ROW_MAXIMUM_BITS,
     Architecture,
     check_gain,
     check_maximum,
@@ -119,8 +120,9 @@ def _read_embedding(tensor: GgufTensor) -> NDArray[np.int32]:
 def _read_matrix(tensor: GgufTensor) -> ExactMatrix:
     q, maxima = np.empty(tensor.shape, np.int8), np.empty(tensor.shape[0], np.int64)
     for start, stop, w in _chunks(tensor):
-        maxima[start:stop] = np.abs(w).max(axis=1)
-        q[start:stop] = quantise_weights(w, maxima[start:stop])
+        v = transform_weights(w)
+        maxima[start:stop] = np.abs(v).max(axis=1)
+        q[start:stop] = quantise_weights(v, maxima[start:stop])
     check_maximum(tensor.name, int(maxima.max()))  # after all of the tensor was found finite
     k = MULTIPLIER_BITS - bit_length(int(maxima.max()))
     return ExactMatrix(tensor.name, k, compute_multipliers(maxima, k), q)
@@ -135,13 +137,29 @@ def compute_multipliers(maxima: NDArray[np.int64], k: int) -> NDArray[np.int32]:
 
 def read_matrix_row(tensor: GgufTensor, row: int, k: int) -> tuple[NDArray[np.int8], int]:
     """Return the weights and the multiplier of one row of a matrix whose exponent is known."""
-    w = decode_rows(tensor, row, row + 1)
-    maxima = np.abs(w).max(axis=1)
-    return quantise_weights(w, maxima)[0], int(compute_multipliers(maxima, k)[0])
+    v = transform_weights(decode_rows(tensor, row, row + 1))
+    maxima = np.abs(v).max(axis=1)
+    return quantise_weights(v, maxima)[0], int(compute_multipliers(maxima, k)[0])
+
+
+def transform_weights(w: Ints) -> Ints:
+    """Return `poai_spec.model.fixed_point.walsh_hadamard` of each row.
+
+    Weights beyond 2^38 are cut to it: they would not fit int64 later on, and no transformed row is smaller than its
+    largest weight, so `check_maximum` refuses the matrix either way.
+    """
+    v, distance = np.clip(w, -(1 << ROW_MAXIMUM_BITS), 1 << ROW_MAXIMUM_BITS), 1
+    while distance < get_transform_size(w.shape[1]):
+        pairs = v.reshape(len(v), -1, 2, distance)
+        left, right = pairs[:, :, 0].copy(), pairs[:, :, 1]
+        pairs[:, :, 0] += right
+        np.subtract(left, right, out=right)
+        distance *= 2
+    return v
 
 
 def quantise_weights(w: Ints, maxima: Ints) -> NDArray[np.int8]:
-    """Return div_round(127 * w, m) for each row, 0 where m = 0.
+    """Return div_round(127 * w, m) for each transformed row, 0 where m = 0.
 
     The quotient is estimated in float64 and corrected by one exact integer comparison: a float64 estimate of a
     number of magnitude at most 127 is off by less than 2^-40, so its rounding is off by one at most.

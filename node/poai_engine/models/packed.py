@@ -1,8 +1,9 @@
-"""The integer model laid out for the compiled engine: weights int8, in the order in which `tile` reads them.
+"""The integer model laid out for the compiled engine: weights in the order in which `tile` reads them.
 
 A model is a mapping of arrays by name, so that it can be made in memory or mapped from a file without a copy. Under a
-matrix's GGUF name lie its weights, int8, shape (P, K / 2, PANEL, 2): panels of outputs, pairs of inputs, outputs of a
-panel, inputs of a pair; both padded with zeros. The rest is held together, as hundreds of small arrays would cost a
+matrix's GGUF name lie its weights, uint8, shape (P, K / 4, PANEL, 4): panels of outputs, fours of inputs, outputs of a
+panel, inputs of a four; both padded with zeros. A weight q is stored as q + 128, since processors multiply unsigned
+bytes by signed ones. The rest is held together, as hundreds of small arrays would cost a
 start a tenth of a second: `k`, int32, one value a matrix; `multipliers`, int32, one matrix after the other; `gains`,
 int32, shape (2 L + 1, D); `embedding`, int16 or int32, shape (V, D); `angles`, int32, shape (2, positions,
 head_dim / 2); `root`, 32 bytes. Matrices and gains come in the order of the page's `get_tensor_shapes`, a tied head
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poai_engine.kernels.tile import PANEL
+from poai_engine.kernels.tile import FOUR, PANEL
 from poai_engine.models.exact_model import (
     ExactMatrix,
     compute_named_root,
@@ -45,13 +46,13 @@ class PackedMatrix:
         k: exponent shared by the rows.
         outputs: O.
         multipliers: float64, shape (O,), integers.
-        q: int8, shape (P, K / 2, PANEL, 2).
+        q: uint8, shape (P, K / 4, PANEL, 4): q + 128.
     """
 
     k: int
     outputs: int
     multipliers: NDArray[np.float64]
-    q: NDArray[np.int8]
+    q: NDArray[np.uint8]
 
 
 class PackedModel:
@@ -91,12 +92,11 @@ class PackedModel:
         multipliers = np.split(get_checked(arrays, "multipliers", (ends[-1],), np.int32).astype(np.float64), ends[:-1])
         exponents = get_checked(arrays, "k", (len(names),), np.int32)
         self.matrices = {
-            name: PackedMatrix(int(k), shapes[name][0], ours, arrays[name])
+            name: PackedMatrix(
+                int(k), shapes[name][0], ours, get_checked(arrays, name, get_packed_shape(shapes[name]), np.uint8)
+            )
             for name, k, ours in zip(names, exponents, multipliers, strict=True)
         }
-        for name in self.matrices:
-            outputs, inputs = shapes[name]
-            get_checked(arrays, name, (-(-outputs // PANEL), -(-inputs // 2), PANEL, 2), np.int8)
         self.attention_scale = compute_attention_scale(a.head_dim)
 
 
@@ -111,26 +111,39 @@ def get_checked(arrays: Arrays, name: str, shape: tuple[int | None, ...], *kinds
     pairs = zip(array.shape, shape, strict=False)
     if array.dtype not in kinds or array.ndim != len(shape) or any(n not in (length, None) for length, n in pairs):
         raise ValueError(f"{name} has shape {array.shape} of {array.dtype}")
-    return array
+    return freeze(array)
 
 
-def pack_weights(q: NDArray[np.int8]) -> NDArray[np.int8]:
+def freeze(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a view that cannot be written to: compiled code is made for one type of array, mapped or in memory."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def get_packed_shape(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """Return the shape of a packed matrix of shape (O, K)."""
+    outputs, inputs = shape
+    return -(-outputs // PANEL), -(-inputs // FOUR), PANEL, FOUR
+
+
+def pack_weights(q: NDArray[np.int8]) -> NDArray[np.uint8]:
     """Return a matrix of shape (O, K) in panels."""
-    outputs, inputs = q.shape
-    panels, pairs = -(-outputs // PANEL), -(-inputs // 2)
-    packed = np.zeros((panels, pairs, PANEL, 2), np.int8)
+    inputs = q.shape[1]
+    packed = np.empty(get_packed_shape(q.shape), np.uint8)
+    panels, fours = packed.shape[:2]
     for panel in range(panels):
-        block = np.zeros((PANEL, 2 * pairs), np.int8)
+        block = np.full((PANEL, FOUR * fours), 128, np.uint8)
         rows = q[panel * PANEL : (panel + 1) * PANEL]
-        block[: len(rows), :inputs] = rows
-        packed[panel] = block.reshape(PANEL, pairs, 2).transpose(1, 0, 2)
+        block[: len(rows), :inputs] = rows.view(np.uint8) ^ 128
+        packed[panel] = block.reshape(PANEL, fours, FOUR).transpose(1, 0, 2)
     return packed
 
 
-def unpack_weights(packed: NDArray[np.int8], outputs: int, inputs: int) -> NDArray[np.int8]:
-    """Return panels as a matrix of shape (O, K)."""
-    panels, pairs = packed.shape[:2]
-    return np.ascontiguousarray(packed.transpose(0, 2, 1, 3).reshape(panels * PANEL, 2 * pairs)[:outputs, :inputs])
+def unpack_weights(packed: NDArray[np.uint8], outputs: int, inputs: int) -> NDArray[np.int8]:
+    """Return the matrix of shape (O, K) that `pack_weights` was given."""
+    rows = packed.transpose(0, 2, 1, 3).reshape(packed.shape[0] * PANEL, -1)[:outputs, :inputs]
+    return np.ascontiguousarray(rows ^ 128).view(np.int8)
 
 
 def make_angles(a: Architecture, positions: int) -> NDArray[np.int32]:
@@ -221,6 +234,6 @@ def check_row(matrix: PackedMatrix, tensor: GgufTensor, row: int) -> None:
     """
     q, multiplier = read_matrix_row(tensor, row, matrix.k)
     panel, output = divmod(row, PANEL)
-    kept = matrix.q[panel, :, output].reshape(-1)[: len(q)]
+    kept = (matrix.q[panel, :, output].reshape(-1)[: len(q)] ^ 128).view(np.int8)
     if not np.array_equal(kept, q) or matrix.multipliers[row] != multiplier:
         raise ValueError(f"row {row} of {tensor.name} is not the model file's")

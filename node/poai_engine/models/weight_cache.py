@@ -31,7 +31,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from poai_engine.errors import ModelError
-from poai_engine.kernels.tile import PANEL
+from poai_engine.kernels.tile import FOUR, PANEL
 from poai_engine.models.gguf_file import check_digest, read_gguf
 from poai_engine.models.packed import PackedModel, Say, check_arrays, check_row, pack_model, pack_tensors
 from poai_spec.basics.notation import Hash32
@@ -46,7 +46,7 @@ ABANDONED_SECONDS = 86_400
 """Age at which nobody writes to a `.part` file any more; a conversion takes minutes."""
 
 CACHE_DIR_VARIABLE = "POAI_CACHE_DIR"
-CACHE_VERSION = f"w8a12-1.{PANEL}.2"
+CACHE_VERSION = f"w8a8-1.{PANEL}.{FOUR}"
 """Profile, its version and the layout of the weights: another one is another file."""
 
 _LOCAL_HEADER = struct.Struct("<26xHH")

@@ -59,7 +59,7 @@ GpuLayers = Annotated[
     typer.Option(
         "--gpu-layers",
         min=0,
-        help="Run on a GPU. Profile w8a12: any number but 0, the whole pass; needs the extra gpu. "
+        help="Run on a GPU. Profile w8a8: any number but 0, the whole pass; needs the extra gpu. "
         "Profile llama.cpp: so many blocks, equal on all nodes.",
     ),
 ]

@@ -85,11 +85,9 @@ export function int64Le(values) {
   return new Uint8Array(view.buffer);
 }
 
-/** Signed 16-bit integers, 2 bytes each. */
-export function int16Le(values) {
-  const view = new DataView(new ArrayBuffer(2 * values.length));
-  values.forEach((value, i) => view.setInt16(2 * i, Number(value), true));
-  return new Uint8Array(view.buffer);
+/** Signed 8-bit integers, a byte each. */
+export function int8Bytes(values) {
+  return new Uint8Array(Int8Array.from(values).buffer);
 }
 
 /** Read a digest as an integer, big-endian: how it is compared with a target. */

@@ -1,4 +1,5 @@
-// Follows specs/model/fixed-point.md: rounding, powers of two, logarithm, cosine and sine, all on BigInt.
+// Follows specs/model/fixed-point.md: rounding, powers of two, logarithm, cosine and sine, all on BigInt, and the
+// transform of a row, on Numbers.
 //
 // BigInt's `>>` rounds toward minus infinity, as the page wants, but its `/` truncates: hence `floorDiv`.
 
@@ -33,6 +34,30 @@ export function divRound(a, b) {
 /** x limited to -2^n .. 2^n - 1. */
 export function clamp(x, n) {
   return max(-(1n << n), min((1n << n) - 1n, x));
+}
+
+const TRANSFORM_SIZE = 64;
+
+/** How many values of a row of `width` are transformed together: the largest power of two up to 64 that divides it. */
+export function getTransformSize(width) {
+  let size = 1;
+  while (size < TRANSFORM_SIZE && width % (2 * size) === 0) size *= 2;
+  return size;
+}
+
+/** Each run of values times Sylvester's matrix; Numbers, exact while 64 times the largest is below 2^53. */
+export function walshHadamard(row) {
+  const out = Array.from(row);
+  const size = getTransformSize(out.length);
+  for (let distance = 1; distance < size; distance *= 2) {
+    for (let i = 0; i < out.length; i++) {
+      if (i & distance) continue;
+      const [left, right] = [out[i], out[i + distance]];
+      out[i] = left + right;
+      out[i + distance] = left - right;
+    }
+  }
+  return out;
 }
 
 /** The number of bits of x >= 0; 0 has none. */

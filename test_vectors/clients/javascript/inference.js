@@ -14,16 +14,20 @@ import {
   divRound,
   exp2Neg,
   floorDiv,
+  getTransformSize,
   isqrt,
   log2Fixed,
   roundShift,
+  walshHadamard,
 } from "./fixed_point.js";
 import { computeLayerEntry, computeOutputEntry } from "./loss.js";
 import { roundShiftDouble } from "./weights.js";
 
 const RESIDUAL_Q = 14;
 const ACTIVATION_Q = 16;
-const ACTIVATION_BITS = 11;
+const TRANSFORM_BITS = 14;
+const ACTIVATION_LIMIT = 127;
+const SCALE_STEPS = [4, 5, 6, 7];
 const ROTATED_LIMIT = 20;
 const VALUE_LIMIT = 24;
 
@@ -43,13 +47,24 @@ function bitLengthDouble(x) {
 
 // Linear maps
 
-/** [e, a] with x about a * 2^e and every a in -2048 .. 2048. */
-export function quantiseRow(x) {
-  const e = Math.max(0, bitLengthDouble(largestMagnitude(x)) - ACTIVATION_BITS);
-  return [e, x.map((v) => roundShiftDouble(v, e))];
+/** [e2, f]: the smallest scale f / 4 * 2^e2 that keeps a row with this largest magnitude within 127. */
+function chooseScale(largest) {
+  for (let e2 = 0; ; e2++) {
+    const f = SCALE_STEPS.find((step) => 4 * largest <= ACTIVATION_LIMIT * step * 2 ** e2);
+    if (f !== undefined) return [e2, f];
+  }
 }
 
-/** The exact sums of products of a quantised row with every row of a matrix: below 2^33. */
+/** [[e1, e2, f], a]: the transform of x is about a * f * 2^(e1 + e2 - 2), every a in -127 .. 127. */
+export function quantiseRow(x) {
+  const e1 = Math.max(0, bitLengthDouble(largestMagnitude(x)) - TRANSFORM_BITS);
+  const z = walshHadamard(x.map((v) => roundShiftDouble(v, e1)));
+  const [e2, f] = chooseScale(largestMagnitude(z));
+  const scale = f * 2 ** e2;
+  return [[e1, e2, f], z.map((v) => Math.floor((8 * v + scale) / (2 * scale)))];
+}
+
+/** The exact sums of products of a quantised row with every row of a matrix: below 2^29. */
 export function computeSums(matrix, a) {
   return matrix.rows.map((row) => {
     let sum = 0;
@@ -59,14 +74,15 @@ export function computeSums(matrix, a) {
 }
 
 /**
- * Multiply a Q16 row by a matrix. The right shift is exact in doubles by the table of bounds, the left shift because it
- * only multiplies an exact double by a power of two.
+ * Multiply a Q16 row by a matrix. The product, below 2^52, is scaled by a power of two, which a double does exactly;
+ * the sum with 1/2 is exact for shifts up to 53, and for longer ones, rounded or not, between 0 and 1.
  */
 export function linear(matrix, x, qOut = ACTIVATION_Q) {
-  const [e, a] = quantiseRow(x);
-  const shift = matrix.k + 24 - e + ACTIVATION_Q - qOut;
+  const [[e1, e2, f], a] = quantiseRow(x);
+  const shift = matrix.k + 24 - e1 - e2 + ACTIVATION_Q - qOut + 2 + Math.log2(getTransformSize(x.length));
+  const factor = f * 2 ** -shift;
   return computeSums(matrix, a).map((sum, o) =>
-    clampDouble(roundShiftDouble(sum * matrix.multipliers[o], shift), 31),
+    clampDouble(Math.floor(sum * matrix.multipliers[o] * factor + 0.5), 31),
   );
 }
 
@@ -243,12 +259,12 @@ export function* runSteps(model, tokens, scored, observe = () => {}) {
   const logits = scored.map((t) => linear(model.head, normed[t - 1]));
   const nlls = scored.map((t, i) => computeNll(logits[i], tokens[t]));
   const pairs = normed.map(quantiseRow);
-  const exponents = pairs.map(([e]) => e);
+  const scales = pairs.map(([scale]) => scale);
   const quantised = pairs.map(([, a]) => a);
-  trace.push(computeOutputEntry(exponents, quantised, nlls));
+  trace.push(computeOutputEntry(scales, quantised, nlls));
   const last = model.layers.length + 1;
   observe(last, "output_norm", normed);
-  observe(last, "exponents", [exponents]);
+  observe(last, "scales", scales);
   observe(last, "quantised", quantised);
   observe(last, "logits", logits);
   observe(last, "nlls", [nlls]);

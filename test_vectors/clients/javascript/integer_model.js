@@ -3,7 +3,7 @@
 // Records have the pages' field names. Metadata integers are BigInt; what is at most 2^53 afterwards is a Number.
 
 import { concat, int32Le, invalid, join, uint32Le, utf8 } from "./bytes.js";
-import { LOG2E_128, bitLength, divRound, isqrt } from "./fixed_point.js";
+import { LOG2E_128, bitLength, divRound, isqrt, walshHadamard } from "./fixed_point.js";
 import { taggedHash } from "./keccak.js";
 import { Float32, decodeTensor, roundShiftDouble } from "./weights.js";
 
@@ -162,9 +162,16 @@ export function checkTensors(gguf, a) {
   }
 }
 
-/** Quantise the rows W to int8 with one multiplier a row: {name, k, multipliers, rows}. */
+/**
+ * Transform the rows W and quantise them to int8 with one multiplier a row: {name, k, multipliers, rows}.
+ *
+ * Weights beyond 2^38 are cut to it, so that doubles hold every sum. No transformed row is smaller than its largest
+ * weight, so `checkMaximum` refuses the matrix either way.
+ */
 export function quantiseMatrix(name, weights) {
-  const maxima = weights.map((row) => row.reduce((largest, w) => Math.max(largest, Math.abs(w)), 0));
+  const limit = 2 ** ROW_MAXIMUM_BITS;
+  const transformed = weights.map((row) => walshHadamard(row.map((w) => Math.max(-limit, Math.min(limit, w)))));
+  const maxima = transformed.map((row) => row.reduce((largest, w) => Math.max(largest, Math.abs(w)), 0));
   const largest = maxima.reduce((a, b) => Math.max(a, b), 0);
   checkMaximum(name, largest);
   const k = MULTIPLIER_BITS - Number(bitLength(BigInt(largest)));
@@ -174,12 +181,12 @@ export function quantiseMatrix(name, weights) {
     name,
     k,
     multipliers: maxima.map((m) => Number(divRound(BigInt(m) << up, 127n << down))),
-    rows: weights.map((row, o) => quantiseValues(row, maxima[o])),
+    rows: transformed.map((row, o) => quantiseValues(row, maxima[o])),
   };
 }
 
 /**
- * round(127 w / m) for every w of a row. Doubles are exact enough: the maximum m is below 2^38, so dividend and divisor
+ * round(127 w / m) for every transformed w of a row. Doubles are exact enough: the maximum m is below 2^38, so dividend and divisor
  * are below 2^53, and a quotient that is no integer is further than 2^-39 from one, far more than the division rounds.
  */
 function quantiseValues(row, m) {
@@ -188,7 +195,7 @@ function quantiseValues(row, m) {
 
 function checkMaximum(name, maximum) {
   if (maximum >= 2 ** ROW_MAXIMUM_BITS) {
-    throw invalid("integer-model/row-maximum", `${name} holds a weight of magnitude 2^14 or more`);
+    throw invalid("integer-model/row-maximum", `${name} holds a transformed weight of magnitude 2^14 or more`);
   }
 }
 

@@ -1,6 +1,6 @@
 // Follows specs/model/loss.md: trace entries, the trace digest and l_hat. Losses are BigInt, rows are Numbers.
 
-import { concat, int16Le, int32Le, uint256Be, uint32Le, uint64Le } from "./bytes.js";
+import { concat, int32Le, int8Bytes, uint256Be, uint32Le, uint64Le } from "./bytes.js";
 import { taggedHash } from "./keccak.js";
 
 /** The trace entry of transformer block `layer`, counted from 1: the residual row of the last position, Q14. */
@@ -8,9 +8,9 @@ export function computeLayerEntry(layer, row) {
   return taggedHash("PoAI/trace/1", uint32Le(layer), int32Le(row));
 }
 
-/** The last trace entry: each position's exponent and quantised row at the head's input, then the scored losses. */
-export function computeOutputEntry(exponents, rows, nlls) {
-  const positions = rows.map((row, t) => concat(uint32Le(exponents[t]), int16Le(row)));
+/** The last trace entry: each position's scale [e1, e2, f] and quantised row at the head's input, then the scored losses. */
+export function computeOutputEntry(scales, rows, nlls) {
+  const positions = rows.map((row, t) => concat(Uint8Array.from(scales[t]), int8Bytes(row)));
   return taggedHash("PoAI/trace-output/1", ...positions, ...nlls.map(uint64Le));
 }
 

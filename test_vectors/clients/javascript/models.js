@@ -50,7 +50,7 @@ export const readEngine = once((name) => {
   const model = readModel(name);
   if (model === undefined) return undefined;
   return new MemoEngine({
-    profile: utf8("w8a12"),
+    profile: utf8("w8a8"),
     integer_model_root: computeIntegerModelRoot(model),
     layer_count: model.architecture.layer_count,
     steps: (tokens, scored) => runSteps(model, tokens, scored),

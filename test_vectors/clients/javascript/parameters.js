@@ -24,7 +24,7 @@ export function checkConfig(config) {
   const period = config.retarget_blocks * config.spacing;
   const profile = new TextDecoder("latin1").decode(config.profile);
   if (config.version !== PROTOCOL_VERSION) throw invalid("parameters/version", config.version);
-  if (profile !== "w8a12" && profile !== "llama.cpp") throw invalid("parameters/profile", profile);
+  if (profile !== "w8a8" && profile !== "llama.cpp") throw invalid("parameters/profile", profile);
   if (config.epoch_blocks < 1n || config.retarget_blocks < 1n || period < RETARGET_CLAMP) {
     throw invalid("parameters/period");
   }
@@ -118,7 +118,7 @@ const PRESET_CHANGES = {
 export function makeConfig(name, model) {
   const testnet = {
     version: PROTOCOL_VERSION,
-    profile: utf8("w8a12"),
+    profile: utf8("w8a8"),
     model,
     epoch_blocks: 20n,
     retarget_blocks: 10n,

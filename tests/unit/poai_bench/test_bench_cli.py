@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from poai_bench import fidelity, prescreen, retarget_simulation
 from poai_bench.fidelity import FidelityRow
-from poai_bench.prescreen import Prediction
+from poai_bench.prescreen import Layers, Prediction
 from poai_tools import cli
 
 
@@ -40,11 +40,12 @@ def test_retarget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_fidelity_and_prescreen_write_what_they_print(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mini_path: Path
 ) -> None:
-    comparison = vars(FidelityRow(0.0123, 0.5, 3.25, 0.96))
+    comparison = vars(FidelityRow(0.0123, 0.0011, 0.01, 0.5, 3.25, 0.96))
     measured = {"model": "m", "tokens": 9, "float64_mean_nll": 3.2, "exact": comparison, "llama_cpp": comparison,
-                "saturations": {"act": 2}}  # fmt: skip
-    passes = [vars(Prediction("a pass", True, 0.4321, 100.0, 0, 0))]
-    screened = {"model": "m", "quizzes": 2, "positions": 64, "width": 8, "passes": passes}
+                "types": {"Q8_0": comparison}, "saturations": {"act": 2}}  # fmt: skip
+    layers = vars(Layers(0.01, 0.001, 0, 100.0))
+    passes = [vars(Prediction("a pass", True, 0.4321, 100.0, 9.0, [0.1, 0.2, 0.3], 2.0, 0, 0)) | {"layers": layers}]
+    screened = {"model": "m", "quizzes": 2, "positions": 64, "width": 8, "layers": 3, "passes": passes}
     monkeypatch.setattr(fidelity, "run", lambda *given: measured)
     monkeypatch.setattr(prescreen, "run", lambda *given: screened)
     for name, result, shown in (("fidelity", measured, "0.0123"), ("prescreen", screened, "0.4321")):

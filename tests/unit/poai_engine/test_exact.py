@@ -1,5 +1,7 @@
 """The exact engine and the array engine equal the specification bit for bit: weights, every layer, scores, traces."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,10 +11,12 @@ from poai_engine.engines.array import ArrayEngine
 from poai_engine.engines.exact import ExactEngine, compute_nlls
 from poai_engine.engines.reference import ReferenceEngine
 from poai_engine.models.decode import decode_rows
-from poai_engine.models.exact_model import quantise_weights
+from poai_engine.models.exact_model import quantise_weights, transform_weights
+from poai_engine.models.gguf_file import read_gguf
 from poai_spec.basics.notation import Invalid
 from poai_spec.model import inference
 from poai_spec.model.engine import Evaluation
+from poai_spec.model.fixed_point import walsh_hadamard
 from poai_spec.model.integer_model import quantise_matrix
 from poai_spec.model.weights import TENSOR_TYPES, Float32, GgufFile, GgufTensor, decode_tensor
 from tests.harness.tiny_models import batches, float32, random_tensor, tiny_models
@@ -59,11 +63,13 @@ def test_decoding_of_any_block(kind: str, seed: int) -> None:
 
 @given(st.lists(st.lists(st.integers(-(2**38) + 1, 2**38 - 1), min_size=3, max_size=3), min_size=1, max_size=5))
 def test_quantised_weights(rows: list[list[int]]) -> None:
-    w = np.asarray(rows, np.int64)
-    assert quantise_weights(w, np.abs(w).max(axis=1)).tolist() == [list(r) for r in quantise_matrix("t", rows).rows]
+    v = transform_weights(np.asarray(rows, np.int64))
+    assert v.tolist() == [list(walsh_hadamard(row)) for row in rows]
+    assert quantise_weights(v, np.abs(v).max(axis=1)).tolist() == [list(r) for r in quantise_matrix("t", rows).rows]
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=2, max_size=20), st.integers(0, 1))
+@settings(deadline=None)  # the first call may compile
 def test_nll(logits: list[int], target: int) -> None:
     expected = inference.compute_nll(tuple(logits), target)
     assert compute_nlls(np.asarray([logits], np.int32), np.asarray([target])) == [expected]
@@ -86,17 +92,26 @@ def run_layer_by_layer(gguf: GgufFile, tokens: list[int], threads: int) -> None:
         assert inference.linear(spec.model.head, normed) == tuple(ours.tolist()) == tuple(theirs.tolist())
 
 
-@given(tiny_models(), st.data())
-@settings(relaxed, max_examples=150)
-def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+def check_every_layer(gguf: GgufFile, data: st.DataObject) -> None:
     vocabulary = gguf.tensors["token_embd.weight"].shape[0]
     tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=12))
     run_layer_by_layer(gguf, tokens, data.draw(st.integers(1, 3)))
 
 
 @given(tiny_models(), st.data())
-@settings(relaxed, max_examples=60)
-def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+@settings(relaxed, max_examples=15)
+def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+    check_every_layer(gguf, data)
+
+
+@pytest.mark.slow
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=150)
+def test_every_layer_of_many_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+    check_every_layer(gguf, data)
+
+
+def check_evaluations(gguf: GgufFile, data: st.DataObject) -> None:
     tokens, scored = data.draw(batches(gguf))
     spec, exact = ReferenceEngine(gguf), ExactEngine(gguf, data.draw(st.integers(1, 3)))
     expected = spec.evaluate(tokens, scored)
@@ -106,6 +121,19 @@ def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.Data
     assert steps == list(spec.steps(tokens[0], scored[0]))
     assert isinstance(steps[-1], Evaluation)
     assert list(steps[-1].trace[:-1]) == steps[:-1]
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=6)
+def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+    check_evaluations(gguf, data)
+
+
+@pytest.mark.slow
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=60)
+def test_many_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+    check_evaluations(gguf, data)
 
 
 @given(tiny_models(), st.data())
@@ -159,3 +187,48 @@ def test_saturation_is_counted_and_agrees() -> None:
 def test_refusals_are_those_of_the_page() -> None:
     with pytest.raises(Invalid, match="integer-model/architecture"):
         ExactEngine(GgufFile({}, {}))
+
+
+# Decoding.
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=60)
+def test_decoding_is_the_pass_in_pieces(gguf: GgufFile, data: st.DataObject) -> None:
+    """Sequences of any lengths, extended in any pieces and any order: each piece's last logits are the prefill's."""
+    vocabulary = gguf.tensors["token_embd.weight"].shape[0]
+    ids = st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=14)
+    sequences = data.draw(st.lists(ids, min_size=1, max_size=4))
+    engine = ExactEngine(gguf, data.draw(st.integers(1, 3)))
+    whole = [engine.logits(ids, range(len(ids))) for ids in sequences]
+    cache = engine.make_cache(len(sequences), max(map(len, sequences)))
+    while cache.lengths != [len(ids) for ids in sequences]:
+        rest = [ids[done:] for ids, done in zip(sequences, cache.lengths, strict=True)]
+        pieces = [part[: data.draw(st.sampled_from([0, 1, 1, 3, 14]))] for part in rest]
+        if not any(pieces):
+            pieces = [part[:1] for part in rest]
+        found = iter(engine.extend(cache, pieces))
+        for n, piece in enumerate(pieces):
+            if piece:
+                assert np.array_equal(next(found), whole[n][cache.lengths[n] - 1])
+        assert next(found, None) is None
+
+
+def test_a_cache_has_its_capacity(mini_path: Path) -> None:
+    engine = ExactEngine(read_gguf(mini_path), 1)
+    cache = engine.make_cache(2, 3)
+    engine.extend(cache, [[1, 2, 3], []])
+    beyond: list[list[list[int]]] = [[[4], []], [[], [1, 2, 3, 4]], [[], []]]
+    for tokens in beyond:
+        with pytest.raises(ValueError, match="more than 3"):
+            engine.extend(cache, tokens)
+    assert cache.lengths == [3, 0]
+
+
+def test_a_prompt_of_more_rows_than_a_chunk(mini_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poai_engine.engines.exact.CHUNK_ROWS", 8)
+    engine = ExactEngine(read_gguf(mini_path), 2)
+    tokens = [[(7 * n) % 900 for n in range(21)], [5, 6, 7]]
+    found = engine.extend(engine.make_cache(2, 24), tokens)
+    for logits, ids in zip(found, tokens, strict=True):
+        assert np.array_equal(logits, engine.logits(ids, [len(ids) - 1])[0])

@@ -36,14 +36,20 @@ BLAS = {  # asked for: names under which it is reported, and the extensions it n
     "Prescott": ({"Prescott", "Katmai"}, set[str]()),
     "SkylakeX": ({"SkylakeX"}, {"AVX512_SKX", "X86_V4"}),
 }
-REGISTERS = {"x86-64": {"xmm"}, "x86-64-v3": {"xmm", "ymm"}, "x86-64-v4": {"xmm", "ymm", "zmm"}}
+REGISTERS = {
+    "x86-64": {"xmm"},
+    "x86-64-v3": {"xmm", "ymm"},
+    "x86-64-v3+avxvnni": {"xmm", "ymm"},
+    "x86-64-v4": {"xmm", "ymm", "zmm"},
+    "x86-64-v4+avx512vnni": {"xmm", "ymm", "zmm"},
+}
 TOKENS = "13f3e177a11766233c38010ddcedf3914450d2818c3df52f596edb3d6bd15351"
-DIGEST = "af3e39da57be9a81b68cd6f0477541f155bb5f6d5eb9f9e83e9ed0aef8ca003f"
-PREFIX_DIGEST = "018e77fb2ece49c5178ad5f91a381bb14abf7675ec10650d75697ee57dd67d1f"
-TRACE = "d967779d3ab6c375a9adcad3d0b7ce104a42d70c7a19c7b7b00a92bd5048b6cc"
+DIGEST = "6fdf3be66cdf341351c172e11f29847ca4db848fa63907063113b51f03629582"
+PREFIX_DIGEST = "e6c677fd936ff1b301be90b5a47cf2739b94ec461f371384a56aea709df90a95"
+TRACE = "c46e6d1d4fe58a942d153f9bf63aa69777f2ba2385ad73b4561ee6bed1124b96"
 BATCH, PREFIX = 16, 8
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = pytest.mark.model
 
 
 def make_quiz(number: int) -> Quiz:
@@ -123,11 +129,13 @@ def test_threads_alone_and_in_a_batch(engines: dict[int, ExactEngine], threads: 
     assert digest_trace(engine, BATCH) == TRACE
 
 
+@pytest.mark.slow
 def test_fresh_weights(smollm2_path: Path) -> None:
     """Neither kept nor mapped."""
     assert digest_logits(ExactEngine(read_gguf(smollm2_path), 1)) == DIGEST
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 targets")
 @pytest.mark.parametrize("target", REGISTERS)
 @pytest.mark.usefixtures("engines")
@@ -136,14 +144,19 @@ def test_targets(target: str, smollm2_path: Path, tmp_path: Path) -> None:
     features = TARGETS["x86_64"][target]
     if not can_run("x86_64", features):
         pytest.skip(f"this processor lacks some of {features}")
-    choice = {"NUMBA_CPU_NAME": target, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
+    processor = target.partition("+")[0]
+    choice = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     result = run_process("exact", smollm2_path, **choice)
-    assert result["target"].split()[0] == target
+    assert result["target"].split()[:2] == [processor, "vpdpbusd" if "vnni" in target else "pairs"]
     assert set(result["registers"]) == REGISTERS[target]
     assert bool(result["vex"]) == (target != "x86-64")
+    assert ("vpdpbusd" in result["vex"]) == ("vnni" in target)
+    assert ("vpmaddwd" in result["vex"]) == ("vnni" not in target and target != "x86-64")
+    assert not {name for name in result["vex"] if "pmaddubsw" in name}, "it saturates"
     assert (result["logits"], result["trace"]) == (DIGEST, TRACE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 kernels")
 @pytest.mark.parametrize("kernel", BLAS)
 def test_array_engine(kernel: str, smollm2_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_what_others_could_have_written_is_checked_each_time(
 
 def test_rows_are_compared_with_the_model_file_at_each_start(mini_path: Path, kept: Path, expected: Evaluation) -> None:
     """Whatever was noted: a packing that differs in every row is found at the first draw."""
-    rewrite(kept, replace("blk.0.attn_q.weight", lambda q: q[::-1] + np.int8(1)))
+    rewrite(kept, replace("blk.0.attn_q.weight", lambda q: q[::-1] + np.uint8(1)))
     forge_note(kept)
     said, found = open_and_run(mini_path)
     assert re.search("row [0-9]+ of blk.0.attn_q.weight is not the model file's", said[0])
@@ -377,8 +377,8 @@ def test_what_a_killed_process_left_is_removed(mini_path: Path, cache: Path) -> 
 def test_other_versions_of_a_model_are_removed(mini_path: Path, cache: Path) -> None:
     cache.mkdir()
     digest = sha256_file(mini_path).hex()
-    stale = [cache / f"{digest}.w8a12-0.16.npz", cache / f"{digest}.w8a12-1.32.npz"]
-    others = {cache / f"{'00' * 32}.w8a12-0.16.npz", cache / "notes.txt"}
+    stale = [cache / f"{digest}.w8a8-0.16.npz", cache / f"{digest}.w8a8-1.32.npz"]
+    others = {cache / f"{'00' * 32}.w8a8-0.16.npz", cache / "notes.txt"}
     for file in (*stale, *others):
         file.write_bytes(b"old")
     open_packed_model(mini_path)

@@ -10,19 +10,30 @@ import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import isqrt
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from poai_spec.model import fixed_point
+
 from poai_spec.model import inference
 
 from poai_spec.model import integer_model
 
 from poai_spec.model import weights
-from poai_spec.model.fixed_point import cos_sin
-from poai_spec.model.integer_model import MAX_HEAD_DIM, MAX_INNER, MAX_VOCABULARY, MAX_WIDTH, Architecture, Matrix
+from poai_spec.model.fixed_point import TRANSFORM_SIZE, cos_sin, get_transform_size
+from poai_spec.model.integer_model import (
+    MAX_HEAD_DIM,
+    MAX_INNER,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+    ROW_MAXIMUM_BITS,
+    Architecture,
+    Matrix,
+)
 from poai_spec.basics.parameters import MAX_QUIZ_TOKENS
 from poai_spec.model.weights import Float32
 from tests.harness.interval import PATCHES, Interval, Recorder, Row, recording, row
@@ -63,13 +74,24 @@ def run_decoders() -> Iterator[Run]:
     yield Run("decode", {}, recorder)
 
 
+def run_transforms() -> Iterator[Run]:
+    """The page's own transform: of a run of weights, and of one of activations rounded to 14 bits."""
+    for name, most in (("weights", 1 << 52), ("activations", 1 << inference.TRANSFORM_BITS)):
+        with recording() as recorder:
+            found = fixed_point.walsh_hadamard([Interval(-most, most)] * TRANSFORM_SIZE)  # type: ignore[list-item]
+        assert {v.ends for v in found} == {(-TRANSFORM_SIZE * most, TRANSFORM_SIZE * most)}  # type: ignore[attr-defined]
+        yield Run(name, {}, recorder)
+
+
 def run_quantisation() -> Iterator[Run]:
-    """Also beyond the refused magnitudes, for engines that quantise a row before they refuse it."""
+    """Of transformed rows, as far as they are not refused; the last one is."""
     with recording() as recorder:
-        for bits in range(54):
-            most = min((1 << bits) - 1, 1 << 52)
+        for bits in range(ROW_MAXIMUM_BITS + 1):
+            most = (1 << bits) - 1
             rows = [row(Interval(1 << bits >> 1, most), Interval(-most, most), 7), (0, 0)]
-            matrix = integer_model.quantise_matrix("t", rows)  # type: ignore[arg-type]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(integer_model, "walsh_hadamard", lambda row: row)
+                matrix = integer_model.quantise_matrix("t", rows)  # type: ignore[arg-type]
             largest, zero = matrix.multipliers
             assert isinstance(largest, Interval)
             assert largest.high <= LARGEST_M
@@ -77,20 +99,45 @@ def run_quantisation() -> Iterator[Run]:
     yield Run("quantise", {}, recorder)
 
 
+def transformed_rows(count: int, size: int) -> Iterator[Row]:
+    """Yield all transformed rows of so many values in runs of `size`, by the scale that their largest value needs."""
+    least, most, e2 = 0, size << inference.TRANSFORM_BITS, 0
+    while least <= most:
+        for f in inference.SCALE_STEPS:
+            largest = min(inference.ACTIVATION_LIMIT * f * (1 << e2) // 4, most)
+            if least <= largest:
+                yield row(Interval(least, largest), Interval(-largest, largest), count)
+            least = largest + 1
+        e2 += 1
+
+
 def run_linear() -> Iterator[Run]:
+    """Of any input and any transformed row; the two are drawn apart, as the transform of intervals forgets too much."""
     for count in (1, 64, MAX_INNER):
         both = {"right": Recorder(), "left": Recorder()}
         weight_row = row(Interval(-127, 127), Interval(-127, 127), count)
-        for bits in range(33):
-            e = max(0, bits - 11)
-            for k in range(-12, 27):
-                for q_out in (14, 16):
-                    matrix = Matrix("t", k, (Interval(0, LARGEST_M),), (weight_row,))  # type: ignore[arg-type]
-                    side = "right" if k + 24 - e + 16 - q_out > 0 else "left"
-                    with recording(both[side]):
-                        for x in int32_rows(bits, count):
-                            inference.linear(matrix, x, q_out)
+        size = get_transform_size(count)
+        for bits, z in product((14, 32), transformed_rows(count, size)):
+            (e1, e2, _), _ = quantise_as(z, next(int32_rows(bits, count)))
+            assert e1 == max(0, bits - inference.TRANSFORM_BITS)
+            assert e2 <= 13
+            for k, q_out in product({*range(-12, 27, 3), 25, 26}, (14, 16)):
+                matrix = Matrix("t", k, (Interval(0, LARGEST_M),), (weight_row,))  # type: ignore[arg-type]
+                side = "right" if k + 24 - e1 - e2 + 16 - q_out + 2 + size.bit_length() - 1 > 0 else "left"
+                with recording(both[side]), pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(inference, "walsh_hadamard", lambda _, z=z: z)
+                    for x in int32_rows(bits, count):
+                        inference.linear(matrix, x, q_out)
         yield from (Run(side, {"K": count}, recorder) for side, recorder in both.items())
+
+
+def quantise_as(z: Row, x: Row) -> tuple[inference.Scale, Row]:
+    """Run the page's `quantise_row` with z in place of the transform."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "walsh_hadamard", lambda _: z)
+        scale, a = inference.quantise_row(x)
+    assert all(max(abs(end) for end in v.ends) <= inference.ACTIVATION_LIMIT for v in a)  # type: ignore[attr-defined]
+    return scale, Row(a)
 
 
 def run_norm() -> Iterator[Run]:
@@ -150,7 +197,7 @@ def run_scoring() -> Iterator[Run]:
 
 
 FAMILIES: dict[ModuleType, list[Callable[[], Iterator[Run]]]] = {
-    weights: [run_decoders],
+    weights: [run_decoders, run_transforms],
     integer_model: [run_quantisation],
     inference: [run_linear, run_norm, run_rotation, run_attention, run_elementwise, run_scoring],
 }
@@ -165,7 +212,6 @@ def runs() -> list[Run]:
                 if name in vars(module) or name in ("int", "max", "sum"):
                     patch.setattr(module, name, replacement, raising=False)
             patch.setattr(weights, "read_f16", lambda data: Interval(-LARGEST_F16, LARGEST_F16))
-            patch.setattr(integer_model, "check_maximum", lambda name, maximum: None)
             for family in families:
                 found += family()
     return found
@@ -174,10 +220,18 @@ def runs() -> list[Run]:
 # Line of the table: the run that reaches its worst case, the function, and the expressions that the line is about.
 LINES: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "`W` of F16 and of the block types": ("decode", "decode_", ()),
-    "`127 * W`, doubled, plus `m_o`": ("quantise", "quantise_matrix", ("127 * w", "div_round(127 * w, m)")),
+    "the transform `V` of such a row": ("weights", "walsh_hadamard", ()),
+    "`127 * V`, doubled, plus `m_o`, once `check_maximum` has passed": (
+        "quantise",
+        "quantise_matrix",
+        ("127 * v", "div_round(127 * v, m)"),
+    ),
+    "`x` before its transform, plus the half": ("right", "quantise_row", ("round_shift(v, e1)",)),
+    "`z`, a transformed value": ("activations", "walsh_hadamard", ()),
+    "`4 * z`, doubled, plus `f << e2`": ("right", "quantise_row", ("4 * v", "div_round(4 * v, f << e2)")),
     "`acc`": ("right", "linear", ("sum(map(int.__mul__, a, row))",)),
-    "`acc * M_o`, right shift": ("right", "linear", ("s * m", "round_shift(s * m, shift)")),
-    "`acc * M_o`, left shift": ("left", "linear", ("s * m", "round_shift(s * m, shift)")),
+    "`acc * M_o * f`, right shift": ("right", "linear", ("s * m", "s * m * f", "round_shift(s * m * f, shift)")),
+    "`acc * M_o * f`, left shift": ("left", "linear", ("s * m", "s * m * f", "round_shift(s * m * f, shift)")),
     "sum of `xs^2`": ("norm", "rms_norm", ("sum(v * v for v in xs)",)),
     "`mean << 12`": ("norm", "rms_norm", ("mean << 12",)),
     "`xs * inv`": ("norm", "rms_norm", ("v * inv", "round_shift(v * inv, 31)")),

@@ -17,10 +17,12 @@ from poai_spec.model.fixed_point import (
     cos_sin,
     div_round,
     exp2_neg,
+    get_transform_size,
     integer_root,
     log2_fixed,
     make_exp2_table,
     round_shift,
+    walsh_hadamard,
 )
 from poai_spec.model.weights import Float32
 
@@ -158,3 +160,22 @@ def test_cos_sin_refuses_to_guess(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fixed_point, "compute_frequency", lambda i, d, numerator, denominator: frequency + (1 << 66))
     assert cos_sin(1, 0, 64, 7, 1)[0] == 10_000
     cos_sin.cache_clear()
+
+
+@given(st.sampled_from([1, 2, 3, 4, 12, 24, 64, 96, 192]), st.data())
+def test_walsh_hadamard_is_the_matrix(width: int, data: st.DataObject) -> None:
+    row = data.draw(st.lists(st.integers(-(2**58), 2**58), min_size=width, max_size=width))
+    size, found = get_transform_size(width), walsh_hadamard(row)
+    assert width % size == 0
+    for at in range(0, width, size):
+        run = row[at : at + size]
+        for i in range(size):
+            assert found[at + i] == sum((-1) ** (i & j).bit_count() * v for j, v in enumerate(run))
+    assert walsh_hadamard(found) == tuple(size * v for v in row)
+
+
+@pytest.mark.parametrize(
+    ("width", "size"), [(1, 1), (2, 2), (3, 1), (48, 16), (64, 64), (128, 64), (576, 64), (1000, 8)]
+)
+def test_the_size_of_a_transform(width: int, size: int) -> None:
+    assert get_transform_size(width) == size

@@ -14,7 +14,7 @@ from poai_spec.model.loss import (
 from poai_spec.basics.notation import keccak256
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
-QUANTISED = st.integers(-2048, 2048)
+QUANTISED = st.integers(-127, 127)
 
 
 def tagged(tag: bytes, data: bytes) -> bytes:
@@ -28,8 +28,10 @@ def test_a_layer_entry_by_hand() -> None:
 
 
 def test_an_output_entry_by_hand() -> None:
-    data = bytes.fromhex("03000000 0008 f9ff  00000000 0000 00f8  0000010000000000")
-    assert compute_output_entry([3, 0], [[2048, -7], [0, -2048]], [65536]) == tagged(b"PoAI/trace-output/1", data)
+    data = bytes.fromhex("030904 7f f9  000007 00 81  0000010000000000")
+    assert compute_output_entry([(3, 9, 4), (0, 0, 7)], [[127, -7], [0, -127]], [65536]) == tagged(
+        b"PoAI/trace-output/1", data
+    )
 
 
 def test_a_digest_and_l_hat_by_hand() -> None:
@@ -53,24 +55,26 @@ def test_every_value_of_a_row_and_the_layer_count(layer: int, row: list[int], da
 def test_every_value_of_the_head_input_and_every_nll_counts(
     positions: int, width: int, scored: int, data: st.DataObject
 ) -> None:
-    exponents = data.draw(st.lists(st.integers(0, 20), min_size=positions, max_size=positions))
+    scale = st.tuples(st.integers(0, 18), st.integers(0, 13), st.integers(4, 7))
+    scales = data.draw(st.lists(scale, min_size=positions, max_size=positions))
     row = st.lists(QUANTISED, min_size=width, max_size=width)
     rows = data.draw(st.lists(row, min_size=positions, max_size=positions))
     nlls = data.draw(st.lists(st.integers(0, 2**64 - 2), min_size=scored, max_size=scored))
-    entry = compute_output_entry(exponents, rows, nlls)
+    entry = compute_output_entry(scales, rows, nlls)
     t, i, n = (data.draw(st.integers(0, size - 1)) for size in (positions, width, scored))
     changed = [list(values) for values in rows]
     changed[t][i] = -changed[t][i] or 1
-    other_exponents = [e + (index == t) for index, e in enumerate(exponents)]
+    part = data.draw(st.integers(0, 2))
+    others = [tuple(v + (index == t and n == part) for n, v in enumerate(scale)) for index, scale in enumerate(scales)]
     other_nlls = [nll + (index == n) for index, nll in enumerate(nlls)]
-    assert compute_output_entry(exponents, changed, nlls) != entry
-    assert compute_output_entry(other_exponents, rows, nlls) != entry
-    assert compute_output_entry(exponents, rows, other_nlls) != entry
+    assert compute_output_entry(scales, changed, nlls) != entry
+    assert compute_output_entry(others, rows, nlls) != entry
+    assert compute_output_entry(scales, rows, other_nlls) != entry
 
 
-def test_rows_and_exponents_must_be_equally_many() -> None:
+def test_rows_and_scales_must_be_equally_many() -> None:
     with pytest.raises(ValueError, match="zip"):
-        compute_output_entry([1], [[1], [2]], [0])
+        compute_output_entry([(0, 0, 4)], [[1], [2]], [0])
 
 
 @given(st.lists(st.binary(min_size=32, max_size=32), min_size=2, max_size=6, unique=True))

@@ -22,7 +22,7 @@ from poai_spec.model.fixed_point import (
     make_exp2_table,
     round_shift,
 )
-from poai_spec.model.inference import compute_nll
+from poai_spec.model.inference import SCALE_STEPS, choose_scale, compute_nll
 from poai_spec.model.integer_model import compute_attention_scale
 
 
@@ -97,6 +97,33 @@ def test_div_round_is_nearest_and_monotone() -> None:
     prove(p <= q, quotient(a, b, p), quotient(a, d, q), a < 0, b <= d)  # rising in b for a < 0
     # A weighted mean stays among the values: attention outputs below 2^24, int8 weights within 127.
     prove(z3.And(-v <= q, q <= v), quotient(a, b, q), -v * b <= a, a <= v * b, v >= 0)
+
+
+def test_values_of_a_row_stay_within_127() -> None:
+    """`choose_scale` gives s = f << e2 with 4 |z| <= 127 s; then no `div_round(4 * z, s)` leaves -127 .. 127."""
+    z, s, q = z3.Ints("z s q")
+    quotient = z3.And(s > 0, 2 * s * q <= 8 * z + s, 8 * z + s < 2 * s * (q + 1))
+    prove(z3.And(q >= -127, q <= 127), quotient, 4 * z >= -127 * s, 4 * z <= 127 * s)
+    for largest in (*range(3000), *(n + by for n in (1 << 14, 1 << 17, 1 << 20) for by in (-1, 0))):
+        e2, f = choose_scale(largest)
+        assert 4 * largest <= 127 * f << e2
+        smaller = [(127 * g << e) for e in range(14) for g in SCALE_STEPS if g << e < f << e2]
+        assert all(4 * largest > limit for limit in smaller), "not the smallest that fits"
+
+
+def test_one_round_of_the_transform() -> None:
+    """Sums and differences never make the largest value smaller, and double the sum of products; so do all rounds."""
+    a, b, c, d = z3.Ints("a b c d")
+    for value in (a, b, -a, -b):
+        prove(z3.Or(a + b >= value, -a - b >= value, a - b >= value, b - a >= value))
+    prove((a + b) * (c + d) + (a - b) * (c - d) == 2 * (a * c + b * d))
+
+
+@pytest.mark.parametrize("n", range(54, 61))
+def test_long_shifts_of_a_product_give_zero(n: int) -> None:
+    """What an engine's float64 form rests on: 2^52 is the bound of `acc * M_o * f`."""
+    p = z3.Int("p")
+    prove(round_shift(Term(p), n).term == 0, p > -(2**52), p < 2**52)  # type: ignore[arg-type, attr-defined]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`--gpu-layers` in the profile w8a12: one line where there is no GPU; the same chain where torch computes."""
+"""`--gpu-layers` in the profile w8a8: one line where there is no GPU; the same chain where torch computes."""
 
 import sys
 from importlib.util import find_spec

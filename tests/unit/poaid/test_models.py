@@ -72,7 +72,7 @@ def test_a_model_of_ones_own(mini_path: Path, tmp_path: Path, monkeypatch: pytes
     assert known.lexicon_name == digest.hex()
 
     kept = tmp_path / "models" / "manifests"
-    names = [f"{digest.hex()}.{ending}" for ending in ("lexicon.json", "w8a12-1.ssz")]
+    names = [f"{digest.hex()}.{ending}" for ending in ("lexicon.json", "w8a8-2.ssz")]
     assert sorted(path.name for path in kept.iterdir()) == names
     with monkeypatch.context() as patch:
         patch.setattr("poaid.models.make_lexicon", lambda path: pytest.fail("made twice"))

@@ -61,8 +61,11 @@ def _split(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _name_kernel(kernel: str) -> str:
     """Return a kernel's name, with the registers instead of the shape of its tiles where that is enough."""
-    name = kernel.partition(" ")[0]
-    return f"{name}, {REGISTERS[name]}" if name in REGISTERS else kernel
+    name, _, tile = kernel.partition(" ")
+    if name not in REGISTERS:
+        return kernel
+    product = tile.partition(" ")[0]
+    return f"{name}, {REGISTERS[name]}" + (f", {product}" if product == "vpdpbusd" else "")
 
 
 def _label_ways(axes: Any, ways: Sequence[tuple[int, int]]) -> None:

@@ -1,4 +1,4 @@
-"""Two plots of `poai bench engine`: the rates beside llama.cpp's, and how they grow with the batch."""
+"""Two plots of `poai bench engine`: the rates beside those of llama.cpp's best type, and over the batch."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from poai_bench.engine_bench import group
 from poai_bench.plots.style import FAINT, LINE, OTHER, OURS, label_line, make_figure
 
-ENGINES = {"exact": ("exact", OURS), "llama_cpp": ("llama.cpp", OTHER)}
+ENGINES = {"exact": ("exact", OURS), "best": ("llama.cpp", OTHER)}
 BAR = 0.36
 
 
@@ -22,7 +22,7 @@ def draw_rates(result: dict[str, Any]) -> Any:
         axes.set_yticks(range(len(rows)), labels)
         axes.tick_params(left=False)
         axes.set(ylim=(len(rows) - 0.45, -0.55), xlabel="tokens a second")
-        axes.set_xlim(0, 1.18 * max(row["spread"][key]["high"] for row in rows for key, *_ in _list_measured(rows)))
+        axes.set_xlim(0, 1.18 * max(_get_spread(row, key)["high"] for row in rows for key, *_ in _list_measured(rows)))
         axes.set_title(model)
     return figure
 
@@ -35,10 +35,16 @@ def draw_batches(result: dict[str, Any]) -> Any:
         for key, name, colour in _list_measured(rows):
             for threads, chosen in group(rows, "threads").items():
                 axes.plot(
-                    [row["batch"] for row in chosen], [row[key] for row in chosen], "o-", color=colour, markersize=4
+                    [row["batch"] for row in chosen],
+                    [_get_rate(row, key) for row in chosen],
+                    "o-",
+                    color=colour,
+                    markersize=4,
                 )
                 text = f"{name}, {_count(threads, 'thread')}"
-                label_line(axes, chosen[-1]["batch"], chosen[-1][key], text, colour, offset=(0, 11), ha="right")
+                label_line(
+                    axes, chosen[-1]["batch"], _get_rate(chosen[-1], key), text, colour, offset=(0, 11), ha="right"
+                )
         batches = sorted({row["batch"] for row in rows})
         axes.set_xscale("log", base=2)
         axes.set_xticks(batches, [str(batch) for batch in batches])
@@ -51,13 +57,23 @@ def draw_batches(result: dict[str, Any]) -> Any:
 
 
 def _draw_bars(axes: Any, rows: list[dict[str, Any]], key: str, places: list[float], colour: str, name: str) -> None:
-    spreads = [row["spread"][key] for row in rows]
+    spreads = [_get_spread(row, key) for row in rows]
     below, above = ([abs(spread["median"] - spread[end]) for spread in spreads] for end in ("low", "high"))
     whiskers = {"ecolor": FAINT, "elinewidth": 1}
-    axes.barh(places, [row[key] for row in rows], BAR, xerr=(below, above), color=colour, error_kw=whiskers)
+    axes.barh(places, [_get_rate(row, key) for row in rows], BAR, xerr=(below, above), color=colour, error_kw=whiskers)
     names = [f" {name}", *[""] * (len(rows) - 1)]  # beside the first bar, for all
     for place, row, spread, shown in zip(places, rows, spreads, names, strict=True):
-        label_line(axes, spread["high"], place, f"{row[key]:.0f}{shown}", colour, offset=(5, 0), va="center")
+        label_line(axes, spread["high"], place, f"{_get_rate(row, key):.0f}{shown}", colour, offset=(5, 0), va="center")
+
+
+def _get_rate(row: dict[str, Any], key: str) -> float:
+    """Return tokens a second, the median."""
+    return float(row["exact"] if key == "exact" else row["best"]["tokens_per_second"])
+
+
+def _get_spread(row: dict[str, Any], key: str) -> dict[str, float]:
+    spread: dict[str, float] = row["spread"]["exact" if key == "exact" else row["best"]["type"]]
+    return spread
 
 
 def _list_measured(rows: list[dict[str, Any]]) -> Iterable[tuple[str, str, str]]:

@@ -46,8 +46,8 @@ class ProbedEngine(ArrayEngine):
             self._steps = None
         last = self.layer_count + 1
         at = next(n for n, step in enumerate(steps) if step.name == "output_norm")
-        exponents, quantised = quantise_rows(np.asarray(steps[at].rows))
-        steps[at + 1 : at + 1] = [StepKind(last, "exponents", [exponents]),
+        scales, quantised = quantise_rows(np.asarray(steps[at].rows))
+        steps[at + 1 : at + 1] = [StepKind(last, "scales", scales),
                                   StepKind(last, "quantised", quantised.astype(np.int64))]  # fmt: skip
         if not scored:
             steps.append(StepKind(last, "logits", []))

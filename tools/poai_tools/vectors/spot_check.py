@@ -13,7 +13,7 @@ import numpy as np
 from poai_engine.models.exact_model import ExactMatrix, ExactModel
 from poai_spec.basics.notation import tagged_hash
 from poai_spec.model.engine import Evaluation
-from poai_spec.model.fixed_point import bit_length, clamp, div_round, round_shift
+from poai_spec.model.fixed_point import bit_length, clamp, div_round, round_shift, walsh_hadamard
 from poai_spec.model.inference import (
     ACTIVATION_Q,
     RESIDUAL_Q,
@@ -60,8 +60,8 @@ def check_steps(model: ExactModel, tokens: Sequence[int], scored: Sequence[int],
     for number in range(1, last):
         entry = compute_layer_entry(number, checker.known[number, "residual"][-1])
         _compare(f"trace entry {number}", entry, evaluation.trace[number - 1])
-    (exponents,), quantised = checker.known[last, "exponents"], checker.known[last, "quantised"]
-    _compare("the output entry", compute_output_entry(exponents, quantised, evaluation.nlls), evaluation.trace[-1])
+    scales, quantised = checker.known[last, "scales"], checker.known[last, "quantised"]
+    _compare("the output entry", compute_output_entry(scales, quantised, evaluation.nlls), evaluation.trace[-1])
     return count
 
 
@@ -113,7 +113,7 @@ class _Checker:
                 known[n, "attn_residual"][t][i], blk + "ffn_down.weight", known[n, "act"][t], i
             ),
             "output_norm": _by_row(lambda t: self._norm("output_norm.weight", before[t])),
-            "exponents": lambda _, t: quantise_row(known[n, "output_norm"][t])[0],
+            "scales": lambda t, i: quantise_row(known[n, "output_norm"][t])[0][i],
             "quantised": lambda t, i: quantise_row(known[n, "output_norm"][t])[1][i],
             "logits": lambda s, v: self._linear(self.model.head, known[n, "output_norm"][self.scored[s] - 1], v),
             "nlls": lambda _, s: compute_nll(known[n, "logits"][s], self.tokens[self.scored[s]]),
@@ -201,7 +201,7 @@ def _check_matrix(model: str, tensor: GgufTensor, matrix: ExactMatrix) -> int:
     chosen = [largest, *_draw_rows(model, matrix.name, len(matrix.q))]
     for i in chosen:
         weights = decode_tensor(_cut_row(tensor, i))
-        m, k = max(map(abs, weights[0])), matrix.k
+        m, k = max(map(abs, walsh_hadamard(weights[0]))), matrix.k
         where = f"{matrix.name}, row {i}"
         _compare(f"{where}: values", quantise_matrix(matrix.name, weights).rows[0], tuple(matrix.q[i].tolist()))
         multiplier = div_round(m << max(k, 0), 127 << max(-k, 0))

@@ -12,7 +12,7 @@ A pass of L blocks over T tokens is the list of these steps; each has rows of in
                   ffn_norm, gate, up, act                      T rows of D, then of F, Q16
                   residual                                     T rows of D, Q14
     layer L + 1   output_norm                                  T rows of D, Q16
-                  exponents, quantised                         one row of T; T rows of D: what the head multiplies
+                  scales, quantised                            T rows of (e1, e2, f), and of D: what the head multiplies
                   logits                                       a row of V for each scored position, Q16
                   nlls                                         one row: bits in Q16
 """
@@ -46,7 +46,7 @@ FIRST_VALUES = 8
 BLOCK_STEPS = (
     "attn_norm", "q", "k", "v", "scores", "attn", "attn_residual", "ffn_norm", "gate", "up", "act", "residual",
 )  # fmt: skip
-LAST_STEPS = ("output_norm", "exponents", "quantised", "logits", "nlls")
+LAST_STEPS = ("output_norm", "scales", "quantised", "logits", "nlls")
 STEPS = ("embedding", *BLOCK_STEPS, *LAST_STEPS)
 
 
@@ -86,8 +86,8 @@ def run_spec_steps(model: IntegerModel, tokens: Sequence[int], scored: Sequence[
     last = len(model.layers) + 1
     normed = [rms_norm(x, model.output_norm, model.architecture.epsilon) for x in rows]
     yield StepKind(last, "output_norm", normed)
-    exponents, quantised = zip(*map(quantise_row, normed), strict=True)
-    yield StepKind(last, "exponents", [exponents])
+    scales, quantised = zip(*map(quantise_row, normed), strict=True)
+    yield StepKind(last, "scales", scales)
     yield StepKind(last, "quantised", quantised)
     logits = [linear(model.head, normed[t - 1]) for t in scored]
     yield StepKind(last, "logits", logits)

@@ -56,6 +56,7 @@ function baseRatio(bits) {
 }
 
 export const FIXED_POINT = {
+  walsh_hadamard: ({ x }) => ({ y: texts(fixedPoint.walshHadamard(x).map(BigInt)) }),
   round_shift: ({ x, n }) => ({ y: texts(bigs(x).map((v) => fixedPoint.roundShift(v, BigInt(n)))) }),
   div_round: ({ a, b }) => ({ y: texts(bigs(a).map((v) => fixedPoint.divRound(v, BigInt(b)))) }),
   clamp: ({ x, n }) => ({ y: texts(bigs(x).map((v) => fixedPoint.clamp(v, BigInt(n)))) }),
@@ -91,9 +92,9 @@ export const FIXED_POINT = {
 export const LOSS = {
   compute_layer_entry: ({ layer, row }) => ({ entry: toHex(loss.computeLayerEntry(layer, row)) }),
   compute_output_entry({ positions, nlls }) {
-    const exponents = positions.map((position) => position.exponent);
+    const scales = positions.map(({ e1, e2, f }) => [e1, e2, f]);
     const rows = positions.map((position) => position.row);
-    return { entry: toHex(loss.computeOutputEntry(exponents, rows, bigs(nlls))) };
+    return { entry: toHex(loss.computeOutputEntry(scales, rows, bigs(nlls))) };
   },
   compute_trace_digest: ({ trace }) => ({ digest: toHex(loss.computeTraceDigest(trace.map(fromHex))) }),
   compute_l_hat: (input) => ({

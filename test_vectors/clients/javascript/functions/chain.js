@@ -149,7 +149,7 @@ export const BLOCK = {
     return { block: Block.toJson(block), hash: blockHash(block.header) };
   },
   check_contents({ block, layer_count }) {
-    const config = { profile: utf8("w8a12"), model: { layer_count: BigInt(layer_count) } };
+    const config = { profile: utf8("w8a8"), model: { layer_count: BigInt(layer_count) } };
     blocks.checkContents(Block.fromJson(block), config);
     return {};
   },

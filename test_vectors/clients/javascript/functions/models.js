@@ -90,8 +90,8 @@ const showValues = (row) => row.map(Number);
 
 export const INFERENCE = {
   quantise_row({ x }) {
-    const [e, a] = inference.quantiseRow(x);
-    return { e, a };
+    const [[e1, e2, f], a] = inference.quantiseRow(x);
+    return { e1, e2, f, a };
   },
   linear: ({ k, multipliers, rows, x, q_out }) => ({ y: inference.linear({ k, multipliers, rows }, x, q_out) }),
   rms_norm: ({ x, gains, epsilon }) => ({ y: inference.rmsNorm(x, gains, new Float32(epsilon)) }),

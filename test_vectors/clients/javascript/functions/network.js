@@ -32,7 +32,7 @@ export const NETWORKING = {
   },
   compute_message_id: ({ topic, data }) => ({ id: toHex(networking.computeMessageId(topic, fromHex(data))) }),
   check_gossip_size({ data, layer_count }) {
-    const rules = { profile: utf8("w8a12"), model: { layer_count: BigInt(layer_count) } };
+    const rules = { profile: utf8("w8a8"), model: { layer_count: BigInt(layer_count) } };
     networking.checkGossipSize(fromHex(data), rules);
     return {};
   },

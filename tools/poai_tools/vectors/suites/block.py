@@ -89,7 +89,7 @@ GET_TRACE_LENGTH = register(
         name="get_trace_length",
         page="work",
         summary="the number of trace entries of a network's blocks",
-        input=RecordKind({"profile": Text(("w8a12", "llama.cpp")), "layer_count": Integer(1, 256)}),
+        input=RecordKind({"profile": Text(("w8a8", "llama.cpp")), "layer_count": Integer(1, 256)}),
         output=RecordKind({"entries": UINT32}),
         run=_get_trace_length,
     )
@@ -297,7 +297,7 @@ def _contents() -> CaseFile:
 def _trace_length() -> CaseFile:
     cases = [
         Case(f"{slug}-{n}", f"{n} layers", {"profile": profile, "layer_count": n})
-        for slug, profile in (("w8a12", "w8a12"), ("llama", "llama.cpp"))
+        for slug, profile in (("w8a8", "w8a8"), ("llama", "llama.cpp"))
         for n in (1, 3, 256)
     ]
     return CaseFile(GET_TRACE_LENGTH, "Chosen by hand.", tuple(cases))

@@ -13,10 +13,12 @@ from poai_spec.model.fixed_point import (
     cos_sin,
     div_round,
     exp2_neg,
+    get_transform_size,
     integer_root,
     log2_fixed,
     make_exp2_table,
     round_shift,
+    walsh_hadamard,
 )
 from poai_spec.model.weights import Float32
 from poai_tools.vectors.cases import Case, CaseFile, derive
@@ -71,6 +73,11 @@ CLAMP = _register(
     "clamp", "each x limited to -2^n .. 2^n - 1",
     {"x": Array(INT64), "n": Integer(0, 62)}, {"y": Array(INT64)},
     lambda i: {"y": [clamp(x, i["n"]) for x in i["x"]]},
+)  # fmt: skip
+WALSH_HADAMARD = _register(
+    "walsh_hadamard", "each run of gcd(width, 64) values times Sylvester's matrix, not normalised",
+    {"x": Array(INT32, 1)}, {"y": Array(INT64)},
+    lambda i: {"y": walsh_hadamard(i["x"])},
 )  # fmt: skip
 BIT_LENGTH = _register(
     "bit_length", "number of bits of each x >= 0",
@@ -147,7 +154,7 @@ def _rotary_table(positions: int, head_dim: int, base: int) -> dict[str, Any]:
 
 def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
-    rounding = [_round_shift(), _div_round(), _clamp(), _bit_length(), _isqrt()]
+    rounding = [_round_shift(), _div_round(), _clamp(), _walsh_hadamard(), _bit_length(), _isqrt()]
     functions = [_exp2_table(), _exp2_neg(), _log2_fixed(), _integer_root(), _pi(), _frequency(), _cos_sin_file()]
     return [*rounding, *functions, _rotary_table_file(), _table_digest()]
 
@@ -214,6 +221,20 @@ def _clamp() -> CaseFile:
         ends = [-(2**63), -(2**n) - 1, -(2**n), 1 - 2**n, 0, 2**n - 1, 2**n, 2**63 - 1]
         cases.append(Case(f"to-{n}-bits", "around both ends", {"x": ends, "n": n}, ("boundary",)))
     return _file(CLAMP, cases)
+
+
+def _walsh_hadamard() -> CaseFile:
+    """Widths with runs of every size, some of several; single values show the signs one row at a time."""
+    low, high = -(2**31), 2**31 - 1
+    cases = [Case(f"unit-{i}", f"value {i} of 64 alone: its signs", {"x": [int(i == j) for j in range(64)]})
+             for i in (0, 1, 2, 4, 8, 16, 32, 63)]  # fmt: skip
+    cases.append(Case("ends", "64 values of one sign: the largest sum", {"x": [low] * 64}, ("boundary",)))
+    cases.append(Case("alternating", "both ends in turn", {"x": [low, high] * 64}, ("boundary",)))
+    for width in (1, 2, 3, 4, 12, 24, 48, 96, 64, 320):
+        case_id, size = f"width-{width}", get_transform_size(width)
+        x = [max(low, min(high, v)) for v in _random(case_id, width, 31)]
+        cases.append(Case(case_id, f"{width // size} runs of {size}", {"x": x}))
+    return _file(WALSH_HADAMARD, cases)
 
 
 def _bit_length() -> CaseFile:

@@ -1,5 +1,6 @@
 """Vectors of the page `inference`: each function alone, whole passes, and every step of a pass."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,7 @@ from poai_tools.vectors.kinds import (
     INT8,
     INT32,
     SAFE_INTEGER,
+    UINT8,
     UINT32,
     UINT64,
     Array,
@@ -96,9 +98,9 @@ def _register(
 
 
 QUANTISE_ROW = _register(
-    "quantise_row", "exponent and 12-bit values of a row",
-    {"x": ROW}, {"e": UINT32, "a": Array(Integer(-2048, 2048))},
-    lambda i: dict(zip(("e", "a"), quantise_row(i["x"]), strict=True)),
+    "quantise_row", "scale (e1, e2, f) and int8 values of a row's transform",
+    {"x": ROW}, {"e1": UINT8, "e2": UINT8, "f": UINT8, "a": Array(Integer(-127, 127))},
+    lambda i: _quantise(i["x"]),
 )  # fmt: skip
 LINEAR = _register(
     "linear", "a Q16 row times a matrix of K columns, in q_out fractional bits",
@@ -164,6 +166,11 @@ def _require(holds: bool, message: str) -> None:
     """Refuse an input that the page's function is not defined for."""
     if not holds:
         raise KindError(f"input: {message}")
+
+
+def _quantise(x: tuple[int, ...]) -> dict[str, Any]:
+    scale, a = quantise_row(x)
+    return dict(zip(("e1", "e2", "f"), scale, strict=True)) | {"a": a}
 
 
 def _linear(k: int, multipliers: Sequence[int], rows: Sequence[tuple[int, ...]], x: tuple[int, ...],
@@ -276,16 +283,35 @@ def _row(case_id: str, count: int, bits: int, part: str = "") -> tuple[int, ...]
 
 
 def _quantise_row() -> CaseFile:
+    """Rows around each decision: e1 at 2^14, the scale at each of its steps, runs of 1, 2, 4 and 64 values."""
     cases = [
-        Case("zero", "a zero row has e = 0", {"x": (0, 0, 0)}, ("zero",)),
-        Case("small", "11 bits stay as they are", {"x": (2047, -2047, 1, -1, 0)}),
-        Case("twelve-bits", "2048 needs 12 bits, so e = 1", {"x": (2048, -2047, 3, -3, 1, -1)}, ("halves",)),
-        Case("rounds-to-2048", "4095 has e = 1 and rounds to 2048", {"x": (4095, -4095, -4093)}, ("halves",)),
+        Case("zero", "a zero row has the scale (0, 0, 4)", {"x": (0, 0, 0)}, ("zero",)),
+        Case("small", "127 with f = 4 stays as it is", {"x": (127, -127, 1, -1, 0)}),
+        Case("next-step", "128 needs f = 5: div_round(4 * x, 5)", {"x": (128, -127, 3, -3, 1, -1, 0)}),
+        Case("fourteen-bits", "2^14 needs 15 bits, so e1 = 1", {"x": (1 << 14, -(1 << 14), 3, -3, 1, -1, 5)},
+             ("halves",)),
+        Case("below", "2^14 - 1 has e1 = 0", {"x": ((1 << 14) - 1, 3, -3, 1, -1)}),
+        Case("rounds-up", "2^15 - 1 has e1 = 1 and rounds to 2^14", {"x": ((1 << 15) - 1, 0, 1 - (1 << 15))},
+             ("halves",)),
         Case("ends", "both ends of int32: -2^31 alone has 32 bits", {"x": (LOW, HIGH, 0, 1 << 20, -(1 << 20))},
              ("extreme", "halves")),
-        Case("high-end", "without -2^31", {"x": (HIGH, -HIGH, 1 << 19, -(1 << 19))}, ("extreme", "halves")),
+        Case("high-end", "without -2^31", {"x": (HIGH, -HIGH, 1 << 19, -(1 << 19), 7)}, ("extreme", "halves")),
+        Case("outlier", "one value among 64: the transform spreads it", {"x": (0,) * 5 + (100_000,) + (0,) * 58}),
+        Case("largest", "64 values of one sign: the largest sum, e2 = 13", {"x": (LOW,) * 64}, ("extreme",)),
+        Case("signs", "the pattern of a transformed value: all in one place",
+             {"x": tuple(HIGH * (-1) ** (bin(i & 37).count("1")) for i in range(64))}, ("extreme",)),
     ]  # fmt: skip
+    steps = [(f << e2) * 127 // 4 + d for e2 in (0, 1, 5) for f in (4, 5, 6, 7) for d in (0, 1)]
+    cases += [
+        Case(f"step-{x}", "the largest value of a scale, or one more", {"x": (x, x // 2, -x)})
+        for x in sorted(set(steps))
+    ]
     cases += [Case(f"random-{n}", "random values", {"x": _row(f"random-{n}", 16, n)}) for n in (9, 14, 18, 24, 31)]
+    cases += [
+        Case(f"width-{width}", f"{width} values, transformed {math.gcd(width, 64)} at a time",
+             {"x": _row(f"width-{width}", width, 17)})
+        for width in (1, 2, 6, 12, 40, 96, 192)
+    ]  # fmt: skip
     return _file(QUANTISE_ROW, cases)
 
 
@@ -309,15 +335,21 @@ def _linear_file() -> CaseFile:
         Case("zero", "a row of zeros", _matrix_input("zero", (3, 4), 5, 0) | {"x": (0, 0, 0, 0)}, ("zero",)),
         Case("halves", "the shifted product is an exact half", {"k": -11, "multipliers": (1, 1, 3, 3),
              "rows": ((64, 64), (-64, -64), (64, 64), (-64, -64)), "x": (32, 0), "q_out": 16}, ("halves",)),
+        Case("shift-60", "the largest right shift: a double does not hold the product and its half together",
+             {"k": 26, "multipliers": (528_416, 528_416), "rows": ((127,) * 64, (-127,) * 64), "x": (1,) + (0,) * 63,
+              "q_out": 14}, ("halves",)),
+        *(Case(f"shift-{k + 32}", f"a right shift by {k + 32}", {
+            "k": k, "multipliers": (528_416, 1, 528_416), "rows": ((127,) * 64, (1,) * 64, (-127,) * 64),
+            "x": (127,) + (0,) * 63, "q_out": 16}) for k in (22, 21, 20, 19)),
         Case("saturates", "both ends of int32", full | {"k": -12, "x": (HIGH,) * 64, "q_out": 16},
              ("extreme", "saturation")),
         Case("left-shift", "the shift is negative", full | {"k": -12, "x": (HIGH,) * 64, "q_out": 14},
              ("extreme", "saturation")),
         Case("left-shift-small", "a negative shift without saturation", {
             "k": -12, "multipliers": (3, 1), "rows": ((1, 0), (0, -1)), "x": (LOW, HIGH), "q_out": 16}, ("extreme",)),
-        Case("long", "8,320 products of the largest values: the sum passes 2^31",
-             {"k": 3, "multipliers": (528_416,), "rows": ((127,) * 8320,), "x": (4095,) * 8320, "q_out": 16},
-             ("extreme",)),
+        Case("long", "8,320 products of the largest values: with 128 added to a weight the sum passes 2^27",
+             {"k": 3, "multipliers": (528_416,), "rows": ((127,) * 8320,),
+              "x": tuple(HIGH if i % 64 == 0 else 0 for i in range(8320)), "q_out": 16}, ("extreme",)),
     ]  # fmt: skip
     for n, (k, bits) in enumerate(((3, 17), (5, 12), (26, 20), (0, 31), (-6, 22))):
         case_id = f"random-{n}"

@@ -12,10 +12,11 @@ from poai_spec.model.loss import (
     is_below_target,
 )
 from poai_tools.vectors.cases import Case, CaseFile, derive, derive_seed
-from poai_tools.vectors.kinds import BOOLEAN, HASH32, INT32, UINT32, UINT64, UINT256, Array, Integer, RecordKind
+from poai_tools.vectors.kinds import BOOLEAN, HASH32, INT32, UINT8, UINT32, UINT64, UINT256, Array, Integer, RecordKind
 from poai_tools.vectors.registry import Function, register
 
-ENTRY = Integer(-2048, 2048)
+ENTRY = Integer(-127, 127)
+SCALE = {"e1": UINT8, "e2": UINT8, "f": UINT8}
 
 COMPUTE_LAYER_ENTRY = register(
     Function(
@@ -35,7 +36,7 @@ COMPUTE_OUTPUT_ENTRY = register(
         page="loss",
         summary="the last trace entry, from the head's quantised input rows and the scored losses (bits in Q16)",
         input=RecordKind(
-            {"positions": Array(RecordKind({"exponent": UINT32, "row": Array(ENTRY)})), "nlls": Array(UINT64)},
+            {"positions": Array(RecordKind({**SCALE, "row": Array(ENTRY)})), "nlls": Array(UINT64)},
         ),
         output=RecordKind({"entry": HASH32}),
         run=lambda i: {"entry": _compute_output_entry(i["positions"], i["nlls"])},
@@ -78,7 +79,7 @@ WIDE = {"wide": ("a loss above 2^53", "a client that keeps losses in doubles has
 
 
 def _compute_output_entry(positions: Sequence[dict[str, Any]], nlls: Sequence[int]) -> bytes:
-    return compute_output_entry([p["exponent"] for p in positions], [p["row"] for p in positions], nlls)
+    return compute_output_entry([(p["e1"], p["e2"], p["f"]) for p in positions], [p["row"] for p in positions], nlls)
 
 
 def make_files() -> list[CaseFile]:
@@ -106,28 +107,31 @@ def _layer_entry() -> CaseFile:
 
 def _output_entry() -> CaseFile:
     cases = [
-        Case("page", "the example of the page", _make_output([3], [[2048, -7]], [65536])),
-        Case("no-loss", "nothing scored", _make_output([0], [[0]], [])),
-        Case("extremes", "largest values", _make_output([2**32 - 1], [[2048, -2048, -1]], [2**64 - 1]), ("wide",)),
+        Case("page", "the example of the page", _make_output([(3, 9, 4)], [[127, -7]], [65536])),
+        Case("no-loss", "nothing scored", _make_output([(0, 0, 4)], [[0]], [])),
+        Case("extremes", "largest values", _make_output([(18, 13, 7)], [[127, -127, -1]], [2**64 - 1]), ("wide",)),
     ]
     for positions, width, scored in ((1, 4, 1), (3, 8, 2), (32, 4, 2)):
         case_id = f"drawn-{positions}-{width}-{scored}"
         drbg = derive("loss", case_id)
-        exponents = [drbg.below(40) for _ in range(positions)]
+        scales = [(drbg.below(19), drbg.below(14), 4 + drbg.below(4)) for _ in range(positions)]
         rows = [[_draw_entry(drbg) for _ in range(width)] for _ in range(positions)]
         nlls = [drbg.below(2**34) for _ in range(scored)]
-        cases.append(Case(case_id, f"{positions} positions of {width} values", _make_output(exponents, rows, nlls)))
-    how = "`drawn-T-D-S`: from the id's DRBG T exponents below 40, T rows of D values -2048..2048, S losses below 2^34."
+        cases.append(Case(case_id, f"{positions} positions of {width} values", _make_output(scales, rows, nlls)))
+    how = (
+        "`drawn-T-D-S`: from the id's DRBG T scales (e1 below 19, e2 below 14, f in 4..7), then T rows of D values "
+        "-127..127, then S losses below 2^34."
+    )
     return CaseFile(COMPUTE_OUTPUT_ENTRY, how, tuple(cases), WIDE)
 
 
 def _draw_entry(drbg: Drbg) -> int:
-    return drbg.between(-2048, 2048)
+    return drbg.between(-127, 127)
 
 
-def _make_output(exponents: list[int], rows: list[list[int]], nlls: list[int]) -> dict[str, Any]:
-    pairs = zip(exponents, rows, strict=True)
-    return {"positions": [{"exponent": e, "row": row} for e, row in pairs], "nlls": nlls}
+def _make_output(scales: list[tuple[int, int, int]], rows: list[list[int]], nlls: list[int]) -> dict[str, Any]:
+    pairs = zip(scales, rows, strict=True)
+    return {"positions": [dict(zip(SCALE, scale, strict=True)) | {"row": row} for scale, row in pairs], "nlls": nlls}
 
 
 def _trace_digest() -> CaseFile:

@@ -168,7 +168,7 @@ COUNTING_CORE = HeaderCore(1, 2, b"\x03" * 32, 4, 5, b"\x06" * 20, b"\x07" * 32,
 
 
 ALL_CHANGES = make_change(
-    profile=b"w8a12",
+    profile=b"w8a8",
     model=get_manifest("micro"),
     retarget_blocks=2,
     spacing=3,

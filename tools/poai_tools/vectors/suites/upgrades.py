@@ -64,7 +64,7 @@ TARGET = Integer(1, 2**256 - 1)
 LIST: dict[str, Kind] = {"config": CONFIG, "upgrades": UPGRADES}
 FORK_ID: dict[str, Kind] = {"hash": Hex(4), "next": UINT64}
 NUMBERS: dict[str, Kind] = {
-    "since": UINT64, "digest": HASH32, "anchor": UINT64, "profile": Text(("w8a12", "llama.cpp")),
+    "since": UINT64, "digest": HASH32, "anchor": UINT64, "profile": Text(("w8a8", "llama.cpp")),
     "model": MODEL_MANIFEST, "retarget_blocks": UINT64, "spacing": UINT64, "max_future": UINT64, "quiz_tokens": UINT32,
     "salt_tokens": UINT32, "scored_tokens": UINT32,
 }  # fmt: skip
