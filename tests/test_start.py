@@ -46,6 +46,8 @@ with contextlib.suppress(SystemExit):
 print(*sys.modules)
 """
 
+pytestmark = pytest.mark.sockets
+
 
 def run(script: str, *arguments: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)

@@ -39,6 +39,8 @@ COLUMNS = (
     ("peers", "seen"), ("peers", "banned_until"),
 )  # fmt: skip
 
+pytestmark = pytest.mark.sockets
+
 
 @dataclass(frozen=True)
 class Change:

@@ -24,6 +24,8 @@ MOST_FRAMES = 4
 MOST_MESSAGES = 1_000
 """That one reader has judged before another takes its place."""
 
+pytestmark = pytest.mark.sockets
+
 
 class Stream:
     """A stream with bytes to be read; what is written to it is thrown away."""

@@ -52,7 +52,7 @@ WAL = FILE_NAME + "-wal"
 WAL_HEADER, FRAME = 32, 24 + 4_096
 """Bytes of SQLite's write-ahead log: its header, and a page behind a header of its own."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.sockets, pytest.mark.slow]
 
 
 def make_fast_network() -> Network:

@@ -46,7 +46,7 @@ from poaid.net.libp2p import streams as libp2p_streams
 from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.transport import Transport
 
-pytestmark = pytest.mark.trio
+pytestmark = [pytest.mark.sockets, pytest.mark.trio]
 
 TOPIC, ECHO, SINK = "/poai/abcd0123/blocks/1", "/test/echo/1", "/test/sink/1"
 LIMIT = 100

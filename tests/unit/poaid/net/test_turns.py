@@ -76,6 +76,8 @@ PEER = ID.from_string("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
 LAYERS = 255
 """Of the model: one fewer than are allowed at most, so that blocks have 8,420 bytes."""
 
+pytestmark = pytest.mark.sockets
+
 
 class Turns(trio.abc.Instrument):
     """Measures the longest turn of any task, in seconds of CPU time."""

@@ -38,6 +38,8 @@ from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 
+pytestmark = pytest.mark.sockets
+
 
 def refuse(data_dir: Path, network: Network) -> list[str]:
     """Return what opening the folder for mining and for reading says; both fail with one line."""
