@@ -88,6 +88,33 @@ def test_what_opens_sockets_or_starts_processes_is_marked() -> None:
         assert "pytest.mark.sockets" in path.read_text("utf-8"), f"{path.relative_to(ROOT)}: mark it `sockets`"
 
 
+PRIVATE_MEMBERS = 43
+"""Private members that tests reach for: of libraries, of classes whose inside a test is about. It only goes down."""
+
+
+def find_private_members(path: Path) -> Iterator[str]:
+    """Yield what a test file takes, or replaces, of the inside of other classes and modules."""
+    names: list[str]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.Attribute(ast.Name("self" | "cls")):
+                names = []
+            case ast.Attribute(_, name):
+                names = [name]
+            case ast.ImportFrom(_, aliases):
+                names = [alias.name for alias in aliases]
+            case ast.Call(ast.Attribute(_, "setattr"), [_, ast.Constant(str(name)), *_]):
+                names = [name]
+            case _:
+                names = []
+        yield from (f"{path.relative_to(ROOT)}: {n}" for n in names if re.match(r"_[a-zA-Z]", n))
+
+
+def test_tests_reach_for_no_more_private_members() -> None:
+    found = [member for path in sorted(TEST_FILES.values()) for member in find_private_members(path)]
+    assert len(found) <= PRIVATE_MEMBERS, "give the package a public way instead:\n" + "\n".join(found)
+
+
 def tracked_files() -> list[Path]:
     names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
     return [ROOT / name.decode() for name in names if name and (ROOT / name.decode()).is_file()]

@@ -93,7 +93,7 @@ def check_folder(folder: Path, acknowledged: dict[int, str]) -> int:
             Database.open(folder)
         return 0
     with Database.open(folder) as store:
-        assert store._query("PRAGMA integrity_check") == [("ok",)]
+        assert store.query("PRAGMA integrity_check") == [("ok",)]
         chain = ChainState(store, store.read_network().config, get_time())
         stored = {height: chain.tree.get_main(height).hash.hex() for height in range(1, chain.head.height + 1)}
         lost = {
