@@ -180,6 +180,7 @@ class Importer:
 
     async def replay(self, checked: Checked, sender: Sender) -> Evaluation:
         """Run the model on a block at the cost of its sender; return what it gave."""
+
         def check() -> None:
             if not sender.may_replay():  # neighbours may have used up the time since the block came
                 raise BusyError
