@@ -4,7 +4,7 @@
 # each decoder: `make soak TESTS=tests/fuzz SOAK_S=60`.
 
 PYTHON ?= python3
-TESTS ?= tests
+TESTS ?=
 TORCH ?= torch
 TESTNET ?=
 SOAK ?= 200
@@ -12,6 +12,8 @@ SOAK_S ?= inf
 NEWS ?= --draft
 ETHEREUM_TESTS := 4c87ebb
 SAMPLE ?=
+# A file stays with one worker: what its fixtures make, a model's weights or a wheel, is made once.
+TWO_WORKERS := -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -29,7 +31,7 @@ HAS_GMP = printf '\043include <Python.h>\n\043include <gmp.h>\n' | \
 LLAMA_CMAKE := -DLLAVA_BUILD=OFF -DCMAKE_PROJECT_llama.cpp_INCLUDE='$(CURDIR)/tools/llama.cmake'
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test soak testnet upgrade check vectors mutants spec model docs pictures container gpu constraints changelog release ethereum-tests \
+.PHONY: help venv test test-all soak testnet upgrade check vectors mutants spec model docs pictures container gpu constraints changelog release ethereum-tests \
         ethereum-tests-fetch clean
 
 help: ## list the targets
@@ -37,11 +39,14 @@ help: ## list the targets
 
 venv: $(VENV)/.dev ## .venv with the project (editable) and its development tools
 
-test: $(VENV)/.llama model ## all tests and the examples of the pages; builds llama-cpp-python the first time
-	$(BIN)/python -m pytest $(TESTS)
+test: $(VENV)/.dev model ## the tests a change needs, five minutes on two cores; a part, slow ones too: TESTS="tests/e2e -x"
+	$(BIN)/python -m pytest $(or $(TESTS),$(TWO_WORKERS) -m "not slow")
+
+test-all: $(VENV)/.llama model ## all tests; builds llama-cpp-python the first time
+	$(BIN)/python -m pytest $(or $(TESTS),$(TWO_WORKERS) --durations=30)
 
 soak: $(VENV)/.dev ## the fuzzers and crash tests in their long form: days; make soak TESTS=tests/fuzz SOAK_S=60
-	POAI_SOAK=$(SOAK) POAI_SOAK_S=$(SOAK_S) $(BIN)/python -m pytest $(if $(filter tests,$(TESTS)),tests/fuzz tests/soak,$(TESTS))
+	POAI_SOAK=$(SOAK) POAI_SOAK_S=$(SOAK_S) $(BIN)/python -m pytest $(or $(TESTS),tests/fuzz tests/soak)
 
 testnet: $(VENV)/.run model ## three nodes on this machine mine ten blocks with SmolLM2 and agree: a minute or two
 	$(BIN)/poaid testnet $(TESTNET)

@@ -1,13 +1,24 @@
 """Model files that many tests need, and a place for their kept weights."""
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from poai_engine.models.model_store import get_model_path
 from poai_engine.models.synthesize import synthesize
 from poai_engine.models.weight_cache import CACHE_DIR_VARIABLE
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("poai", deadline=None)
+settings.load_profile("poai")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("llama") and find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed: `make test-all` builds it")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,10 +23,7 @@ CODE = {
 BUILD = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
 PATIENCE_S = 300
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says what the distributions should hold"),
-]
+pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says what the distributions should hold")
 
 
 def list_files() -> list[str]:
@@ -107,6 +104,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
     return Installed(folder, tmp_path_factory.mktemp("home"))
 
 
+@pytest.mark.slow
 def test_the_source_distribution_holds_the_repository(built: Built) -> None:
     with tarfile.open(built.source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()}
@@ -114,12 +112,14 @@ def test_the_source_distribution_holds_the_repository(built: Built) -> None:
     assert names - made == set(list_files())
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_packages_pages_and_vectors(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as archive:
         names = [name for name in archive.namelist() if ".dist-info/" not in name]
     assert sorted(names) == sorted(filter(None, map(name_in_wheel, list_files())))
 
 
+@pytest.mark.slow
 def test_the_pages_are_at_hand(installed: Installed) -> None:
     place = installed.run("poai", "spec", "where", "difficulty/target").split()[0]
     page, _, number = place.rpartition(":")
@@ -128,10 +128,12 @@ def test_the_pages_are_at_hand(installed: Installed) -> None:
     assert '"difficulty/target"' in lines[int(number) - 1]
 
 
+@pytest.mark.slow
 def test_the_vectors_are_at_hand(installed: Installed) -> None:
     assert "│ drbg" in installed.run("poai", "vectors", "check", "--suite", "drbg")
 
 
+@pytest.mark.slow
 def test_nodes_mine_and_agree(installed: Installed) -> None:
     shown = installed.run("poaid", "testnet", "--model", "mini", "--nodes", "2", "--blocks", "2")
     assert "All 2 nodes agree at height" in shown

@@ -39,7 +39,7 @@ DEEP = 110
 """Blocks that a reorganisation replaces at least."""
 SUBSIDY = 5 * 10**18
 
-pytestmark = [pytest.mark.slow, pytest.mark.trio]
+pytestmark = pytest.mark.trio
 
 
 def make_slow_network() -> Network:
@@ -131,6 +131,7 @@ def draw_parts(nodes: int, rng: random.Random) -> list[list[int]]:
     return [order[first:last] for first, last in pairwise(cuts)]
 
 
+@pytest.mark.slow
 async def test_parts_that_mined_apart_have_one_tip_within_two_intervals(maker: Maker) -> None:
     rng, network = random.Random(5), make_slow_network()
     maker = Maker(maker.folder / "slow", network, maker.judge.models[0].engine)
@@ -255,6 +256,7 @@ async def reorganise(maker: Maker, depth: int) -> float:
     return seconds
 
 
+@pytest.mark.slow
 async def test_a_reorganisation_of_more_than_a_hundred_blocks(maker: Maker) -> None:
     """When two nodes meet that have mined alone, the shorter branch goes, and all that it had paid."""
     await reorganise(Maker(maker.folder / "fast", make_fast_network(), maker.judge.models[0].engine), DEEP)

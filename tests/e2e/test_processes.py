@@ -22,8 +22,6 @@ from tests.harness.processes import PATIENCE_S, fill, get_free_port, make_vector
 
 POAID = str(Path(sys.executable).with_name("poaid"))
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -95,6 +93,7 @@ def verify(data_dir: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_killed_while_it_syncs_it_goes_on(tmp_path: Path, network_file: Path, mini_path: Path) -> None:
     """SIGKILL at several heights of a sync: the last block that it showed is there, and the rest comes."""
     network = make_vector_network()
@@ -118,6 +117,7 @@ def test_killed_while_it_syncs_it_goes_on(tmp_path: Path, network_file: Path, mi
     assert verify(tmp_path / "new").startswith("200 blocks of network ")
 
 
+@pytest.mark.slow
 def test_killed_while_it_mines_it_goes_on(tmp_path: Path, network_file: Path) -> None:
     shown = 0
     for height in (3, 6, 9):
@@ -153,6 +153,7 @@ def wait_for_address(node: Process) -> str:
     return node.address
 
 
+@pytest.mark.slow
 def test_a_taken_port_and_a_bad_peer_are_said_in_one_line(tmp_path: Path, network_file: Path) -> None:
     with started(tmp_path / "first", network_file, "--no-mine") as first:
         first.wait_for("/status", "uptime", 0)

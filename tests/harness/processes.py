@@ -1,10 +1,12 @@
 """Nodes in this process, on real sockets: libp2p, the store and poai-mini are real, only the chains are prepared."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import count, islice
 from pathlib import Path
 from socket import create_server
 from typing import Any
@@ -26,16 +28,22 @@ from poaid.store.database import Database
 
 VECTORS = Path(__file__).parents[2] / "test_vectors"
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """The longest that a test waits for something; on a quiet machine all of it takes a second or two."""
 LOOK_S = 0.02
 
 
+FIRST_PORT, PORTS = 10_000, 20_000
+"""Below those that a system gives to outgoing connections (32,768 on Linux): none of them takes a port meanwhile."""
+_ports = (FIRST_PORT + (os.getpid() * 131 + n) % PORTS for n in count())
+
+
 def get_free_port() -> int:
-    """Return a TCP port that nobody listens on."""
-    with create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    """Return a TCP port that nobody listens on, never the same twice; other processes begin elsewhere."""
+    for port in islice(_ports, PORTS):
+        with suppress(OSError), create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def make_vector_network() -> Network:

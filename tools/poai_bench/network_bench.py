@@ -28,7 +28,14 @@ from poaid.api.asking import TIMEOUT_S, read_running
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
 from poaid.network_file import Network
-from poaid.testnet.local import LocalTestnet, TestnetPlan, choose_target, get_base_network, make_network, measure_rate
+from poaid.testnet.local import (
+    LocalTestnet,
+    LocalTestnetPlan,
+    choose_target,
+    get_base_network,
+    make_network,
+    measure_rate,
+)
 from poaid.testnet.summary import Summary
 
 NODES = {"mini": 8}
@@ -222,7 +229,7 @@ def run_testnet(network: Network, model: str, nodes: int, blocks: int, step: int
     """
     with tempfile.TemporaryDirectory(prefix="poai-bench-") as text:
         folder = Path(text)
-        net = LocalTestnet(TestnetPlan(folder, network, model, nodes, blocks, max(1, count_processors() // nodes)))
+        net = LocalTestnet(LocalTestnetPlan(folder, network, model, nodes, blocks, max(1, count_processors() // nodes)))
         watch = Watch(net, [folder / f"node-{n}" for n in range(nodes)], step)
         trio.run(net.run)
         if net.signal is not None:

@@ -53,7 +53,7 @@ def start_testnet(
     import trio
 
     from poai_engine.engines.exact import count_processors
-    from poaid.testnet.local import LocalTestnet, TestnetPlan
+    from poaid.testnet.local import LocalTestnet, LocalTestnetPlan
     from poaid.testnet.screen import Screen, make_summary_view
 
     for file in (json_file, record):
@@ -66,7 +66,7 @@ def start_testnet(
         network = _plan(network, text)
     folder = named or Path(tempfile.mkdtemp(prefix="poaid-testnet-"))
     net = LocalTestnet(
-        TestnetPlan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes))
+        LocalTestnetPlan(folder, network, source, nodes, blocks, threads or max(1, count_processors() // nodes))
     )
     with Screen(console) as screen:
         net.show = lambda: screen.show(_make_frame(net))

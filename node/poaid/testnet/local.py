@@ -114,7 +114,7 @@ def choose_ports(count: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class TestnetPlan:
+class LocalTestnetPlan:
     """A testnet before its start.
 
     Attributes:
@@ -191,7 +191,7 @@ class Child:
         return f"{self.observed.name} {how}; its log {self.log} ends with: {lines or 'nothing'}"
 
 
-def prepare(plan: TestnetPlan) -> list[Child]:
+def prepare(plan: LocalTestnetPlan) -> list[Child]:
     """Write the network file and the nodes' identities; return the nodes, not yet started.
 
     Raises:
@@ -215,7 +215,7 @@ def prepare(plan: TestnetPlan) -> list[Child]:
 
 
 def make_command(
-    plan: TestnetPlan, network_file: Path, data_dir: Path, p2p_port: int, http_port: int, peers: Sequence[str]
+    plan: LocalTestnetPlan, network_file: Path, data_dir: Path, p2p_port: int, http_port: int, peers: Sequence[str]
 ) -> list[str]:
     """Return the `poaid run` of a node."""
     flags = {
@@ -252,7 +252,7 @@ class LocalTestnet:
         signal: the signal that ended it; None if none did.
     """
 
-    def __init__(self, plan: TestnetPlan) -> None:
+    def __init__(self, plan: LocalTestnetPlan) -> None:
         self.plan = plan
         self.show: Callable[[], None] = lambda: None
         self.on_agreed: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint

@@ -5,6 +5,7 @@ import { computeBlockHash } from "../../../test_vectors/clients/javascript/conta
 import * as forkChoice from "../../../test_vectors/clients/javascript/fork_choice.js";
 import { computeLocatorHeights } from "../../../test_vectors/clients/javascript/networking.js";
 import { PROTOCOL_VERSION, computeNetworkId } from "../../../test_vectors/clients/javascript/parameters.js";
+import { getForkHash, getRules } from "../../../test_vectors/clients/javascript/upgrades.js";
 import { checkEngine } from "../../../test_vectors/clients/javascript/work.js";
 
 const now = () => BigInt(Date.now());
@@ -12,11 +13,13 @@ const now = () => BigInt(Date.now());
 export const hashOf = (header) => toHex(computeBlockHash(header));
 
 export class Chain {
-  /** `judge` is {config, lexicon, engine}; the engine has to be the network's model. */
-  constructor(judge) {
-    checkEngine(judge.engine, judge.config);
+  /** A network without upgrades; the engine has to be its model. */
+  constructor({ config, lexicon, engine }) {
+    this.rules = getRules(config, [], 0n);
+    checkEngine(engine, this.rules);
+    const judge = { config, upgrades: [], models: new Map([[0n, { lexicon, engine }]]) };
     this.judge = judge;
-    this.networkId = computeNetworkId(judge.config);
+    this.networkId = computeNetworkId(config);
     this.store = forkChoice.makeStore(judge, now());
     this.blocks = new Map(); // replayed ones but genesis, by hash
     this.followHead();
@@ -75,6 +78,8 @@ export class Chain {
     return {
       version: PROTOCOL_VERSION,
       network_id: this.networkId,
+      fork_hash: getForkHash(this.rules),
+      fork_next: 0n,
       head: fromHex(this.head),
       height: BigInt(this.height),
       work: this.work,

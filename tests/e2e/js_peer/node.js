@@ -37,7 +37,7 @@ export class Node {
    */
   constructor(chain, options, report) {
     Object.assign(this, { chain, options, report });
-    this.topic = networking.getBlocksTopic(chain.networkId);
+    this.topic = networking.getBlocksTopic(chain.rules);
     this.peers = new Map(); // connected ones: id as text -> {id, status, following}
     this.points = new Map(); // of penalties; a peer that has enough of them is banned for good
   }
@@ -203,7 +203,7 @@ export class Node {
 
   receiveGossip(peer, data) {
     try {
-      networking.checkGossipSize(data);
+      networking.checkGossipSize(data, this.chain.rules);
       return this.receiveBlock(decode(Block, data), peer, "gossip");
     } catch (error) {
       return error;

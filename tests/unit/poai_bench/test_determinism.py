@@ -20,6 +20,7 @@ REQUEST: dict[str, Any] = {"engine": "exact", "tokens": [[1]], "scored": [[]], "
 WAYS = {(1, 1), (1, 16), (2, 1), (2, 16)}
 
 
+@pytest.mark.slow
 def test_the_matrix_of_mini_has_one_digest(tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     found = CliRunner().invoke(app, ["bench", "determinism", "--quick", "--threads", "2", "--json", str(out)])

@@ -48,6 +48,7 @@ def test_sorting_a_hundred_thousand_nonces_saves_at_most_two_percent(config: Con
     assert 0.001 < measure_prefix_saving(generate_token_sequences(config, lexicon, 100_000)) <= 0.02
 
 
+@pytest.mark.slow
 def test_without_salt_the_saving_is_large() -> None:
     """Shows that the measure sees what the salt prevents."""
     config = make_network("testnet", "smollm2-135m", add_bos=False, salt=(17, 49151))

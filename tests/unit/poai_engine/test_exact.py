@@ -92,17 +92,26 @@ def run_layer_by_layer(gguf: GgufFile, tokens: list[int], threads: int) -> None:
         assert inference.linear(spec.model.head, normed) == tuple(ours.tolist()) == tuple(theirs.tolist())
 
 
-@given(tiny_models(), st.data())
-@settings(relaxed, max_examples=150)
-def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+def check_every_layer(gguf: GgufFile, data: st.DataObject) -> None:
     vocabulary = gguf.tensors["token_embd.weight"].shape[0]
     tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=12))
     run_layer_by_layer(gguf, tokens, data.draw(st.integers(1, 3)))
 
 
 @given(tiny_models(), st.data())
-@settings(relaxed, max_examples=60)
-def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+@settings(relaxed, max_examples=15)
+def test_every_layer_of_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+    check_every_layer(gguf, data)
+
+
+@pytest.mark.slow
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=150)
+def test_every_layer_of_many_random_models(gguf: GgufFile, data: st.DataObject) -> None:
+    check_every_layer(gguf, data)
+
+
+def check_evaluations(gguf: GgufFile, data: st.DataObject) -> None:
     tokens, scored = data.draw(batches(gguf))
     spec, exact = ReferenceEngine(gguf), ExactEngine(gguf, data.draw(st.integers(1, 3)))
     expected = spec.evaluate(tokens, scored)
@@ -112,6 +121,19 @@ def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.Data
     assert steps == list(spec.steps(tokens[0], scored[0]))
     assert isinstance(steps[-1], Evaluation)
     assert list(steps[-1].trace[:-1]) == steps[:-1]
+
+
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=6)
+def test_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+    check_evaluations(gguf, data)
+
+
+@pytest.mark.slow
+@given(tiny_models(), st.data())
+@settings(relaxed, max_examples=60)
+def test_many_evaluations_alone_in_batches_and_stepwise(gguf: GgufFile, data: st.DataObject) -> None:
+    check_evaluations(gguf, data)
 
 
 @given(tiny_models(), st.data())

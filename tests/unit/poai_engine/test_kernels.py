@@ -49,7 +49,7 @@ PREFIX_DIGEST = "e6c677fd936ff1b301be90b5a47cf2739b94ec461f371384a56aea709df90a9
 TRACE = "c46e6d1d4fe58a942d153f9bf63aa69777f2ba2385ad73b4561ee6bed1124b96"
 BATCH, PREFIX = 16, 8
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
+pytestmark = pytest.mark.model
 
 
 def make_quiz(number: int) -> Quiz:
@@ -129,11 +129,13 @@ def test_threads_alone_and_in_a_batch(engines: dict[int, ExactEngine], threads: 
     assert digest_trace(engine, BATCH) == TRACE
 
 
+@pytest.mark.slow
 def test_fresh_weights(smollm2_path: Path) -> None:
     """Neither kept nor mapped."""
     assert digest_logits(ExactEngine(read_gguf(smollm2_path), 1)) == DIGEST
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 targets")
 @pytest.mark.parametrize("target", REGISTERS)
 @pytest.mark.usefixtures("engines")
@@ -154,6 +156,7 @@ def test_targets(target: str, smollm2_path: Path, tmp_path: Path) -> None:
     assert (result["logits"], result["trace"]) == (DIGEST, TRACE)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="these are x86 kernels")
 @pytest.mark.parametrize("kernel", BLAS)
 def test_array_engine(kernel: str, smollm2_path: Path) -> None:

@@ -53,6 +53,7 @@ def test_a_well_behaved_tokenizer_gives_one_token_a_piece() -> None:
     assert measure_natural_share(tokenizer, make_testnet(), lexicon, 30) == 1.0
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_joins_pieces_lowers_the_natural_share() -> None:
     tokenizer = make_tokenizer(joined=[" is older"])
     lexicon = make_lexicon_with(tokenizer)
@@ -119,6 +120,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.llama
 @pytest.mark.model
 def test_the_committed_lexicon_is_what_smollm2s_own_tokenizer_says(smollm2_path: Path) -> None:

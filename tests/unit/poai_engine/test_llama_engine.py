@@ -124,6 +124,7 @@ def test_every_token_before_a_scored_one_matters(engine: LlamaEngine) -> None:
         assert found.loss != wanted.loss or found.trace != wanted.trace, at
 
 
+@pytest.mark.slow
 @pytest.mark.llama
 @pytest.mark.model
 def test_it_reads_the_same_model_as_the_integers(smollm2_path: Path) -> None:

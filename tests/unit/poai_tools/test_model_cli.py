@@ -121,6 +121,7 @@ def test_the_pinned_manifest_of_mini_is_made_again(run: Run, mini_path: Path, tm
     assert out == (tmp_path / "mini.lexicon.json").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.llama
 @pytest.mark.model
 def test_the_pinned_manifest_of_smollm2_is_made_again(run: Run, smollm2_path: Path, tmp_path: Path) -> None:
@@ -171,6 +172,7 @@ def test_tinyllama_is_pinned_only_with_its_root() -> None:
         get_preset("mainnet")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_info_of_smollm2(run: Run, smollm2_path: Path) -> None:
     status, out, _ = run("model", "info", smollm2_path, "--json")

@@ -176,3 +176,60 @@ def test_help(run: Run, command: list[str]) -> None:
     status, out, err = run(*command, "--help")
     assert (status, err) == (0, "")
     assert "Usage: poai network" in out
+
+
+def test_an_upgrade_is_added_and_the_id_stays(run: Run) -> None:
+    run("new", "net.toml", "--from", "minimal")
+    before = compute_network_id(read_network(Path("net.toml")).config)
+    status, out, err = run("upgrade", "net.toml", "--at", 6, "--model", "micro", "--quiz-tokens", 40)
+    assert (status, err) == (0, "")
+    assert f"network {before.hex()}, upgrade 1 at height 6\n" in out
+    assert "1,145,920 multiplications from there on, 0.1843 times as many" in out
+    assert run("upgrade", "net.toml", "--at", 10, "--spacing", 800, "--max-future", 300)[0] == 0
+    network = read_network(Path("net.toml"))
+    assert compute_network_id(network.config) == before
+    assert [(rules.since, rules.quiz_tokens, rules.spacing) for rules in network.list_rules()] == [
+        (0, 32, 1_000),
+        (6, 40, 1_000),
+        (10, 40, 800),
+    ]
+    assert read_network(Path("net.toml")) == replace(network, name="net")
+    assert format_network(network) == Path("net.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"),
+    [
+        (("--at", 5, "--quiz-tokens", 33), "upgrades/order"),
+        (("--at", 11, "--spacing", 500), "upgrades/period-border"),
+        (("--at", 10, "--spacing", 1_000), "upgrades/no-change"),
+        (("--at", 10), "upgrades/no-change"),
+        (("--at", 10, "--quiz-tokens", 9), "parameters/quiz-length"),
+    ],
+)
+def test_an_upgrade_that_is_none_leaves_the_file(run: Run, flags: tuple[object, ...], code: str) -> None:
+    run("new", "net.toml", "--from", "minimal")
+    run("upgrade", "net.toml", "--at", 6, "--quiz-tokens", 40)
+    before = Path("net.toml").read_bytes()
+    status, _, err = run("upgrade", "net.toml", *flags)
+    assert status == 1
+    assert code in err
+    assert Path("net.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[upgrades]]\nquiz_tokens = 40\n", "upgrade 1: missing key 'height'"),
+        ("[[upgrades]]\nheight = 6\nepoch_blocks = 40\n", "'epoch_blocks' is nothing that an upgrade can change"),
+        ("[[upgrades]]\nheight = -1\n", "height = -1 is no valid value"),
+        ("[[upgrades]]\nheight = 6\nlexicon = 'mini'\n", "a table [model]"),
+        ("[[upgrades]]\nheight = 6\nspacing = true\n", "spacing = True is no valid value"),
+    ],
+)
+def test_an_odd_upgrade_in_a_file_is_one_line(run: Run, text: str, message: str) -> None:
+    run("new", "net.toml", "--from", "minimal")
+    Path("net.toml").write_text(Path("net.toml").read_text("utf-8") + "\n" + text, "utf-8")
+    status, _, err = run("show", "net.toml")
+    assert (status, len(err.splitlines())) == (1, 1)
+    assert message in err

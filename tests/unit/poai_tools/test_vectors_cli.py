@@ -415,6 +415,7 @@ def test_an_interrupted_fuzz_says_so(run: Run, program: Callable[[str], str]) ->
     assert (status, err) == (130, "error: stopped: 0 of 2 functions were compared\n")
 
 
+@pytest.mark.slow
 def test_fuzz_reports_a_client_that_dies(run: Run, program: Callable[[str], str]) -> None:
     client = program("if int(r['input']['n']) == 2**64: sys.exit('too large')")
     status, out, _ = run("fuzz", "--client", client, "--function", "below", "--count", 60)

@@ -40,7 +40,9 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-@every_suite
+@pytest.mark.parametrize(
+    "suite", [pytest.param(suite, marks=pytest.mark.slow if suite == "inference" else ()) for suite in SUITES]
+)
 def test_committed_files_are_the_generated_ones(suite: str) -> None:
     made = dict(files.make_suite(VECTORS, suite, slow=False, find_missing=find_missing))
     found = files.compare(VECTORS, made, [suite])

@@ -188,7 +188,13 @@ def test_no_addresses(text: str) -> None:
 # Keystores
 
 
-@pytest.mark.parametrize("vector", [PBKDF2_VECTOR, SCRYPT_VECTOR], ids=["pbkdf2", "scrypt"])
+@pytest.mark.parametrize(
+    "vector",
+    [
+        pytest.param(PBKDF2_VECTOR, id="pbkdf2"),
+        pytest.param(SCRYPT_VECTOR, id="scrypt", marks=pytest.mark.slow),
+    ],
+)
 def test_official_vectors(vector: dict[str, Any]) -> None:
     assert decrypt_key(to_json(vector), PASSWORD).secret.hex() == KEY_HEX
     assert refuse(to_json(vector), PASSWORD + b" ") == "the password is wrong, or the file is damaged: its MAC differs"

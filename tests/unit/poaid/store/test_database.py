@@ -482,7 +482,7 @@ def test_killed_at_every_statement_of_a_write(tmp_path: Path, write: Callable[[D
     assert statements >= least
 
 
-@pytest.mark.parametrize("lines", [1, 2, 3, 6, 11])
+@pytest.mark.parametrize("lines", [1, 2, *(pytest.param(lines, marks=pytest.mark.slow) for lines in (3, 6, 11))])
 def test_a_killed_miner_leaves_a_chain_that_verifies(tmp_path: Path, lines: int) -> None:
     """Killed as soon as it has logged so many lines: in the middle of the quizzes, or of storing a block."""
     network = ["--network", "minimal", "--model", "mini", "--target", "1000"]

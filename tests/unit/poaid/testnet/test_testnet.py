@@ -22,7 +22,7 @@ from poaid.testnet.local import (
     SETTLE_S,
     START_S,
     Child,
-    TestnetPlan,
+    LocalTestnetPlan,
     choose_ports,
     choose_target,
     get_base_network,
@@ -350,8 +350,8 @@ def test_ports_differ() -> None:
     assert len(set(choose_ports(20))) == 20
 
 
-def make_plan(folder: Path, nodes: int) -> TestnetPlan:
-    return TestnetPlan(folder, make_network(get_base_network("mini"), 2**250), "mini", nodes, BLOCKS, 2)
+def make_plan(folder: Path, nodes: int) -> LocalTestnetPlan:
+    return LocalTestnetPlan(folder, make_network(get_base_network("mini"), 2**250), "mini", nodes, BLOCKS, 2)
 
 
 def get_flags(command: Sequence[str], flag: str) -> list[str]:
