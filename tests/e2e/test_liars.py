@@ -49,7 +49,8 @@ from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.libp2p.host import MAX_CONNECTIONS, MAX_STREAMS_PER_PEER
 from poaid.net.peers import MAX_KNOWN
 from poaid.node import MAX_QUEUED
-from tests.harness.liars import CountingEngine, Forger, Liar, lying, reset
+from tests.harness.engines import CountingEngine
+from tests.harness.liars import Forger, Liar, lying, reset
 from tests.harness.processes import Made, Maker, read_chain, running, until
 from tests.unit.poaid.net.test_transport import ends
 
