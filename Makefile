@@ -83,6 +83,7 @@ docs: $(VENV)/.dev ## the site of the documents and the specification, every lin
 
 pictures: $(VENV)/.dev model ## draw the documents' pictures again, the README's of a new testnet; needs Chromium
 	$(BIN)/poai bench plots docs/img
+	$(BIN)/python -m poai_build.rooms docs/img/rooms.svg
 	$(BIN)/python -m poai_build.pictures docs/img
 
 container: ## take the Dockerfile's steps in clean Debian roots and start a node there; needs root and mmdebstrap

@@ -72,4 +72,12 @@ __version__ = "0.1.0"
 # | 41 | [networking](chain/networking.md) | what nodes say to each other, limits, and what a fault costs | normative |
 # | 42 | [walkthrough](chain/walkthrough.md) | one block from seed to reward, with every number | informative |
 
+# The pages lie in five rooms, each with a list of its own:
+
+# - [basics](basics/README.md): bytes, numbers of networks, containers
+# - [proof](proof/README.md): the quiz, its work, and how hard it is
+# - [model](model/README.md): the forward pass in integers
+# - [execution](execution/README.md): accounts, transactions and the EVM
+# - [chain](chain/README.md): headers, blocks, fork choice, upgrades and networking
+
 # `manifests/` holds, as JSON, the pinned models and their lexicons; they are normative too.

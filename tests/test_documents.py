@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import subprocess
 import tomllib
 from collections import defaultdict
 from pathlib import Path
@@ -24,6 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 PAGES = {str(path.relative_to(ROOT)): path.read_text("utf-8")
          for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "specs").rglob("*.md")])}  # fmt: skip
 TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.main.app}
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
 
 
@@ -175,3 +177,40 @@ def test_figures_of_accuracy_stand_in_one_place(name: str) -> None:
 
 def test_the_accuracy_is_given() -> None:
     assert re.findall(r"[0-9.]+ nats", PAGES["docs/why-integers.md"])
+
+
+def find_defined(path: Path) -> set[str]:
+    """Return the names that a file defines: methods as `Class.method`, of a page what its headings name."""
+    text = path.read_text("utf-8")
+    if path.suffix != ".py":
+        return set(re.findall(r"^(?:### `|(?:async )?function )(\w+)", text, re.MULTILINE))
+    top = [node for node in ast.parse(text).body if isinstance(node, DEFINITIONS)]
+    methods = {
+        f"{node.name}.{part.name}"
+        for node in top
+        if isinstance(node, ast.ClassDef)
+        for part in node.body
+        if isinstance(part, DEFINITIONS)
+    }
+    return {node.name for node in top} | methods
+
+
+MAP = re.findall(r"^\| [^|]+ \| \[([^]]+)\]\(([^)]+)\) \| `([\w.]+)` \|$", PAGES["README.md"], re.MULTILINE)
+
+
+@pytest.mark.parametrize(("shown", "file", "name"), MAP)
+def test_the_map_leads_to_what_it_names(shown: str, file: str, name: str) -> None:
+    assert shown == file
+    assert name in find_defined(ROOT / file)
+
+
+def test_the_map_has_what_is_asked_first() -> None:
+    asked = {"Node.on_gossip", "compute_target", "Database.commit", "View.get_status"}
+    assert asked <= {name for _, _, name in MAP}
+    assert "Node.no_such" not in find_defined(ROOT / "node/poaid/node.py")
+
+
+def test_folders_of_the_readme_are_those_of_the_repository() -> None:
+    named = set(re.findall(r"^\| `(\w+)/` \|", PAGES["README.md"], re.MULTILINE))
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
+    assert named | {"newsfragments"} == {name.split("/")[0] for name in tracked if "/" in name and name[0] != "."}

@@ -62,8 +62,8 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/adr/README.md"]
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_documented_targets_exist(name: str) -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
-    named = re.findall(r"(?:^\$ |`)make ([a-z]+)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    named = re.findall(r"(?:^\$ |`)make ([a-z-]+)", (ROOT / name).read_text("utf-8"), re.MULTILINE)
     assert set(named) <= set(targets)
 
 

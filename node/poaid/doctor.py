@@ -30,12 +30,12 @@ from poai_spec.proof.difficulty import compute_quizzes, compute_target
 from poaid.amounts import format_duration, format_rate
 from poaid.api.asking import Running, ask_status, read_running
 from poaid.api.stored_view import open_stored_view
-from poaid.api.view import StatusView
 from poaid.errors import NodeError
 from poaid.models import load_engine, locate_model
 from poaid.network_file import NETWORK_FILE, Network, check_network, describe_difference, get_network, read_network
 from poaid.produce.attempts import MAX_TIMESTAMP, choose_batch_size, get_time, run_attempts
 from poaid.store.database import Database
+from poaid.view import StatusView
 
 MIN_PYTHON = (3, 11)
 MIN_FREE_BYTES = 256 << 20

@@ -33,6 +33,8 @@ from poaid.errors import NodeError, UsageError
 
 MINER_KEY_NAME = "miner.key"
 """The plain key in a data directory."""
+IDENTITY_FILE = "p2p.key"
+"""The secret of the node's peer identity, in a data directory."""
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 1 << 18, 8, 1
 """What scrypt costs in new keystores: 256 MiB and about a second for each password tried; geth's default."""
@@ -386,3 +388,24 @@ def _read_small(path: Path) -> tuple[bytes, int]:
     if len(data) > MAX_FILE_BYTES:
         raise NodeError(f"{path} is larger than {MAX_FILE_BYTES} bytes: that is no key and no password")
     return data, mode
+
+
+def load_identity(data_dir: Path) -> bytes:
+    """Return the secret of the node's peer identity, made at the first start; a file of mode 0600.
+
+    Raises:
+        NodeError: the file is damaged, open to other users, or cannot be read or written.
+    """
+    path = data_dir / IDENTITY_FILE
+    try:
+        if not path.exists():
+            write_whole(path, secrets.token_hex(32) + "\n")
+    except OSError as error:
+        raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
+    try:
+        seed = bytes.fromhex(read_private(path).decode("ascii"))
+    except ValueError:
+        seed = b""
+    if len(seed) != 32:
+        raise NodeError(f"{path} is damaged: restore it, or remove it to get a new peer identity")
+    return seed

@@ -19,8 +19,8 @@ from prometheus_client import (
 )
 
 from poai_spec.basics.notation import SpecError
-from poaid.api.view import Activity, StatusView
 from poaid.net.handlers import Refusal
+from poaid.view import Activity, StatusView
 
 PREFIX = "poai"
 

@@ -23,9 +23,9 @@ from poai_spec.basics.containers import Block
 from poai_spec.basics.encoding import decode
 from poai_spec.chain.block import Judge, make_judge
 from poai_spec.chain.upgrades import get_rules
-from poaid.api.view import Event, PeerView
 from poaid.models import load_engine
 from poaid.store.database import Database
+from poaid.view import Event, PeerView
 from tests.harness.memory_view import PEERS, MemoryView
 from tests.harness.node import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
 from tests.harness.shown_node import ShownNode

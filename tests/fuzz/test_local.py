@@ -18,11 +18,11 @@ from poai_tools.vectors.check import SpecAnswerer, find_case_files, find_reason_
 from poaid.api.asking import read_running
 from poaid.chain.chain_state import ChainState
 from poaid.chain.verify import verify_store
-from poaid.cli.options import RUNNING_FILE
-from poaid.cli.run import IDENTITY_FILE, load_identity, parse_hash
-from poaid.keys import format_address, parse_address
+from poaid.cli.run import parse_hash
+from poaid.keys import IDENTITY_FILE, format_address, load_identity, parse_address
 from poaid.net.addresses import get_prefix, is_public
 from poaid.network_file import parse_target
+from poaid.ports import RUNNING_FILE
 from poaid.store.database import FILE_NAME, Database, StoredPeer
 from tests.fuzz.test_lines import MAX_CASE, QUICK_SUITES, VECTORS
 from tests.harness.driving import ACCEPTED, drive, judge

@@ -19,7 +19,7 @@ from poai_spec.proof.economics import compute_subsidy
 from poai_spec.proof.epoch import get_epoch
 from poai_spec.proof.quiz import Quiz, get_quiz_name
 from poai_spec.proof.work import get_quiz
-from poaid.api.view import (
+from poaid.view import (
     AccountView,
     BlockView,
     Event,

@@ -31,8 +31,7 @@ from poai_spec.chain.upgrades import get_rules
 from poai_spec.model.engine import Engine, Evaluation
 from poaid.chain import judges
 from poaid.chain.verify import verify_store
-from poaid.cli.run import IDENTITY_FILE
-from poaid.keys import write_whole
+from poaid.keys import IDENTITY_FILE, write_whole
 from poaid.models import load_engine
 from poaid.net.libp2p.host import SILENCE_S, get_peer_id
 from poaid.network_file import Network, check_network, get_network, write_network

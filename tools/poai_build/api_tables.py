@@ -1,4 +1,4 @@
-"""The tables in docs/http-api.md and docs/metrics.md: fields from the types of `api.view`, metrics from a registry.
+"""The tables in docs/http-api.md and docs/metrics.md: fields from the types of `poaid.view`, metrics from a registry.
 
 Run by `make spec`: `python -m poai_build.api_tables docs`. A table stands between `<!-- table NAME -->`, the name of a
 type or `metrics`, and `<!-- end of table -->`.
@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from poaid.api import view
+from poaid import view
 from poaid.metrics import Metrics
 
 DOCUMENTS = ("http-api.md", "metrics.md")
@@ -21,7 +21,7 @@ def make_field_rows(name: str) -> list[tuple[str, ...]]:
     """Return a type's fields as rows: name, JSON type, and the comment behind it.
 
     Args:
-        name: of a class in `poaid.api.view`.
+        name: of a class in `poaid.view`.
     """
     source = inspect.getsource(view)
     lines = source.splitlines()

@@ -3,6 +3,7 @@
 The pages are written for GitHub and stay as they are. This module
 
 - makes the tables of contents from the lists of the pages named README (`add_contents`);
+- shows the picture of a `<picture>` for wide screens (`show_picture`): Sphinx copies no image of raw HTML;
 - gives every heading the anchor that GitHub gives it (`SlugFirst`);
 - leads links to what is no page to the repository (`RepositoryLinks`);
 - leads names of the specification, and rejection codes, to their definitions: in text (`link_text`) and in code
@@ -31,6 +32,8 @@ from poai_tools.spec.pages import find_definitions, find_raises
 REPOSITORY = "https://github.com/Deep-Commit/poai"
 CODES_PAGE = "docs/rejection-codes"
 LISTED_PAGE = re.compile(r"(?:-|\||\| \d+ \|) \[[^\]]+\]\(([^)#:]+)\.md\)")
+ROOM = re.compile(r"specs/\w+/README")
+PICTURE = re.compile(r'<picture>.*?<img alt="([^"]*)" src="([^"]*)"></picture>')
 FOREIGN = re.compile(r"\s*(?:https?:)?//", re.IGNORECASE)
 FOREIGN_STYLE = re.compile(r"(?:url\(|@import)\s*[\"']?\s*((?:https?:)?//[^\"')\s]+)", re.IGNORECASE)
 # Pygments' spans of names, modules and strings. After a dot comes an attribute; what begins a line is the definition.
@@ -53,11 +56,16 @@ def find_listed_pages(markdown: str) -> Iterator[tuple[str, list[str]]]:
 
 def add_contents(app: Sphinx, docname: str, source: list[str]) -> None:
     """Append the tables of contents to a README: those of the root have captions, the others stand below their page."""
-    if not docname.endswith("/README"):
+    if not docname.endswith("/README") or ROOM.fullmatch(docname):  # the pages of a room stand in the reading order
         return
     for title, pages in find_listed_pages(source[0]):
         caption = [f":caption: {title}"] if docname == app.config.root_doc else []
         source[0] += "\n".join(["\n```{toctree}", ":hidden:", *caption, "", *pages, "```\n"])
+
+
+def show_picture(_app: Sphinx, _docname: str, source: list[str]) -> None:
+    """Replace a `<picture>` by its image for wide screens."""
+    source[0] = PICTURE.sub(r"![\1](\2)", source[0])
 
 
 class SlugFirst(SphinxTransform):
@@ -180,6 +188,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(SlugFirst)
     app.add_transform(RepositoryLinks)
     app.connect("source-read", add_contents)
+    app.connect("source-read", show_picture)
     app.connect("doctree-resolved", link_text)
     app.connect("html-page-context", link_code)
     app.connect("build-finished", check_hosts)

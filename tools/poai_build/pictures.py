@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, sync_playwright
 
 from poai_engine.errors import ModelError, make_line
-from poaid.cli.options import RUNNING_FILE
+from poaid.ports import RUNNING_FILE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = [

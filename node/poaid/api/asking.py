@@ -9,9 +9,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
 
-from poaid.api.view import StatusView
-from poaid.cli.options import HTTP_PORT_OFFSET, P2P_PORT, RUNNING_FILE
 from poaid.errors import NodeError
+from poaid.ports import HTTP_PORT_OFFSET, P2P_PORT, RUNNING_FILE
+from poaid.view import StatusView
 
 T = TypeVar("T")
 

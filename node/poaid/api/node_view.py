@@ -1,4 +1,4 @@
-"""A running node as its HTTP server sees it: implements `poaid.api.view.NodeView`."""
+"""A running node as its HTTP server sees it: implements `poaid.view.NodeView`."""
 
 import time
 from collections import Counter
@@ -23,13 +23,13 @@ from poai_spec.proof.epoch import get_epoch
 from poai_spec.proof.lexicon import get_tokens
 from poai_spec.proof.quiz import Quiz, get_quiz_name
 from poai_spec.proof.work import get_quiz
-from poaid.api.view import AccountView, Activity, BlockView, Event, PeerView, QuizView, ScoredTokenView, StatusView
 from poaid.chain.chain_state import HeadChange
 from poaid.chain.evaluation import Task, evaluate
 from poaid.chain.judges import list_upgrades
 from poaid.chain.tree import Branch, Entry, find_fork, walk
 from poaid.chain.worker import Turn
 from poaid.node import Node
+from poaid.view import AccountView, Activity, BlockView, Event, PeerView, QuizView, ScoredTokenView, StatusView
 
 MAX_EVENTS = 64
 """Events that wait for one reader: half a minute of status; who is slower loses the oldest."""

@@ -23,10 +23,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from poaid.api.view import Activity, Event, HealthView, NodeView
 from poaid.errors import UsageError
 from poaid.keys import parse_address
 from poaid.metrics import Metrics
+from poaid.view import Activity, Event, HealthView, NodeView
 
 MAX_EVENT_CLIENTS = 32
 """Open event streams: each holds a socket and a queue. A browser tab has one."""

@@ -1,4 +1,4 @@
-"""What a data directory says while no node runs in it, in the same form as a node's answers (`poaid.api.view`)."""
+"""What a data directory says while no node runs in it, in the same form as a node's answers (`poaid.view`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ from poai_spec.execution.state import Account
 from poai_spec.proof.difficulty import compute_target
 from poai_spec.proof.epoch import get_epoch
 from poaid.api.node_view import to_hex
-from poaid.api.view import AccountView, StatusView
 from poaid.chain.chain_state import ChainState
 from poaid.chain.judges import list_upgrades
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
 from poaid.network_file import Network
 from poaid.produce.attempts import get_time
 from poaid.store.database import Database
+from poaid.view import AccountView, StatusView
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from poai_spec.basics.parameters import ModelManifest
 from poai_spec.chain.block import Judge, Model
 from poai_spec.chain.upgrades import Rules
 from poai_spec.model.engine import Engine
-from poaid.api.view import UpgradeView
 from poaid.models import find_wrong, load_engine, locate_model
 from poaid.network_file import Network
+from poaid.view import UpgradeView
 
 LOOK_S = 5.0
 """How often a file that is missing is looked for."""

@@ -28,12 +28,12 @@ from poaid.api.asking import (
     make_url,
     read_running,
 )
-from poaid.cli.options import RUNNING_FILE
 from poaid.errors import NodeError, UsageError
+from poaid.ports import RUNNING_FILE
 
 if TYPE_CHECKING:
-    from poaid.api.view import AccountView, PeerView, StatusView, SyncView
     from poaid.store.database import StoredPeer
+    from poaid.view import AccountView, PeerView, StatusView, SyncView
 
 T = TypeVar("T")
 
@@ -79,8 +79,8 @@ def balance(
     """Show what an account has after the last block."""
     from poaid.api.node_view import to_hex
     from poaid.api.stored_view import open_stored_view
-    from poaid.api.view import AccountView
     from poaid.keys import parse_address
+    from poaid.view import AccountView
 
     wanted = None if address is None else parse_address(address, "the ADDRESS")
 
@@ -121,8 +121,8 @@ class Listing:
 def peers(data_dir: Folder = None, http_port: Port = None, http_host: Host = None, as_json: Json = False) -> None:
     """Show whom the node is connected to; while none runs, the peers that it remembers."""
     from poaid.api.stored_view import open_stored_view
-    from poaid.api.view import PeerView
     from poaid.produce.attempts import get_time
+    from poaid.view import PeerView
 
     def ask_peers(url: str) -> Listing:
         answer = ask(url, "/peers")

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from poai_engine.errors import make_line
 from poaid.api.asking import DEFAULT_HTTP_PORT
-from poaid.cli.options import P2P_PORT, Model, Threads
+from poaid.cli.options import Model, Threads
+from poaid.ports import P2P_PORT
 
 if TYPE_CHECKING:
     from poaid.doctor import Finding

@@ -8,11 +8,6 @@ from typing import Annotated
 
 import typer
 
-P2P_PORT = 4001
-HTTP_PORT_OFFSET = 4000
-"""The HTTP port is the peer-to-peer port plus this, unless it is given."""
-RUNNING_FILE = "running.json"
-"""Tells `poaid status` where a running node can be asked; there only while one runs."""
 MAX_SAMPLE = 100_000
 """Draws of `verify --sample`: the odds of a forger are 10^-4500 by then, and replaying all blocks once is cheaper."""
 MAX_NODES = 32

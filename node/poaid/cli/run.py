@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,9 +20,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from poaid.cli.config_file import ConfigFile
 from poaid.cli.options import (
-    HTTP_PORT_OFFSET,
-    P2P_PORT,
-    RUNNING_FILE,
     Corpus,
     DataDir,
     GpuLayers,
@@ -33,7 +29,8 @@ from poaid.cli.options import (
     TargetText,
     Threads,
 )
-from poaid.errors import NodeError, UsageError
+from poaid.errors import UsageError
+from poaid.ports import HTTP_PORT_OFFSET, P2P_PORT, RUNNING_FILE
 from poaid.process.entry import get_end_signals
 from poaid.process.logs import LogFormat, LogLevel, configure_logs
 
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
 
 MIN_PRUNE_DEPTH = 288
 """Blocks whose bodies every node keeps: two days of mainnet, deeper than any ordinary reorganisation."""
-IDENTITY_FILE = "p2p.key"
 
 SYNC_LOOK_S, SYNC_LINE_S = 0.5, 5.0
 """How often the progress of a sync is looked at, and said where there is no terminal."""
@@ -110,7 +106,7 @@ def run(
     from poaid.api.node_view import View
     from poaid.chain.judges import Models
     from poaid.cli.choosing import NetworkFlags, announce, choose_network
-    from poaid.keys import choose_miner, parse_address
+    from poaid.keys import choose_miner, load_identity, parse_address
     from poaid.network_file import NETWORK_FILE, check_multiaddr, write_network
     from poaid.node import Node, Options
     from poaid.store.database import Database
@@ -166,35 +162,13 @@ def parse_hash(text: str) -> Hash32:
     return value
 
 
-def load_identity(data_dir: Path) -> bytes:
-    """Return the secret of the node's peer identity, made at the first start; a file of mode 0600.
-
-    Raises:
-        NodeError: the file is damaged, open to other users, or cannot be read or written.
-    """
-    from poaid.keys import read_private, write_whole
-
-    path = data_dir / IDENTITY_FILE
-    try:
-        if not path.exists():
-            write_whole(path, secrets.token_hex(32) + "\n")
-    except OSError as error:
-        raise NodeError(f"{path}: {error.strerror}; give a --data-dir that can be written") from error
-    try:
-        seed = bytes.fromhex(read_private(path).decode("ascii"))
-    except ValueError:
-        seed = b""
-    if len(seed) != 32:
-        raise NodeError(f"{path} is damaged: restore it, or remove it to get a new peer identity")
-    return seed
-
-
 def refuse_own_address(peers: Sequence[str], seed: bytes) -> None:
     """Refuse to be told to connect to itself.
 
     Raises:
         UsageError: one of the peers has this node's identity.
     """
+    from poaid.keys import IDENTITY_FILE
     from poaid.net.libp2p.host import get_peer_id
 
     own = get_peer_id(seed)

@@ -43,7 +43,6 @@ from poai_spec.chain.networking import (
     decode_response,
 )
 from poai_spec.model.engine import Evaluation
-from poaid.api.view import SyncView
 from poaid.chain.admission import BusyError, Importer, Sender, measure
 from poaid.chain.chain_state import ChainState
 from poaid.chain.evaluation import Task, evaluate, get_entry_quiz
@@ -53,6 +52,7 @@ from poaid.layout import encode_header
 from poaid.net.handlers import PeerError
 from poaid.net.peers import PAUSE_S, Peer, Peers
 from poaid.produce.attempts import choose_batch_size
+from poaid.view import SyncView
 
 IDLE_S = 5.0
 """Pause while nothing can be done; news of any peer end it."""

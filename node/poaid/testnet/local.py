@@ -28,8 +28,8 @@ from poai_spec.model.engine import Engine
 from poai_spec.proof.corpus import Questions
 from poai_spec.proof.quiz import generate_quiz
 from poaid.api.asking import LOCAL_HOST, ask, make_url
-from poaid.cli.run import load_identity
 from poaid.errors import NodeError
+from poaid.keys import load_identity
 from poaid.net.libp2p.host import get_peer_id
 from poaid.network_file import Network, check_network, get_network, write_network
 from poaid.process.entry import get_end_signals

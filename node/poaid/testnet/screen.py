@@ -14,8 +14,8 @@ from rich.text import Text
 from poai_spec.basics.notation import Height
 from poai_spec.proof.difficulty import compute_quizzes
 from poaid.amounts import format_count, format_poai
-from poaid.api.view import BlockView, QuizView
 from poaid.testnet.summary import NodeSummary, Observed, Propagation, Summary, get_miner_name, is_one_head
+from poaid.view import BlockView, QuizView
 
 HASH_DIGITS = 8
 """Of a hash in the table: enough to tell a few heads apart."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 
 from poai_spec.basics.notation import Height, Milliseconds
-from poaid.api.view import BlockView, QuizView, StatusView
+from poaid.view import BlockView, QuizView, StatusView
 
 
 @dataclass

@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from poai_bench import network_bench
 from poai_bench.network_bench import Buckets, Memory, compute_slope, describe, pool, read_buckets
 from poai_tools import cli
-from poaid.api.view import StatusView
 from poaid.errors import NodeError
 from poaid.metrics import Metrics
 from poaid.testnet.local import LocalTestnet
 from poaid.testnet.summary import Propagation, Summary
+from poaid.view import StatusView
 
 BOUNDS = (0.01, 0.02, 0.05, math.inf)
 

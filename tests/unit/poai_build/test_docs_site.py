@@ -34,6 +34,7 @@ def compute_two() -> int:
     return compute_one() + text.compute_one
 ```
 """
+PNG = (ROOT / "docs" / "img" / "page-phone-dark.png").read_bytes()
 LINKS = (
     "- [One](../specs/one.md)\n- [2](../specs/one.md#compute_two), [a file](../specs/data.json), [a folder](../specs)\n"
 )
@@ -125,3 +126,13 @@ def test_the_supply_plot() -> None:
     assert heights[-1] > ERAS * HALVING_BLOCKS
     assert [supply for _, supply, _ in points] == [compute_supply(height) / POAI for height in heights]
     assert [subsidy for _, _, subsidy in points] == [compute_subsidy(height) / POAI for height in heights]
+
+
+def test_a_picture_is_shown_on_the_site_too(tmp_path: Path) -> None:
+    (tmp_path / "wide.png").write_bytes(PNG)
+    text = (
+        '<picture><source media="(max-width: 600px)" srcset="small.png"><img alt="A page" src="../wide.png"></picture>'
+    )
+    result, site = build(tmp_path, f"{LINKS}\n{text}\n")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert 'alt="A page" src="../_images/wide.png"' in (site / "docs" / "README.html").read_text("utf-8")

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from poai_build.api_tables import DOCUMENTS, TABLE, make_field_rows, make_metric_rows, refresh
+from poaid import view
 from poaid.api import rest as http
-from poaid.api import view
 from poaid.metrics import Metrics
 from tests.harness.memory_view import MemoryView
 

@@ -112,8 +112,5 @@ def test_who_needs_no_model_and_who_little_is_said() -> None:
     first, last = number["difficulty"], number["header"]
     for suite in NAMES[first - 1 : last]:
         assert {n for n in find_needs(suite) if 6 <= number[n] <= 10} <= {"loss"}
-    assert (
     least = f"{number['networking']} needs no more than 3 and the length of a trace"
     assert f"{first} to {last} need of 6 to 10 only `loss`, and {least}" in text
-        in text
-    )

@@ -16,8 +16,8 @@ import yaml
 import poai_tools.cli
 import poaid.cli.main
 from poai_engine.models.gguf_file import read_vocabulary
-from poaid.api.view import Activity, StatusView
 from poaid.metrics import PREFIX, Metrics
+from poaid.view import Activity, StatusView
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER
 from tests.unit.poaid.conftest import MinedChain

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from poai_spec.basics.notation import keccak256
 from poaid.cli import main as cli
 from poaid.cli.keys import generate_key
-from poaid.cli.run import IDENTITY_FILE, load_identity
 from poaid.errors import NodeError, UsageError
 from poaid.keys import (
+    IDENTITY_FILE,
     MAX_FILE_BYTES,
     MINER_KEY_NAME,
     compute_address,
@@ -34,6 +34,7 @@ from poaid.keys import (
     encrypt_key,
     format_address,
     get_keystore_name,
+    load_identity,
     load_or_make_miner_key,
     make_key,
     parse_address,

@@ -12,9 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from poai_engine.models.gguf_file import read_vocabulary
 from poai_spec.basics.notation import Invalid
-from poaid.api.view import StatusView
 from poaid.metrics import BLOCK_CODES, PREFIX, Metrics, Protocol, Result, Source, Verdict
 from poaid.net.handlers import Refusal
+from poaid.view import StatusView
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER
 from tests.unit.poaid.conftest import MinedChain

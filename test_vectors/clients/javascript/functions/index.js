@@ -14,6 +14,7 @@ import {
   QUIZ,
 } from "./basics.js";
 import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, PRODUCTION, SSZ, STATE, UPGRADES, UPGRADE_CHAINS } from "./chain.js";
+import { RECEIPTS, TRANSACTION, TRIE } from "./execution.js";
 import { INFERENCE, WEIGHTS } from "./models.js";
 import { NETWORKING } from "./network.js";
 
@@ -30,7 +31,10 @@ const SUITES = {
   difficulty: DIFFICULTY,
   economics: ECONOMICS,
   ssz: SSZ,
+  trie: TRIE,
   state: STATE,
+  transaction: TRANSACTION,
+  receipts: RECEIPTS,
   parameters: PARAMETERS,
   corpus: CORPUS,
   header: HEADER,

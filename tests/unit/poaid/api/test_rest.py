@@ -22,9 +22,9 @@ from poaid.api import rest as http
 from poaid.api import server as http_server
 from poaid.api.rest import make_app, make_metrics_app
 from poaid.api.server import open_listener, serve_http
-from poaid.api.view import Event
 from poaid.errors import NodeError
 from poaid.metrics import Metrics
+from poaid.view import Event
 from tests.harness.memory_view import QUEUE, MemoryView
 from tests.harness.node import MINER
 from tests.unit.poaid.conftest import MinedChain

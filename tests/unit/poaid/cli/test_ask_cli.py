@@ -18,12 +18,12 @@ from poaid.amounts import format_count, format_duration, format_rate
 from poaid.api import asking
 from poaid.api.asking import Running, make_url, read_running
 from poaid.api.rest import make_app
-from poaid.api.view import PeerView, StatusView
 from poaid.cli.ask import describe_address_book, describe_peers, describe_status
-from poaid.cli.options import RUNNING_FILE
 from poaid.keys import compute_address, format_address, make_key, write_plain_key
 from poaid.metrics import Metrics
+from poaid.ports import RUNNING_FILE
 from poaid.store.database import Database, StoredPeer
+from poaid.view import PeerView, StatusView
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER, Run
 from tests.unit.poaid.api.test_rest import serving

@@ -21,10 +21,10 @@ from poai_spec.chain.block import Judge, make_judge
 from poai_spec.model.engine import Evaluation
 from poaid import doctor
 from poaid.api.rest import make_app
-from poaid.cli.options import RUNNING_FILE
 from poaid.doctor import Doctor, Finding, Inspected, Level
 from poaid.metrics import Metrics
 from poaid.network_file import NETWORK_FILE, write_network
+from poaid.ports import RUNNING_FILE
 from poaid.store.database import FILE_NAME, Database
 from tests.harness.memory_view import MemoryView
 from tests.harness.node import MINER, FakeClock, Run, change

@@ -14,7 +14,6 @@ import trio
 import trio.testing
 from rich.console import Console, RenderableType
 
-from poaid.api.view import BlockView, QuizView, StatusView
 from poaid.errors import NodeError
 from poaid.network_file import read_network
 from poaid.testnet.local import (
@@ -44,6 +43,7 @@ from poaid.testnet.screen import (
     save_picture,
 )
 from poaid.testnet.summary import Observed, compute_percentile, find_difference, make_summary
+from poaid.view import BlockView, QuizView, StatusView
 from tests.harness.node import Run
 
 BLOCKS = 3
