@@ -28,6 +28,8 @@ TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.main.app}
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
 
+pytestmark = pytest.mark.sockets
+
 
 def find_tests() -> set[str]:
     """Return the names of all tests, and of the modules that they are in."""

@@ -49,6 +49,8 @@ METHODS = ("GET", "GET", "GET", "HEAD", "POST", "OPTIONS", "TRACE", "", "get", "
 Request = tuple[str, str, bytes, list[tuple[bytes, bytes]]]
 """Method, path (decoded, as a server hands it on), query, headers."""
 
+pytestmark = pytest.mark.sockets
+
 
 def make_request(rng: Random) -> Request:
     path, change = rng.choice(PATHS), rng.randrange(6)

@@ -144,8 +144,7 @@ class Liar:
 
     def is_banned(self) -> bool:
         """Whether the victim has banned it."""
-        record = self.victim.node.peers._records.get(self.peer_id)
-        return record is not None and record.banned_until > 0
+        return self.victim.node.peers.is_banned(self.peer_id, 0)
 
     def claim(self, head: Hash32, height: int, work: int = MUCH_WORK) -> None:
         """Choose what it says of itself."""

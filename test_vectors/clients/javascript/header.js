@@ -4,7 +4,7 @@ import { bytesEqual, invalid, malformed, notYet } from "./bytes.js";
 import { computeBlockHash, computeBodyRoot } from "./containers.js";
 import { checkPeriodForward, checkTarget, computeMedianTime } from "./difficulty.js";
 import { PROTOCOL_VERSION, computeNetworkId } from "./parameters.js";
-import { EMPTY_TRIE_ROOT } from "./state.js";
+import { EMPTY_TRIE_ROOT } from "./trie.js";
 import { checkLHat } from "./work.js";
 
 export const EMPTY_BODY = { transactions: [] };

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[3]
 CLIENT = ROOT / "test_vectors" / "clients" / "javascript"
 
 pytestmark = [
+    pytest.mark.sockets,
     pytest.mark.slow,
     pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="Node 20 and npm are not installed"),
 ]

@@ -12,6 +12,7 @@ from poai_spec.basics.notation import Address
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange
 from poai_spec.chain.upgrades import Change, Upgrade, UpgradeList
 from poai_spec.execution.state import Account, State
+from poai_spec.execution.world import Log
 from poai_tools.vectors.kinds import ADDRESS, BOOLEAN, HASH32, UINT64, UINT256, Array, Hex, Integer, Kind, RecordKind
 
 
@@ -93,3 +94,12 @@ def list_accounts(state: State) -> list[dict[str, Any]]:
     """Return a state as an `ACCOUNTS` or `BALANCES` value, in ascending order of the addresses."""
     addresses: list[Address] = sorted(state)
     return [{"address": address} | vars(state[address]) for address in addresses]
+
+
+LOGS = Array(RecordKind({"address": ADDRESS, "topics": Array(HASH32, most=4), "data": Hex(16_384, exact=False)}))
+"""Events of contracts, in order."""
+
+
+def read_logs(logs: Iterable[Mapping[str, Any]]) -> tuple[Log, ...]:
+    """Return the events of a `LOGS` value."""
+    return tuple(Log(log["address"], tuple(log["topics"]), log["data"]) for log in logs)

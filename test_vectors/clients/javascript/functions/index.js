@@ -13,7 +13,8 @@ import {
   LOSS,
   QUIZ,
 } from "./basics.js";
-import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, PRODUCTION, SSZ, STATE, UPGRADES } from "./chain.js";
+import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, PRODUCTION, SSZ, STATE, UPGRADES, UPGRADE_CHAINS } from "./chain.js";
+import { RECEIPTS, TRANSACTION, TRIE } from "./execution.js";
 import { INFERENCE, WEIGHTS } from "./models.js";
 import { NETWORKING } from "./network.js";
 
@@ -30,7 +31,10 @@ const SUITES = {
   difficulty: DIFFICULTY,
   economics: ECONOMICS,
   ssz: SSZ,
+  trie: TRIE,
   state: STATE,
+  transaction: TRANSACTION,
+  receipts: RECEIPTS,
   parameters: PARAMETERS,
   corpus: CORPUS,
   header: HEADER,
@@ -39,6 +43,7 @@ const SUITES = {
   chain: CHAIN,
   production: PRODUCTION,
   upgrades: UPGRADES,
+  upgrade_chains: UPGRADE_CHAINS,
   networking: NETWORKING,
 };
 
