@@ -32,6 +32,8 @@ from poaid.chain.header_check import check_encoded_header
 TINY = ("engine", "--model", "mini", "--threads", "1", "--batch", "1", "--batch", "3", "--rounds", "2")
 MACHINE = {"system", "machine", "cpus", "load_average", "python", "numpy"}
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _folders(mini_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
