@@ -12,8 +12,9 @@ SOAK_S ?= inf
 NEWS ?= --draft
 ETHEREUM_TESTS := 4c87ebb
 SAMPLE ?=
-# A file stays with one worker: what its fixtures make, a model's weights or a wheel, is made once.
-TWO_WORKERS := -n 2 --dist loadfile
+# A file stays with one worker: what its fixtures make, a model's weights or a wheel, is made once. In the order of
+# names: else files of few tests, which are the slowest, would come last, and one worker would wait for the other.
+TWO_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
