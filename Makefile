@@ -40,7 +40,7 @@ help: ## list the targets
 
 venv: $(VENV)/.dev ## .venv with the project (editable) and its development tools
 
-test: $(VENV)/.dev model ## the tests a change needs, five minutes on two cores; a part, slow ones too: TESTS="tests/e2e -x"
+test: $(VENV)/.dev model ## the tests a change needs, all but the slow ones; a part, slow ones too: TESTS="tests/e2e -x"
 	$(BIN)/python -m pytest $(or $(TESTS),$(TWO_WORKERS) -m "not slow")
 
 test-all: $(VENV)/.llama model ## all tests; builds llama-cpp-python the first time
