@@ -1,5 +1,6 @@
 """Model files that many tests need, and a place for their kept weights."""
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +24,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep weights in a folder of this run, which commands that tests start inherit: never in the user's cache."""
+    """Keep weights in a folder of this run, which commands that tests start inherit: never in the user's cache.
+
+    Workers share it, as processes of a user do.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_DIR_VARIABLE, str(tmp_path_factory.mktemp("weights")))
+        patch.setenv(CACHE_DIR_VARIABLE, str(folder / "weights"))
         yield
 
 

@@ -28,6 +28,8 @@ TOOLS = {"poai": poai_tools.cli.app, "poaid": poaid.cli.main.app}
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 SOURCES = sorted(path for folder in ("poai_spec", "node") for path in (ROOT / folder).rglob("*.py"))
 
+pytestmark = pytest.mark.sockets
+
 
 def find_tests() -> set[str]:
     """Return the names of all tests, and of the modules that they are in."""
@@ -214,3 +216,32 @@ def test_folders_of_the_readme_are_those_of_the_repository() -> None:
     named = set(re.findall(r"^\| `(\w+)/` \|", PAGES["README.md"], re.MULTILINE))
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split()
     assert named | {"newsfragments"} == {name.split("/")[0] for name in tracked if "/" in name and name[0] != "."}
+
+
+RELIABILITY = PAGES["docs/reliability.md"]
+SUMMED = re.findall(r"^\| \[[^]]+\]\(#([\w-]+)\) \| (\d+|none) \| (\d*) \|$", RELIABILITY, re.MULTILINE)
+SECTIONS = {get_anchor(part.partition("\n")[0]): part for part in re.split(r"^## ", RELIABILITY, flags=re.MULTILINE)}
+
+
+def count_defects(section: str) -> int:
+    """Return the rows of a section's tables that name a defect: all, but where the third cell of four is "none"."""
+    tables = re.findall(r"^\| (?:---|[^\n]*)\n\| --- \|.*\n((?:\|.*\n)+)", section, re.MULTILINE)
+    rows = [row.strip("| ").split(" | ") for table in tables for row in table.splitlines()]
+    return sum(not (len(row) >= 3 and row[2].startswith("none")) for row in rows)
+
+
+PROSE = {"bytes", "kills-and-disks", "partitions", "found-by-measuring", "a-siege"}
+"""Sections whose tables list what was tried, or that tell of their defects outside of tables."""
+
+
+@pytest.mark.parametrize(("anchor", "found", "mended"), SUMMED)
+def test_defects_are_counted_from_their_tables(anchor: str, found: str, mended: str) -> None:
+    assert anchor in SECTIONS
+    if anchor not in PROSE:
+        assert count_defects(SECTIONS[anchor]) == int(found) == int(mended)
+
+
+def test_tests_that_keep_something_mended_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", RELIABILITY))
+    assert len(named) > 10
+    assert sorted(named - find_tests()) == []

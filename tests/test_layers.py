@@ -22,6 +22,8 @@ PACKAGE_FILES = sorted(path for folder in LAYERS.values() for path in folder.rgl
 # Any path below a home, scratch or work directory of the machine that the file was written on.
 FOREIGN_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|tmp|work|Users)/\w")
 
+pytestmark = pytest.mark.sockets
+
 
 def imported_modules(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -54,6 +56,63 @@ LIBP2P_FILES = [
 def test_few_files_import(library: str, files: list[str]) -> None:
     found = [path for path in PACKAGE_FILES if library in imported_roots(path)]
     assert found == [LAYERS["poaid"] / name for name in files]
+
+
+TEST_FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "tests").rglob("*.py")}
+OPENERS = {
+    "multiprocessing", "playwright", "poai_tools.vectors.client", "poaid.testnet.local", "socket", "subprocess",
+    "urllib.request",
+}  # fmt: skip
+"""Modules that open sockets or start processes."""
+
+
+def opens_sockets(path: Path) -> bool:
+    """Tell whether a test file imports one of those, itself or by another file of the tests."""
+    todo, seen = [path], set[Path]()
+    while todo:
+        seen.add(here := todo.pop())
+        for name in imported_modules(here):
+            if any(name == opener or name.startswith(f"{opener}.") for opener in OPENERS):
+                return True
+            if name in TEST_FILES and TEST_FILES[name] not in seen:
+                todo.append(TEST_FILES[name])
+    return False
+
+
+def test_what_opens_sockets_or_starts_processes_is_marked() -> None:
+    """So that `-m 'not sockets'` leaves the rest; `tests/e2e/conftest.py` marks that folder."""
+    files = [path for path in TEST_FILES.values() if path.name.startswith("test_") and path.parent.name != "e2e"]
+    found = {path for path in files if opens_sockets(path)}
+    assert len(found) > 20
+    for path in sorted(found):
+        assert "pytest.mark.sockets" in path.read_text("utf-8"), f"{path.relative_to(ROOT)}: mark it `sockets`"
+
+
+PRIVATE_MEMBERS = 43
+"""Private members that tests reach for: of libraries, of classes whose inside a test is about. It only goes down."""
+
+
+def find_private_members(path: Path) -> Iterator[str]:
+    """Yield what a test file takes, or replaces, of the inside of other classes and modules."""
+    names: list[str]
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        match node:
+            case ast.Attribute(ast.Name("self" | "cls")):
+                names = []
+            case ast.Attribute(_, name):
+                names = [name]
+            case ast.ImportFrom(_, aliases):
+                names = [alias.name for alias in aliases]
+            case ast.Call(ast.Attribute(_, "setattr"), [_, ast.Constant(str(name)), *_]):
+                names = [name]
+            case _:
+                names = []
+        yield from (f"{path.relative_to(ROOT)}: {n}" for n in names if re.match(r"_[a-zA-Z]", n))
+
+
+def test_tests_reach_for_no_more_private_members() -> None:
+    found = [member for path in sorted(TEST_FILES.values()) for member in find_private_members(path)]
+    assert len(found) <= PRIVATE_MEMBERS, "give the package a public way instead:\n" + "\n".join(found)
 
 
 def tracked_files() -> list[Path]:

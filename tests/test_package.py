@@ -23,7 +23,10 @@ CODE = {
 BUILD = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
 PATIENCE_S = 300
 
-pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says what the distributions should hold")
+pytestmark = [
+    pytest.mark.sockets,
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git says what the distributions should hold"),
+]
 
 
 def list_files() -> list[str]:

@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 
+pytestmark = pytest.mark.sockets
+
 
 def test_the_specification_has_the_version_of_the_distribution() -> None:
     assert poai_spec.__version__ == PROJECT["version"] == version("poai")

@@ -46,6 +46,8 @@ with contextlib.suppress(SystemExit):
 print(*sys.modules)
 """
 
+pytestmark = pytest.mark.sockets
+
 
 def run(script: str, *arguments: str) -> list[str]:
     done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
@@ -89,7 +91,7 @@ def test_flags_have_the_numbers_of_what_they_are_about() -> None:
     """They are written down a second time, since what has them takes time to import."""
     assert flags.MAX_QUIZ_TOKENS == parameters.MAX_QUIZ_TOKENS
     assert flags.MAX_BENCH_BLOCKS == MAX_REMEMBERED
-    assert tuple(synthesize._SHAPES) == model_names.SYNTHETIC_MODELS
+    assert tuple(synthesize.SHAPES) == model_names.SYNTHETIC_MODELS
 
 
 def test_heavy_imports_are_seen() -> None:

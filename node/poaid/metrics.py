@@ -70,6 +70,7 @@ class Metrics:
     """The metrics of one node, in a registry of their own.
 
     Attributes:
+        registry: all of them, as Prometheus's client keeps them.
         quizzes: forward passes for mining.
         blocks_mined: own blocks.
         replay_seconds: one forward pass that checks a block.
@@ -84,19 +85,19 @@ class Metrics:
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a time of creation beside each series: nobody reads it
-        self._registry = CollectorRegistry()
-        ProcessCollector(namespace=PREFIX, registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(namespace=PREFIX, registry=self.registry)
         self._make_chain_metrics()
         self._make_network_metrics()
         self._gauges = dict(self._make_gauges())
         self._activity = Gauge(
-            f"{PREFIX}_activity", "1 for what the node is doing.", ["activity"], registry=self._registry
+            f"{PREFIX}_activity", "1 for what the node is doing.", ["activity"], registry=self.registry
         )
         self._info = Gauge(
             f"{PREFIX}_build_info",
             "Always 1; version and network are its labels.",
             ["version", "network", "network_id", "profile"],
-            registry=self._registry,
+            registry=self.registry,
         )
 
     def _make_chain_metrics(self) -> None:
@@ -121,7 +122,7 @@ class Metrics:
             f"{PREFIX}_reorg_depth_blocks",
             "Blocks that a head change left behind.",
             buckets=REORG_BUCKETS,
-            registry=self._registry,
+            registry=self.registry,
         )
         for source in get_args(Source):
             self._imported.labels(source)
@@ -156,13 +157,13 @@ class Metrics:
             "sync_blocks_left": "Blocks to replay before the node has caught up.",
         }
         for name, text in helps.items():
-            yield name, Gauge(f"{PREFIX}_{name}", text, registry=self._registry)
+            yield name, Gauge(f"{PREFIX}_{name}", text, registry=self.registry)
 
     def _count(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"{PREFIX}_{name}", text, labels, registry=self._registry)  # the library appends _total
+        return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)  # the library appends _total
 
     def _time(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"{PREFIX}_{name}_seconds", text, buckets=buckets, registry=self._registry)
+        return Histogram(f"{PREFIX}_{name}_seconds", text, buckets=buckets, registry=self.registry)
 
     def block_imported(self, source: Source) -> None:
         """Count a block that became part of the tree, by where it came from."""
@@ -191,13 +192,13 @@ class Metrics:
 
     def describe(self) -> list[Description]:
         """Return what every metric is, by name; whether it has a value yet does not matter."""
-        collectors = self._registry._names_to_collectors  # the library tells labels nowhere else
+        collectors = self.registry._names_to_collectors  # the library tells labels nowhere else
         return [
             Description(
                 family.name + ("_total" if family.type == "counter" else ""), family.type,
                 getattr(collectors.get(family.name), "_labelnames", ()), family.documentation,
             )
-            for family in sorted(self._registry.collect(), key=lambda family: family.name)
+            for family in sorted(self.registry.collect(), key=lambda family: family.name)
         ]  # fmt: skip
 
     def render(self, status: StatusView) -> bytes:
@@ -219,4 +220,4 @@ class Metrics:
         for activity in get_args(Activity):
             self._activity.labels(activity).set(activity == status["activity"])
         self._info.labels(status["version"], status["network"], status["network_id"], status["profile"]).set(1)
-        return generate_latest(self._registry)
+        return generate_latest(self.registry)

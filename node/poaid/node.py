@@ -158,15 +158,15 @@ class Node:
             local_name=self.network_id.hex()[:8] if options.mdns else None,
         )
         self.mining = Mining(
-            self.importer, options.miner, self._why_not_mine, self._publish, get_time, options.stop_height
+            self.importer, options.miner, self.why_not_mine, self._publish, get_time, options.stop_height
         )
         self.reorgs = 0
         self._seldom = Seldom()
-        self._synced, self._dropped = trio.Event(), False
+        self.synced, self._dropped = trio.Event(), False
         self.sync.on_progress = self._on_progress
         self.importer.on_head.append(self._on_head)
         for address in (*options.peer_multiaddrs, *rules.bootstrap):
-            self._learn(address, wanted=True)
+            self.learn(address, wanted=True)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
@@ -198,7 +198,7 @@ class Node:
         """Whether a heavier branch is being fetched; not while its blocks are only asked for again, in vain so far."""
         return self.sync.goal is not None and not self.sync.goal.replayed and not self.sync.stalled
 
-    def _why_not_mine(self) -> str | None:
+    def why_not_mine(self) -> str | None:
         missing = self.models.explain_missing(self.chain.head.height + 1)
         if missing is not None:
             return missing
@@ -225,7 +225,7 @@ class Node:
         )
 
     def _on_progress(self) -> None:
-        self._synced.set()
+        self.synced.set()
 
     # Handlers of the network.
 
@@ -237,7 +237,7 @@ class Node:
         self.peers.connect(peer, address, outbound=outbound, now=trio.current_time())
         log.info("Peer connected", peer=peer, address=address, outbound=outbound)
         if outbound:
-            await self._refresh_status(peer)
+            await self.refresh_status(peer)
 
     def on_disconnected(self, peer: str) -> None:
         """Forget the connection; what is known of the peer stays."""
@@ -250,7 +250,7 @@ class Node:
         own = address.endswith(f"/p2p/{self.network.peer_id}")
         if own and address not in self.network.addresses and self._seldom.count("own identity") is not None:
             log.warning(f"The node at {address.partition('/p2p/')[0]} {COPIED_IDENTITY}")
-        self._learn(address)
+        self.learn(address)
 
     def on_refused(self, reason: Refusal) -> None:
         """Count a connection that was closed."""
@@ -336,7 +336,7 @@ class Node:
     def _follow_up(self, sender: Peer, error: NotYet) -> None:
         """Ask for what a postponed block lacks: its ancestors' headers, or their blocks."""
         if error.code == "fork-choice/unknown-parent" and self._nursery is not None:
-            self._nursery.start_soon(self._refresh_status, sender.peer_id)
+            self._nursery.start_soon(self.refresh_status, sender.peer_id)
         self.sync.wake()
 
     async def on_request(self, peer: str, protocol: str, payload: bytes) -> bytes | None:
@@ -425,7 +425,7 @@ class Node:
             )
         return True
 
-    async def _refresh_status(self, peer_id: str) -> None:
+    async def refresh_status(self, peer_id: str) -> None:
         """Exchange statuses with a peer; part from one of another network."""
         peer = self.peers.connected.get(peer_id)
         if peer is None:
@@ -509,20 +509,20 @@ class Node:
         """
         while True:
             with trio.move_on_after(DROPPED_S) as waiting:
-                await self._synced.wait()
+                await self.synced.wait()
             age = 0.0 if self._dropped else STATUS_INTERVAL_MS / 1000
             if not waiting.cancelled_caught:
                 await trio.sleep(ANNOUNCE_S)
                 if self.is_syncing():
                     continue
-                self._synced, age = trio.Event(), 0.0
+                self.synced, age = trio.Event(), 0.0
                 await self._tell_ties()
             self._dropped = False
             due = trio.current_time() - age
             async with trio.open_nursery() as nursery:  # at once: who does not answer costs the others nothing
                 for peer in list(self.peers.connected.values()):
                     if peer.status_at <= due:
-                        nursery.start_soon(self._refresh_status, peer.peer_id)
+                        nursery.start_soon(self.refresh_status, peer.peer_id)
 
     async def _tell_ties(self) -> None:
         """Gossip the tips of equal work where there are more than two.
@@ -585,7 +585,7 @@ class Node:
             for peer_id in list(self.peers.connected):
                 nursery.start_soon(self._part, peer_id, Reason.SHUTTING_DOWN)
 
-    def _learn(self, address: str, *, wanted: bool = False) -> None:
+    def learn(self, address: str, *, wanted: bool = False) -> None:
         peer_id = address.rpartition("/p2p/")[2]
         if peer_id != self.network.peer_id:
             self.peers.learn(peer_id, address, get_time(), wanted=wanted)

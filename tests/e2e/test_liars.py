@@ -49,7 +49,8 @@ from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.libp2p.host import MAX_CONNECTIONS, MAX_STREAMS_PER_PEER
 from poaid.net.peers import MAX_KNOWN
 from poaid.node import MAX_QUEUED
-from tests.harness.liars import CountingEngine, Forger, Liar, lying, reset
+from tests.harness.engines import CountingEngine
+from tests.harness.liars import Forger, Liar, lying, reset
 from tests.harness.processes import Made, Maker, read_chain, running, until
 from tests.unit.poaid.net.test_transport import ends
 
@@ -83,18 +84,17 @@ async def liars(victim: Made, count: int) -> AsyncIterator[list[Liar]]:
 async def check_health(victim: Made, honest: Sequence[Made] = ()) -> None:
     """Wait until nothing is in flight, and compare what is kept with its limits."""
     node, tree = victim.node, victim.node.chain.tree
-    await until(lambda: not node.importer._busy and not node.verifier.count_waiting(), "nothing is in flight")
+    await until(lambda: not node.importer.busy and not node.verifier.count_waiting(), "nothing is in flight")
     await until(lambda: not any(peer.conduct.queued for peer in node.peers.connected.values()), "nothing is queued")
     assert tree.count_waiting() <= fork_choice.MAX_WAITING
     assert len(tree.orphans) <= fork_choice.MAX_ORPHANS
     assert len(tree.invalid) <= fork_choice.MAX_INVALID
     assert len(node.peers.connected) <= MAX_CONNECTIONS
-    tables = (node.peers._records, node.peers._known, node.peers._budgets, node.peers._requests, node.peers._left)
-    for table in tables:
-        assert len(table) <= MAX_KNOWN
+    assert max(node.peers.count_kept().values()) <= MAX_KNOWN
     for made in honest:
-        record = node.peers._records.get(made.node.network.peer_id)
-        assert record is None or (record.points, record.banned_until) == (0, 0)
+        peer_id = made.node.network.peer_id
+        assert node.peers.get_points(peer_id, trio.current_time()) == 0
+        assert not node.peers.is_banned(peer_id, 0)
 
 
 def get_rules(logs: Sequence[object], liar: Liar) -> list[str]:
@@ -161,12 +161,12 @@ async def test_garbage_and_wrong_lengths_ban(maker: Maker) -> None:
 
 async def test_slow_and_many_streams_do_not_stop_a_sync(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three hundred streams, each of which begins a frame and never ends it: 32 are served, and cut off in time."""
-    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 5_000)
     old = maker.make(blocks=read_chain()[:60])
     new = maker.make()
     async with running(old, new), liars(new, 1) as [liar]:
         streams = [await liar.peer.open_raw(new.node.network) for _ in range(300)]
-        opened = new.node.network._host._open
+        opened = new.node.network.host.open_streams
         await until(lambda: opened[liar.peer.host.get_id()] <= MAX_STREAMS_PER_PEER, "the others are reset")
         for stream in streams[MAX_STREAMS_PER_PEER:]:
             await ends(stream)
@@ -174,7 +174,7 @@ async def test_slow_and_many_streams_do_not_stop_a_sync(maker: Maker, monkeypatc
             await stream.reset()
         await until(lambda: opened[liar.peer.host.get_id()] <= 2, "the first are over")
         slow = [await liar.send(HEADERS_PROTOCOL, b"\x28\x00\x00\x00\x01") for _ in range(20)]
-        new.node._learn(old.address, wanted=True)
+        new.node.learn(old.address, wanted=True)
         await until(lambda: new.head == old.head, "the chain is there")
         for stream in slow:
             await ends(stream)
@@ -208,7 +208,7 @@ async def test_goodbyes_take_tokens(maker: Maker) -> None:
             for _ in range(60):
                 await (await liar.send(GOODBYE_PROTOCOL, encode_frame(encode(Goodbye(1))))).close()
             await until(
-                lambda: victim.node.peers.connected[liar.peer_id].conduct.requests._tokens < 1, "no token is left"
+                lambda: victim.node.peers.connected[liar.peer_id].conduct.requests.tokens < 1, "no token is left"
             )
             lines = [line for line in logs if line["event"] == "Peer says goodbye"]
             assert len(lines) < 60
@@ -357,7 +357,7 @@ async def test_false_contents_in_answers_do_not_stop_a_sync(maker: Maker) -> Non
         liar.claim(forger.head, 40)
         await liar.tell_status()
         await until(liar.is_banned, "the liar is banned")
-        new.node._learn(old.address, wanted=True)
+        new.node.learn(old.address, wanted=True)
         await until(lambda: new.head == old.head, "the chain is there")
         await check_health(new, [old])
 
@@ -394,7 +394,7 @@ async def test_what_is_too_large_does_not_wait(maker: Maker) -> None:
                 await liar.gossip(*(bytes([n]) * (MAX_BLOCK_BYTES + 1) for n in range(4)))
                 await until(liar.is_banned, "four are a ban")
             assert get_rules(logs, liar) == ["networking/block-size"] * 4
-    registry, label = victim.node.metrics._registry, {"code": "networking/block-size"}
+    registry, label = victim.node.metrics.registry, {"code": "networking/block-size"}
     assert registry.get_sample_value("poai_blocks_rejected_total", label) == 4
 
 
@@ -407,7 +407,7 @@ async def test_old_blocks_cost_nothing_and_are_no_fault(maker: Maker, engine: Co
     async with running(victim), liars(victim, 1) as [liar]:
         engine.passes = 0
         await liar.gossip(*map(encode, chain), *map(encode, chain))
-        await until(lambda: victim.node.peers.connected[liar.peer_id].conduct.gossip._tokens < 5, "all have come")
+        await until(lambda: victim.node.peers.connected[liar.peer_id].conduct.gossip.tokens < 5, "all have come")
         await check_health(victim)
         assert (engine.passes, victim.node.peers.get_points(liar.peer_id, trio.current_time())) == (0, 0)
 
@@ -456,7 +456,7 @@ async def test_a_forged_heavy_tail_is_caught_by_the_sample(maker: Maker, engine:
         await until(liar.is_banned, "the forger is banned")
         assert engine.passes <= SAMPLE_BLOCKS
         assert liar.asked.get(BLOCKS_PROTOCOL, 0) == 0
-        new.node._learn(old.address, wanted=True)
+        new.node.learn(old.address, wanted=True)
         await until(lambda: new.head == old.head, "the chain is there")
         await check_health(new, [old])
 
@@ -476,7 +476,7 @@ async def test_a_light_chain_of_headers_fills_no_more_than_its_share(
         await liar.tell_status()
         await until(lambda: new.node.chain.tree.waiting_of(liar.peer_id.encode()) == 100, "its share is full")
         assert engine.passes == 0
-        new.node._learn(old.address, wanted=True)
+        new.node.learn(old.address, wanted=True)
         await until(lambda: new.head == old.head, "the chain is there")
         await check_health(new, [old])
 
@@ -503,7 +503,7 @@ async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(
     maker: Maker, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of six peers claim most work and do not answer for headers, or give one true header at a time."""
-    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 5_000)
     blocks = read_chain()[:120]
     old = [maker.make(blocks=blocks) for _ in range(4)]
     new = maker.make()
@@ -524,7 +524,7 @@ async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(
             await liar.tell_status()
         await until(lambda: all(liar.asked.get(HEADERS_PROTOCOL) for liar in crowd), "both were asked")
         for made in old:  # strangers, as the liars are
-            made.node._learn(new.address, wanted=True)
+            made.node.learn(new.address, wanted=True)
         await until(lambda: new.head == old[0].head, "the chain is there")
         await check_health(new, old)
 
@@ -547,17 +547,17 @@ async def test_silent_strangers_in_numbers_do_not_stop_a_sync(maker: Maker, monk
             liar.claim(bytes(32), 10_000)
             await liar.tell_status()
         await until(lambda: any(liar.asked.get(HEADERS_PROTOCOL) for liar in crowd), "the silent are being asked")
-        old.node._learn(new.address, wanted=True)
+        old.node.learn(new.address, wanted=True)
         await until(lambda: new.head == old.head, "the chain is there")
         await check_health(new, [old])
 
 
 async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A liar keeps the blocks of a heavier branch back and does not even answer."""
-    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 5_000)
     blocks = read_chain()[:60]
     victim = maker.make(blocks=blocks[:50], miner=MINER)
-    victim.node.mining._stop_height = 50
+    victim.node.mining.stop_height = 50
     asked: list[bytes] = []
 
     async def hang(payload: bytes) -> None:
@@ -574,8 +574,8 @@ async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker, m
         victim.node.sync.wake()
         await until(lambda: len(asked) == 2, "it is asked again")
         assert victim.node.sync.goal is not None
-        assert victim.node._why_not_mine() is None
-        victim.node.mining._stop_height = None
+        assert victim.node.why_not_mine() is None
+        victim.node.mining.stop_height = None
         await until(lambda: victim.height > 53, "mining goes on")
         await check_health(victim)
 
@@ -590,7 +590,7 @@ async def test_who_does_not_tell_its_status_delays_nobody(maker: Maker) -> None:
     async with running(victim), liars(victim, FLOOD_PEERS) as crowd:
         for liar in crowd:
             liar.answers[STATUS_PROTOCOL] = hang
-        victim.node._synced.set()
+        victim.node.synced.set()
         await until(lambda: all(liar.asked.get(STATUS_PROTOCOL) for liar in crowd), "all are asked")
 
 
@@ -600,7 +600,7 @@ async def test_who_never_tells_its_status_loses_its_place(maker: Maker) -> None:
         liar.answers[STATUS_PROTOCOL] = reset
         for _ in range(MAX_FRUITLESS):
             assert liar.peer_id in victim.node.peers.connected
-            await victim.node._refresh_status(liar.peer_id)
+            await victim.node.refresh_status(liar.peer_id)
         await until(lambda: not victim.node.peers.connected, "the connection is closed")
         assert not liar.is_banned()
 
@@ -650,7 +650,7 @@ async def test_stamps_at_the_limit(maker: Maker, clock: Clock) -> None:
         await liar.gossip(encode(early))
         await until(lambda: victim.height == 11, "the block at the limit counts")
         await other.gossip(encode(late))
-        await until(lambda: later.node.peers.connected[other.peer_id].conduct.gossip._tokens < 32, "it has come")
+        await until(lambda: later.node.peers.connected[other.peer_id].conduct.gossip.tokens < 32, "it has come")
         await check_health(later)
         assert (later.height, compute_block_hash(late.header) in later.node.chain.tree.entries) == (10, False)
         assert later.node.peers.get_points(other.peer_id, trio.current_time()) == 0
@@ -667,7 +667,7 @@ async def test_a_node_that_was_idle_follows_headers_of_today(maker: Maker, clock
         clock.now = chain[-1].header.core.timestamp
         old = maker.make(blocks=chain)
         async with running(old):
-            new.node._learn(old.address, wanted=True)
+            new.node.learn(old.address, wanted=True)
             await until(lambda: new.head == old.head, "the chain is there")
             await check_health(new, [old])
 
@@ -681,7 +681,7 @@ async def test_floods_of_eight_peers_keep_one_replay_a_peer(
     """Rubbish, forgeries, orphans and old blocks, 64 messages of each peer; an honest peer's blocks come through."""
     running_for: dict[bytes, int] = {}
     most: dict[bytes, int] = {}
-    replay = Importer._replay
+    replay = Importer.replay
 
     async def watched(self: Importer, checked: object, sender: Sender) -> object:
         running_for[sender.key] = running_for.get(sender.key, 0) + 1
@@ -691,7 +691,7 @@ async def test_floods_of_eight_peers_keep_one_replay_a_peer(
         finally:
             running_for[sender.key] -= 1
 
-    monkeypatch.setattr(Importer, "_replay", watched)
+    monkeypatch.setattr(Importer, "replay", watched)
     chain = read_chain()[:40]
     forged = [seal_on(maker, chain[:20], alteration=flip(n % 4), miner=bytes([n]) * 20) for n in range(1, 9)]
     victim, honest = maker.make(blocks=chain[:20]), maker.make(blocks=chain)
@@ -715,7 +715,7 @@ async def test_floods_of_eight_peers_keep_one_replay_a_peer(
 
 async def run_beside(made: Made, victim: Made) -> None:
     """Run a node that dials the victim."""
-    made.node._learn(victim.address, wanted=True)
+    made.node.learn(victim.address, wanted=True)
     async with running(made):
         await trio.sleep_forever()
 

@@ -73,7 +73,7 @@ def get_miner(number: int) -> Address:
 
 def set_clock(made: Made, ahead: Milliseconds) -> None:
     """Set the clock of a node that does not run yet."""
-    made.node.importer._get_time = made.node.mining._get_time = lambda: get_time() + ahead
+    made.node.importer.get_time = made.node.mining.get_time = lambda: get_time() + ahead
 
 
 @dataclass
@@ -153,7 +153,7 @@ async def divide_and_join(web: Web, rng: random.Random) -> None:
     web.divide(parts, rng)
     for lead, part in enumerate(parts, LEAD):
         for number in part:
-            web.nodes[number].node.mining._stop_height = height + lead
+            web.nodes[number].node.mining.stop_height = height + lead
     ends = [(web.nodes[number], height + lead) for lead, part in enumerate(parts, LEAD) for number in part]
     await until(lambda: all(made.height >= end for made, end in ends), "each part has mined")
     assert len({made.head for made in web.nodes}) >= len(parts), "what is cut carries blocks"
@@ -214,10 +214,10 @@ async def test_of_three_tips_of_equal_work_all_choose_one(maker: Maker) -> None:
         for made in nodes:
             made.store.close()
     async with running(hub, right):
-        right.node._learn(hub.address, wanted=True)
+        right.node.learn(hub.address, wanted=True)
         await until(lambda: len(hub.node.chain.tree.entries) == 3, "two tips")
         async with running(left):
-            left.node._learn(hub.address, wanted=True)
+            left.node.learn(hub.address, wanted=True)
             await until(lambda: {made.head for made in nodes} == {best}, "one tip")
 
 
@@ -245,7 +245,7 @@ async def reorganise(maker: Maker, depth: int) -> float:
     with capture_logs() as logs:
         async with running(short, long):
             start = trio.current_time()
-            short.node._learn(long.address, wanted=True)
+            short.node.learn(long.address, wanted=True)
             patience = PATIENCE_S + depth  # a second for each block: a tenth of that on a quiet machine
             await until(lambda: short.head == long.head, "the longer branch on both", patience)
             seconds = trio.current_time() - start

@@ -34,8 +34,8 @@ async def test_two_halves_merge_to_the_heavier_chain(maker: Maker) -> None:
     async with running(left, right):
         await until(lambda: min(left.height, right.height) >= 24, "both halves have mined")
         assert left.head != right.head
-        left.node._learn(right.address, wanted=True)
-        left.node.mining._stop_height = right.node.mining._stop_height = max(left.height, right.height) + 3
+        left.node.learn(right.address, wanted=True)
+        left.node.mining.stop_height = right.node.mining.stop_height = max(left.height, right.height) + 3
         await until(lambda: left.head == right.head, "one tip")
         height = left.height
     state = left.node.chain.state
@@ -55,7 +55,7 @@ async def test_what_gossip_drops_is_asked_for(maker: Maker) -> None:
         await until(lambda: bool(other.node.peers.connected), "they are connected")
         for peer in other.node.peers.connected.values():
             peer.conduct.gossip = Bucket(0, 1e9)  # nothing is heard from now on
-        miner.node.mining._stop_height = 12
+        miner.node.mining.stop_height = 12
         await until(lambda: miner.height == 12, "the miner is done")
         await until(lambda: other.head == miner.head, "the other one has asked")
 
@@ -91,7 +91,7 @@ async def test_a_pruned_node_serves_headers_and_says_what_it_lacks(maker: Maker)
         assert blocks[0].header.core.height == 1
         assert new.node.chain.tree.count_waiting() == 200
         assert new.height == 0
-        new.node._learn(whole.address, wanted=True)
+        new.node.learn(whole.address, wanted=True)
         await until(lambda: new.head == pruned.head, "the rest comes from both")
 
 

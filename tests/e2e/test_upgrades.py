@@ -54,7 +54,7 @@ def make_node(
 
 def set_end(nodes: tuple[Made, ...], height: int) -> None:
     for made in nodes:
-        made.node.mining._stop_height = height
+        made.node.mining.stop_height = height
         made.node.mining.wake()
 
 

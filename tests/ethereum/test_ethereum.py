@@ -26,6 +26,8 @@ from tests.ethereum.state_tests import run_case, to_bytes
 SAMPLE, LARGE_SAMPLE, PARTS = 400, 4000, 8
 UNPROTECTED = "valid in Ethereum, refused here: signed for any chain (EIP-155 is required)"
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture(scope="module")
 def folder() -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from poai_tools.vectors.check import read_cases
 from poai_tools.vectors.client import MAX_ANSWER, NOT_IMPLEMENTED, START, Client
 from poai_tools.vectors.serve import serve
@@ -19,6 +21,8 @@ QUICK_SUITES = ("ssz", "corpus", "difficulty", "lexicon", "networking", "epoch",
 MAX_CASE = 4_000
 """Bytes of a committed request that is a seed."""
 PATIENCE_S = 20.0
+
+pytestmark = pytest.mark.sockets
 
 
 def break_requests(requests: list[Any]) -> Callable[[Random], list[bytes]]:

@@ -39,6 +39,8 @@ COLUMNS = (
     ("peers", "seen"), ("peers", "banned_until"),
 )  # fmt: skip
 
+pytestmark = pytest.mark.sockets
+
 
 @dataclass(frozen=True)
 class Change:
@@ -93,10 +95,10 @@ def test_database_rows(folder: Path) -> None:
         with Database.open(folder) as store:
             for change in changes:
                 rowid = f"WHERE rowid = (SELECT rowid FROM {change.table} LIMIT 1 OFFSET {change.row})"  # noqa: S608
-                for (old,) in store._query(f"SELECT {change.column} FROM {change.table} {rowid}"):  # noqa: S608
+                for (old,) in store.query(f"SELECT {change.column} FROM {change.table} {rowid}"):  # noqa: S608
                     new = edit(old, Random(change.seed))
                     sql = f"UPDATE OR IGNORE {change.table} SET {change.column} = ? {rowid}"  # noqa: S608
-                    store._query(sql, (new,))
+                    store.query(sql, (new,))
             store._connection.commit()
         return judge(lambda: read_folder(folder))
 

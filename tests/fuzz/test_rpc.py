@@ -24,6 +24,8 @@ MOST_FRAMES = 4
 MOST_MESSAGES = 1_000
 """That one reader has judged before another takes its place."""
 
+pytestmark = pytest.mark.sockets
+
 
 class Stream:
     """A stream with bytes to be read; what is written to it is thrown away."""
@@ -77,7 +79,7 @@ class Reader:
     def __init__(self) -> None:
         self.owner = Owner()
         self.network = make_network(self.owner)
-        self.pubsub, router = self.network._pubsub, self.network._router
+        self.pubsub, router = self.network.pubsub, self.network.router
         self.pubsub._manager = TrioManager(self.pubsub)  # not started: subscriptions have no consequence
         router.max_ihave_messages_per_second = router.max_iwant_requests_per_second = float("inf")  # read them all
         self.pubsub.peers[PEER] = Stream(b"")  # type: ignore[assignment]
@@ -85,10 +87,10 @@ class Reader:
 
     async def read(self, stream: Stream) -> str:
         """Read a stream as the node does; return with what it ended, `ACCEPTED` if that was its end."""
-        async with self.network._owner.run():
+        async with self.network.owner.run():
             try:
                 while True:
-                    await self.pubsub._read_rpc(stream, PEER)  # type: ignore[arg-type]
+                    await self.pubsub.read_rpc(stream, PEER)  # type: ignore[arg-type]
             except EndError:
                 await trio.testing.wait_all_tasks_blocked()  # messages are judged
             except Malformed as error:
@@ -105,7 +107,7 @@ def test_gossip_streams(caplog: pytest.LogCaptureFixture) -> None:
         reader = readers[0]
         outcome = trio.run(reader.read, Stream(data))
         assert len(reader.pubsub.peer_topics) <= 1
-        assert not reader.pubsub._in_flight
+        assert not reader.pubsub.in_flight
         assert not reader.owner.bugs
         if len(reader.owner.gossip) > MOST_MESSAGES:  # what was seen is remembered by the clock, not by number
             readers[0] = Reader()

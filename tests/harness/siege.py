@@ -113,7 +113,7 @@ class Record:
 
 def watch(victim: Made, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a node's verifications, replays and charges written down."""
-    do, replay, charge = Verifier.do, Importer._replay, Peers.charge_replay
+    do, replay, charge = Verifier.do, Importer.replay, Peers.charge_replay
 
     async def watched_do(
         self: Verifier, turn: Turn, work: Callable[[], Any], check: Any = lambda: None, *rest: Any
@@ -142,7 +142,7 @@ def watch(victim: Made, record: Record, monkeypatch: pytest.MonkeyPatch) -> None
         charge(self, peer, now, seconds)
 
     monkeypatch.setattr(Verifier, "do", watched_do)
-    monkeypatch.setattr(Importer, "_replay", watched_replay)
+    monkeypatch.setattr(Importer, "replay", watched_replay)
     monkeypatch.setattr(Peers, "charge_replay", watched_charge)
 
 
@@ -235,7 +235,7 @@ async def mine(miner: Made, victim: Made, record: Record, blocks: int) -> None:
     """Let the honest miner find some blocks, and look how far the victim is behind."""
     for _ in range(blocks):
         height = miner.height
-        miner.node.mining._stop_height = height + 1
+        miner.node.mining.stop_height = height + 1
         while miner.height == height:
             record.lags.append(miner.height - victim.height)
             await trio.sleep(LOOK_S)
@@ -256,13 +256,13 @@ async def besieged(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
         await until(lambda: victim.height == 1, "the first block is there")
         async with trio.open_nursery() as nursery:
             smithy, stop = Smithy(maker, victim, record), trio.Event()
-            publish = miner.node.mining._publish
+            publish = miner.node.mining.publish
 
             async def publish_late(data: bytes) -> None:
                 await smithy.call()
                 await publish(data)
 
-            miner.node.mining._publish = publish_late
+            miner.node.mining.publish = publish_late
             for source in SOURCES:
                 for index in range(FORGERS_PER_PREFIX):
                     attack = partial(forge, smithy, victim, record, stop, source, headers=index == 0)
@@ -274,7 +274,7 @@ async def besieged(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 def check_record(victim: Made, record: Record) -> None:
     """Compare what was seen with what is promised."""
-    bans = victim.node.metrics._registry.get_sample_value("poai_bans_total")
+    bans = victim.node.metrics.registry.get_sample_value("poai_bans_total")
     assert bans in (len(record.charges), len(record.charges) - 1), "each failed replay bans its sender, and no other"
     assert set(record.most_in_flight.values()) == {1}, "one replay in flight a peer"
     assert max(record.count_overtaken()) <= 1, "half of the verifier stays with proven peers"

@@ -35,6 +35,7 @@ MOST_MS = 20.0
 """Of CPU time for a request, with the encryption and sending of its 110 kB."""
 
 pytestmark = [
+    pytest.mark.sockets,
     pytest.mark.trio,
     pytest.mark.slow,
     pytest.mark.timeout(0),

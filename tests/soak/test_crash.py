@@ -52,7 +52,7 @@ WAL = FILE_NAME + "-wal"
 WAL_HEADER, FRAME = 32, 24 + 4_096
 """Bytes of SQLite's write-ahead log: its header, and a page behind a header of its own."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.sockets, pytest.mark.slow]
 
 
 def make_fast_network() -> Network:
@@ -93,7 +93,7 @@ def check_folder(folder: Path, acknowledged: dict[int, str]) -> int:
             Database.open(folder)
         return 0
     with Database.open(folder) as store:
-        assert store._query("PRAGMA integrity_check") == [("ok",)]
+        assert store.query("PRAGMA integrity_check") == [("ok",)]
         chain = ChainState(store, store.read_network().config, get_time())
         stored = {height: chain.tree.get_main(height).hash.hex() for height in range(1, chain.head.height + 1)}
         lost = {

@@ -70,7 +70,7 @@ LAG_S = 3.0
 PATIENCE_S = 120.0
 """The longest that is waited for anything."""
 
-pytestmark = [pytest.mark.slow, pytest.mark.trio]
+pytestmark = [pytest.mark.sockets, pytest.mark.slow, pytest.mark.trio]
 
 
 def make_divided_network() -> Network:

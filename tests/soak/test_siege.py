@@ -17,6 +17,7 @@ MEMORY_MIB = 100
 """What may be added after the first round, when all caches are full."""
 
 pytestmark = [
+    pytest.mark.sockets,
     pytest.mark.trio,
     pytest.mark.slow,
     pytest.mark.model,

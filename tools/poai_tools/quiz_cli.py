@@ -70,7 +70,7 @@ def show_quiz(
     texts = [text.decode("utf-8", "replace") for text in vocabulary.tokens]
     console.print(f"[bold]quiz[/] {get_quiz_name(quiz.salt)}   [dim]seed 0x{quiz_seed.hex()}[/]", soft_wrap=True)
     console.print(_describe_questions(quiz, vocabulary), soft_wrap=True)
-    console.print(_describe_tokens(quiz, evaluation, texts))
+    console.print(describe_tokens(quiz, evaluation, texts))
     console.print(_describe_result(quiz, evaluation, net), soft_wrap=True)
 
 
@@ -85,7 +85,7 @@ def _describe_questions(quiz: Quiz, vocabulary: Vocabulary) -> Text:
     return out
 
 
-def _describe_tokens(quiz: Quiz, evaluation: Evaluation, texts: list[str]) -> Table:
+def describe_tokens(quiz: Quiz, evaluation: Evaluation, texts: list[str]) -> Table:
     table = Table("position", "token", "text", "loss, bits", "probability", title="scored tokens", title_justify="left")
     for position, nll in zip(quiz.scored, evaluation.nlls, strict=True):
         token = quiz.tokens[position]

@@ -33,7 +33,7 @@ from poai_spec.model.inference import ACTIVATION_Q, RESIDUAL_Q
 from poai_spec.model.integer_model import MAX_INNER, Architecture
 from poai_spec.model.weights import GgufFile
 
-CHUNK_ROWS = 256
+CHUNK_ROWS = 512
 """Token rows that one thread runs at once: a layer's inputs then stay in a core's second-level cache."""
 
 HEAD_ROWS = 64

@@ -6,7 +6,7 @@ model to. `tinyllama-shape` has the shape and the tensor types of TinyLlama-1.1B
 
 The recipe, so that anyone can make the same bytes: one SHAKE-128 stream over `PoAI/synthetic-model/1/NAME` gives the
 data of all tensors in file order. Then the fields that set the magnitude are overwritten, each from the bytes already
-there, so that weights have a standard deviation near 2^L (L per tensor, see `_SHAPES`):
+there, so that weights have a standard deviation near 2^L (L per tensor, see `SHAPES`):
 
 - an F16 scale r becomes a number in [2^e, 2^(e+1)) with the low bits of r as its mantissa; the top bit of r stays its
   sign where the type is symmetric, the scale of K-quants and of types with a minimum is positive, a minimum m of
@@ -89,7 +89,7 @@ def _q4_k_m(layers: int) -> tuple[tuple[str, ...], ...]:
     return tuple(("Q4_K", "Q4_K", v, "Q4_K", "Q4_K", "Q4_K", v) for v in q6)
 
 
-_SHAPES = {
+SHAPES = {
     "mini": _Shape(
         layers=3, width=64, heads=4, kv_heads=2, inner=256, context=256, vocabulary_size=0,
         embedding_type="Q8_0", output_type="Q5_1",
@@ -208,7 +208,7 @@ def _make_writer(name: str, shape: _Shape, tokens: list[tuple[str, int]]) -> GGU
 
 
 def _write(name: str, path: Path) -> None:
-    shape = _SHAPES[name]
+    shape = SHAPES[name]
     tokens = make_tokens(shape.vocabulary_size)
     writer = _make_writer(name, shape, tokens)
     plan = list(_plan(shape, len(tokens)))
@@ -233,8 +233,8 @@ def synthesize(name: str, path: Path) -> None:
     Raises:
         ModelError: unknown name, or the file cannot be written.
     """
-    if name not in _SHAPES:
-        raise ModelError(f"no synthetic model {name!r}: the names are {', '.join(_SHAPES)}")
+    if name not in SHAPES:
+        raise ModelError(f"no synthetic model {name!r}: the names are {', '.join(SHAPES)}")
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

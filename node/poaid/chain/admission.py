@@ -59,6 +59,8 @@ class Importer:
         get_time: the local clock, ms since 1970.
 
     Attributes:
+        get_time: as given.
+        busy: blocks that are being admitted, by hash, and what ends when they are.
         on_head: called with every change of the head.
         nlls: losses of the scored tokens of the last blocks, bits in Q16, by block hash.
         received: when the last blocks were here whole, ms since 1970, by block hash.
@@ -72,16 +74,16 @@ class Importer:
         metrics: Metrics,
         get_time: Callable[[], Milliseconds],
     ) -> None:
-        self.chain, self.judge, self.verifier, self.metrics, self._get_time = chain, judge, verifier, metrics, get_time
+        self.chain, self.judge, self.verifier, self.metrics, self.get_time = chain, judge, verifier, metrics, get_time
         self._memos: dict[Height, MemoEngine] = {}
-        self._busy: dict[Hash32, trio.Event] = {}
+        self.busy: dict[Hash32, trio.Event] = {}
         self.on_head: list[Callable[[HeadChange], None]] = []
         self.nlls: dict[Hash32, tuple[int, ...]] = {}
         self.received: dict[Hash32, Milliseconds] = {}
 
     def tick(self) -> None:
         """Set the clock that headers are compared with."""
-        self.chain.tree.tick(self._get_time())
+        self.chain.tree.tick(self.get_time())
 
     def has_model(self, entry: Entry) -> bool:
         """Tell whether a block can be judged: the model of its height is loaded."""
@@ -120,8 +122,8 @@ class Importer:
         """
         try:
             block = decode(Block, data)
-            async with _Turnstile(self._busy, compute_block_hash(block.header)):
-                while (event := self._busy.get(block.header.core.parent_hash)) is not None:
+            async with _Turnstile(self.busy, compute_block_hash(block.header)):
+                while (event := self.busy.get(block.header.core.parent_hash)) is not None:
                     await event.wait()  # gossip brings a block before its parent's replay has ended
                 return await self._import(block, data, sender, source, evaluation)
         except SpecError as error:
@@ -140,7 +142,7 @@ class Importer:
         start_of_replay = time.perf_counter()
         try:
             if evaluation is None:
-                evaluation = await self._replay(checked, sender)
+                evaluation = await self.replay(checked, sender)
             else:
                 check_evaluation(evaluation, block.header, block.trace)
         except SpecError as error:
@@ -163,7 +165,7 @@ class Importer:
         start = time.perf_counter()
         change = self.chain.accept(checked, assumed=evaluation is None)
         self.metrics.db_commit_seconds.observe(time.perf_counter() - start)
-        _remember(self.received, checked.entry.hash, self._get_time())
+        _remember(self.received, checked.entry.hash, self.get_time())
         if evaluation is not None:
             self.remember(checked.entry.hash, evaluation)
         if change is not None:
@@ -176,7 +178,9 @@ class Importer:
         """Keep the losses of a block for people."""
         _remember(self.nlls, block_hash, evaluation.nlls)
 
-    async def _replay(self, checked: Checked, sender: Sender) -> Evaluation:
+    async def replay(self, checked: Checked, sender: Sender) -> Evaluation:
+        """Run the model on a block at the cost of its sender; return what it gave."""
+
         def check() -> None:
             if not sender.may_replay():  # neighbours may have used up the time since the block came
                 raise BusyError
@@ -230,12 +234,12 @@ class _Turnstile:
     """An async context that only one holder of a key is in at a time."""
 
     def __init__(self, busy: dict[Hash32, trio.Event], key: Hash32) -> None:
-        self._busy, self._key = busy, key
+        self.busy, self._key = busy, key
 
     async def __aenter__(self) -> None:
-        while (event := self._busy.get(self._key)) is not None:
+        while (event := self.busy.get(self._key)) is not None:
             await event.wait()
-        self._busy[self._key] = trio.Event()
+        self.busy[self._key] = trio.Event()
 
     async def __aexit__(self, *_: object) -> None:
-        self._busy.pop(self._key).set()
+        self.busy.pop(self._key).set()

@@ -94,8 +94,8 @@ class ChainState:
                 self.assumed[entry.hash] = entry.height
         if (store.read_head() or self.tree.genesis.hash) != self.head.hash:
             raise NodeError(f"{store.path}: the stored chain does not end at its heaviest block: run `poaid verify`")
-        self._accounts = Accounts(store.read_state(), self.head, store.read_changes)
-        if self._accounts.root != self.head.header.core.state_root:
+        self.accounts = Accounts(store.read_state(), self.head, store.read_changes)
+        if self.accounts.root != self.head.header.core.state_root:
             raise NodeError(f"the accounts in {store.path} are not the last block's: run `poaid verify`")
 
     @property
@@ -111,8 +111,8 @@ class ChainState:
     @property
     def state(self) -> State:
         """The accounts after the head."""
-        self._accounts.move_to(self.head)
-        return self._accounts.state
+        self.accounts.move_to(self.head)
+        return self.accounts.state
 
     def get_block_data(self, entry: Entry) -> bytes | None:
         """Return a replayed block's encoding; None for genesis, and for what is pruned or waits."""
@@ -168,7 +168,7 @@ class ChainState:
         if entry.replayed or self.tree.entries.get(entry.hash) is not entry:
             return None
         changes = self._compute_changes(entry) if checked.changes is None else checked.changes
-        self._accounts.remember(entry.hash, changes)
+        self.accounts.remember(entry.hash, changes)
         self.tree.mark_replayed(entry, assumed=assumed)
         if assumed:
             self.assumed[entry.hash] = entry.height
@@ -176,8 +176,8 @@ class ChainState:
         if self.head is old:
             self._store.commit([stored], old.height, (), {})
             return None
-        self._accounts.move_to(old)
-        accounts = self._accounts.move_to(self.head)
+        self.accounts.move_to(old)
+        accounts = self.accounts.move_to(self.head)
         change = HeadChange(old, self.head, find_fork(old, self.head))
         path = [self.head.get_ancestor(height).hash for height in range(change.fork.height + 1, self.head.height + 1)]
         self._store.commit([stored], change.fork.height, path, accounts)
@@ -217,9 +217,9 @@ class ChainState:
     def _compute_changes(self, entry: Entry) -> Changes:
         """Return what a block does to the accounts; one that claims anything else is marked."""
         assert entry.parent is not None, "genesis is replayed"
-        self._accounts.move_to(entry.parent)
+        self.accounts.move_to(entry.parent)
         try:
-            return self._accounts.compute_changes(entry.header)
+            return self.accounts.compute_changes(entry.header)
         except Invalid:
             self.tree.mark_invalid(entry.hash)
             raise

@@ -55,33 +55,34 @@ class Bucket:
     Attributes:
         capacity: tokens at most, and at first.
         refill_s: seconds until a token comes back.
+        tokens: how many there were when it was last asked.
     """
 
     capacity: float
     refill_s: float
-    _tokens: float = field(init=False)
+    tokens: float = field(init=False)
     _at: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._tokens = self.capacity
+        self.tokens = self.capacity
 
     def count(self, now: float) -> float:
         """Return how many tokens there are; below 0 after a charge that was larger."""
         if self._at is not None:
-            self._tokens = min(self.capacity, self._tokens + (now - self._at) / self.refill_s)
+            self.tokens = min(self.capacity, self.tokens + (now - self._at) / self.refill_s)
         self._at = now
-        return self._tokens
+        return self.tokens
 
     def take(self, now: float) -> bool:
         """Take a token if there is one; tell whether there was."""
         enough = self.count(now) >= 1
         if enough:
-            self._tokens -= 1
+            self.tokens -= 1
         return enough
 
     def charge(self, now: float, tokens: float) -> None:
         """Take tokens that were used, whether there are as many or not."""
-        self._tokens = self.count(now) - tokens
+        self.tokens = self.count(now) - tokens
 
     def compute_wait(self, now: float) -> float:
         """Return the seconds until it is full: forgetting it makes a gift of them."""
@@ -242,6 +243,13 @@ class Peers:
                 self.learn(row.peer_id, row.address, row.seen)
             if row.banned_until:
                 self._get_record(row.peer_id).banned_until = row.banned_until
+
+    def count_kept(self) -> dict[str, int]:
+        """Return how many entries each table of remembered peers has; none has more than `MAX_KNOWN`."""
+        return {
+            "records": len(self._records), "addresses": len(self._known), "conducts": len(self._left),
+            "budgets": len(self._budgets), "requests": len(self._requests), "gossip": len(self._gossip),
+        }  # fmt: skip
 
     # Connections.
 

@@ -109,6 +109,9 @@ class Sync:
         peers: whom to ask.
         ask: how.
         assume_valid: hash of a block whose ancestors need no replay.
+
+    Attributes:
+        batch: blocks that are asked for and replayed together.
     """
 
     def __init__(self, importer: Importer, peers: Peers, ask: Ask, assume_valid: Hash32 | None = None) -> None:
@@ -117,7 +120,7 @@ class Sync:
         self._sampled: dict[Hash32, Evaluation] = {}
         self._sampled_ends: dict[Hash32, None] = {}
         self._unserved: dict[Hash32, float] = {}
-        self._batch = 1
+        self.batch = 1
         self._replayed: list[tuple[float, int]] = []
         self._asked = set[str]()  # for headers, and have not answered yet
         self.goal: Entry | None = None
@@ -151,13 +154,13 @@ class Sync:
         async with trio.open_nursery() as nursery:
             while True:
                 self._wake = trio.Event()
-                if await self._step(nursery):
+                if await self.step(nursery):
                     await trio.lowlevel.checkpoint()
                     continue
                 with trio.move_on_after(IDLE_S):
                     await self._wake.wait()
 
-    async def _step(self, nursery: trio.Nursery) -> bool:
+    async def step(self, nursery: trio.Nursery) -> bool:
         """Do one thing that helps; return whether there was any."""
         self._expire()
         if await self._look_for_headers(nursery):
@@ -166,7 +169,7 @@ class Sync:
         for goal in goals:
             if goal.hash in self._chain.tree.entries and not goal.replayed:  # still, gossip goes on meanwhile
                 self.goal = goal
-                if await self._fetch_blocks(goal):
+                if await self.fetch_blocks(goal):
                     self.stalled = False
                     return True
         self.goal = None
@@ -177,7 +180,7 @@ class Sync:
 
     async def _look_for_headers(self, nursery: trio.Nursery) -> bool:
         """Ask for headers; return whether any came at once. Blocks do not wait for the rest, which goes on aside."""
-        claimants = [peer for peer in self._choose_for_headers() if peer.peer_id not in self._asked]
+        claimants = [peer for peer in self.choose_for_headers() if peer.peer_id not in self._asked]
         claimants = claimants[: MAX_ASKED - len(self._asked)]
         if not claimants:
             return False
@@ -190,12 +193,12 @@ class Sync:
         return asking.successful
 
     async def _ask_for_headers(self, claimants: Sequence[Peer], asking: _Asking) -> None:
-        asking.successful = await race(claimants, self._fetch_headers) is not None
+        asking.successful = await race(claimants, self.fetch_headers) is not None
         self._asked.difference_update(peer.peer_id for peer in claimants)
         asking.ended.set()
         self.wake()
 
-    def _choose_for_headers(self) -> list[Peer]:
+    def choose_for_headers(self) -> list[Peer]:
         """Return the peers whose heads are not known here and claim as much work as the chain has, or more.
 
         A claim costs nothing, whatever its size: who has made good on one comes first, who has failed to comes last,
@@ -216,7 +219,7 @@ class Sync:
             key=lambda p: (p.failures, p.outrun, not p.proven, p.last_header is None, not p.outbound, _toss()),
         )
 
-    async def _fetch_headers(self, peer: Peer) -> bool:
+    async def fetch_headers(self, peer: Peer) -> bool:
         """Ask for the next headers and keep what passes; return whether any was new."""
         assert peer.status is not None, "chosen by it"
         claimed = peer.status.head
@@ -273,14 +276,14 @@ class Sync:
             entry = entry.parent
         return missing[::-1]
 
-    async def _fetch_blocks(self, goal: Entry) -> bool:
+    async def fetch_blocks(self, goal: Entry) -> bool:
         """Replay a sample, then fetch and import the next blocks; return whether that brought the chain forward."""
         missing = list(takewhile(self._importer.has_model, self._list_missing(goal)))
         if not missing:
             return False  # the node says which model it waits for
         if len(missing) > SAMPLE_BLOCKS and not await self._replay_sample(missing):
             return True
-        wanted = missing[: min(self._batch, MAX_BLOCKS)]
+        wanted = missing[: min(self.batch, MAX_BLOCKS)]
         served = await race(self._choose_for_blocks(wanted[0])[:MAX_ASKED], partial(self._request_blocks, wanted))
         if served is not None:
             self._unserved.pop(goal.hash, None)
@@ -341,7 +344,7 @@ class Sync:
             self._ask.blame(peer.peer_id, error)
             return not isinstance(error, NotYet)  # a fault has changed the tree: look again
         peer.proven = True
-        self._batch = min(MAX_BLOCKS, choose_batch_size(len(pairs), time.monotonic() - start, UINT256_MAX))
+        self.batch = min(MAX_BLOCKS, choose_batch_size(len(pairs), time.monotonic() - start, UINT256_MAX))
         self._note_rate(len(pairs))
         self.on_progress()
         return True

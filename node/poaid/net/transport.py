@@ -85,6 +85,13 @@ class Transport:
         limits: the protocols that are served, with the most bytes of a request each.
         handlers: the owner.
         local_name: eight characters that name the network to mDNS; None for no mDNS.
+
+    Attributes:
+        host: libp2p's, with the counts of streams.
+        swarm: its connections.
+        pubsub: gossip.
+        router: the mesh.
+        owner: runs the handlers.
     """
 
     def __init__(
@@ -102,23 +109,23 @@ class Transport:
         self._listen = Multiaddr(f"/ip{ipaddress.ip_address(host).version}/{host}/tcp/{port}")
         self._address = (host, port)
         self._limits, self._handlers, self._local_name = limits, handlers, local_name
-        self._owner = Owner(handlers.on_bug)
-        self._host = make_host(seed, handlers, self._owner)
-        self._swarm = self._host.swarm
-        self._router = make_router()
-        self._pubsub = Pubsub(self._host, self._router, handlers, self._owner, topics)
+        self.owner = Owner(handlers.on_bug)
+        self.host = make_host(seed, handlers, self.owner)
+        self.swarm = self.host.swarm
+        self.router = make_router()
+        self.pubsub = Pubsub(self.host, self.router, handlers, self.owner, topics)
         self._joined = joined
         self._ended: dict[ID, trio.Event] = {}  # of those that the owner knows to be connected
 
     @property
     def peer_id(self) -> str:
         """The own peer id."""
-        return str(self._host.get_id())
+        return str(self.host.get_id())
 
     @property
     def addresses(self) -> list[str]:
         """Multiaddrs to dial, with the peer id; where it listens everywhere, loopback first, then every interface."""
-        found = [part for address in self._host.get_transport_addrs() for part in _expand(address)]
+        found = [part for address in self.host.get_transport_addrs() for part in _expand(address)]
         return [f"{address}/p2p/{self.peer_id}" for address in dict.fromkeys(found)]
 
     @asynccontextmanager
@@ -130,18 +137,18 @@ class Transport:
             BaseExceptionGroup: with what a handler has raised, unless it may.
         """
         _check_port(*self._address)
-        self._swarm.register_notifee(_Notifee(self._on_opened, self._on_closed))
+        self.swarm.register_notifee(_Notifee(self._on_opened, self._on_closed))
         for protocol in self._limits:
-            self._host.set_stream_handler(TProtocol(protocol), partial(self._serve, protocol))
+            self.host.set_stream_handler(TProtocol(protocol), partial(self._serve, protocol))
         stop, stopped = trio.Event(), trio.Event()
-        async with trio.open_nursery() as nursery, self._owner.run():
+        async with trio.open_nursery() as nursery, self.owner.run():
             await nursery.start(self._run_host, stop, stopped)
             try:
-                async with background_trio_service(self._pubsub), background_trio_service(self._router):
-                    await self._pubsub.wait_until_ready()
+                async with background_trio_service(self.pubsub), background_trio_service(self.router):
+                    await self.pubsub.wait_until_ready()
                     for topic in self._joined:
-                        await self._pubsub.subscribe(topic)
-                    self._owner.start(self._discover)
+                        await self.pubsub.subscribe(topic)
+                    self.owner.start(self._discover)
                     yield
             finally:
                 stop.set()
@@ -155,15 +162,15 @@ class Transport:
         try:
             with trio.CancelScope() as scope:
                 scope.shield = True
-                async with self._host.run(listen_addrs=[self._listen]):
-                    if not self._swarm.listeners:
+                async with self.host.run(listen_addrs=[self._listen]):
+                    if not self.swarm.listeners:
                         raise NodeError(f"cannot listen on {self._listen}; give another --p2p-host or --p2p-port")
                     task_status.started()
                     await stop.wait()
                     scope.deadline = trio.current_time() + CLOSE_TIMEOUT_S
-                    await self._host.close()
+                    await self.host.close()
         finally:
-            self._pubsub.seen_messages.stop()
+            self.pubsub.seen_messages.stop()
             stopped.set()
 
     async def connect(self, address: str) -> str:
@@ -175,34 +182,34 @@ class Transport:
         where = address.partition("/p2p/")[0]
         try:
             info = info_from_p2p_addr(Multiaddr(address))
-            if not self._swarm.is_connected(info.peer_id):
-                self._swarm.forget(info.peer_id)  # dial this address, and now
+            if not self.swarm.is_connected(info.peer_id):
+                self.swarm.forget(info.peer_id)  # dial this address, and now
             with trio.fail_after(DIAL_TIMEOUT_S):
-                await self._host.connect(PeerInfo(info.peer_id, info.addrs))
+                await self.host.connect(PeerInfo(info.peer_id, info.addrs))
         except trio.TooSlowError as error:
             raise PeerError(f"{where} did not answer within {DIAL_TIMEOUT_S:.0f} s") from error
         except FAULTS as error:
-            self._owner.see(error)
+            self.owner.see(error)
             raise PeerError(f"{where} cannot be reached: {explain_dial(error)}") from error
         return str(info.peer_id)
 
     async def disconnect(self, peer: str) -> None:
         """Close all connections of a peer."""
         with suppress(*FAULTS), trio.move_on_after(CLOSE_TIMEOUT_S):
-            await self._host.disconnect(ID.from_string(peer))
+            await self.host.disconnect(ID.from_string(peer))
 
     async def join(self, topics: Set[str]) -> None:
         """Take part in these topics, and in no others."""
         with contained():
-            for topic in topics - set(self._pubsub.topic_ids):
-                await self._pubsub.subscribe(topic)
-            for topic in set(self._pubsub.topic_ids) - topics:
-                await self._pubsub.unsubscribe(topic)
+            for topic in topics - set(self.pubsub.topic_ids):
+                await self.pubsub.subscribe(topic)
+            for topic in set(self.pubsub.topic_ids) - topics:
+                await self.pubsub.unsubscribe(topic)
 
     async def publish(self, topic: str, data: bytes) -> None:
         """Send a message to a topic."""
         with contained():
-            await self._pubsub.publish(topic, data)
+            await self.pubsub.publish(topic, data)
 
     async def request(self, peer: str, protocol: str, payload: bytes, limit: int | None) -> bytes:
         """Ask a peer and return the payload of its response.
@@ -219,7 +226,7 @@ class Transport:
         """
         try:
             with trio.fail_after(RESPONSE_TIMEOUT_MS / 1000):
-                stream = await self._host.new_stream(ID.from_string(peer), [TProtocol(protocol)])
+                stream = await self.host.new_stream(ID.from_string(peer), [TProtocol(protocol)])
                 async with closing(stream):
                     await stream.write(encode_frame(payload))
                     if limit is not None:
@@ -231,9 +238,9 @@ class Transport:
         except trio.TooSlowError as error:
             raise PeerError(f"no answer to {protocol} within {RESPONSE_TIMEOUT_MS / 1000:g} s") from error
         except FAULTS as error:
-            self._owner.see(error)
+            self.owner.see(error)
             raise PeerError(f"no answer to {protocol}: {describe(error)}") from error
-        self._owner.start(linger, stream)
+        self.owner.start(linger, stream)
         return answer
 
     async def _serve(self, protocol: str, stream: INetStream) -> None:
@@ -242,15 +249,15 @@ class Transport:
         with contained(partial(self._blame, peer)), trio.move_on_after(RESPONSE_TIMEOUT_MS / 1000):
             async with closing(stream):
                 payload = await read_frame(stream, self._limits[protocol])
-                answer = await self._owner.ask(self._handlers.on_request, peer, protocol, payload)
+                answer = await self.owner.ask(self._handlers.on_request, peer, protocol, payload)
                 if answer is not None:
                     await stream.write(encode_frame(answer))
         await linger(stream)
 
     def _blame(self, peer: str, error: Exception) -> None:
         if isinstance(error, SpecError):
-            self._owner.tell(self._handlers.on_fault, peer, error)
-        self._owner.see(error)
+            self.owner.tell(self._handlers.on_fault, peer, error)
+        self.owner.see(error)
 
     # Connections.
 
@@ -261,12 +268,12 @@ class Transport:
         self._ended[peer_id] = trio.Event()
         outbound = str(getattr(connection, "direction", "")).lower().endswith("outbound")
         address = next((str(a) for a in connection.get_transport_addresses()), "")
-        self._owner.start(self._attend, str(peer_id), address, outbound, self._ended[peer_id])
+        self.owner.start(self._attend, str(peer_id), address, outbound, self._ended[peer_id])
 
     async def _on_closed(self, connection: INetConn) -> None:
         peer_id = connection.muxed_conn.peer_id
-        if not self._swarm.is_connected(peer_id):
-            self._swarm.forget(peer_id)
+        if not self.swarm.is_connected(peer_id):
+            self.swarm.forget(peer_id)
             if peer_id in self._ended:
                 self._ended.pop(peer_id).set()
 
@@ -278,7 +285,7 @@ class Transport:
             told.set()
             await self._handlers.on_connected(peer, address, outbound=outbound)
 
-        self._owner.start(tell)
+        self.owner.start(tell)
         await told.wait()
         await ended.wait()
         self._handlers.on_disconnected(peer)
@@ -295,7 +302,7 @@ class Transport:
             for address in info.addrs[:MAX_ANNOUNCED]:
                 with suppress(trio.RunFinishedError):
                     found = f"{address}/p2p/{info.peer_id}"
-                    token.run_sync_soon(self._owner.tell, self._handlers.on_discovered, found)
+                    token.run_sync_soon(self.owner.tell, self._handlers.on_discovered, found)
 
         mdns = None
         peerDiscovery.register_peer_discovered_handler(report)
@@ -315,7 +322,7 @@ class Transport:
         addresses = self.addresses
         public = [address for address in addresses if "/127.0.0.1/" not in address and "/::1/" not in address]
         mdns = create_mdns_discovery(
-            self._swarm, port=self._address[1], listen_addrs=public or addresses,
+            self.swarm, port=self._address[1], listen_addrs=public or addresses,
             private_network_fingerprint=self._local_name,
         )  # fmt: skip
         keep_nothing(mdns.listener)

@@ -46,6 +46,7 @@ class Mining:
         stop_height: no block above it is mined; None for no end.
 
     Attributes:
+        stop_height, publish, get_time: as given; they may be changed while it runs.
         reason: why it is not mining; None while it is.
         mined: own blocks since the start.
     """
@@ -59,8 +60,8 @@ class Mining:
         get_time: Callable[[], Milliseconds],
         stop_height: Height | None = None,
     ) -> None:
-        self._importer, self._miner, self._publish, self._get_time = importer, miner, publish, get_time
-        self._why_not, self._stop_height = why_not, stop_height
+        self._importer, self._miner, self.publish, self.get_time = importer, miner, publish, get_time
+        self._why_not, self.stop_height = why_not, stop_height
         self._wake, self._size = trio.Event(), 1
         self._ran: deque[tuple[float, int]] = deque()
         self.reason: str | None = "starting"
@@ -92,8 +93,8 @@ class Mining:
     def _find_reason(self) -> str | None:
         if self._miner is None:
             return "mining is off (--no-mine)"
-        if self._stop_height is not None and self._importer.chain.head.height >= self._stop_height:
-            return f"height {self._stop_height} is reached (--stop-height)"
+        if self.stop_height is not None and self._importer.chain.head.height >= self.stop_height:
+            return f"height {self.stop_height} is reached (--stop-height)"
         return self._why_not()
 
     def wake(self) -> None:
@@ -110,13 +111,13 @@ class Mining:
         headers, nonce = Branch(head), 0
         rules = get_judge_rules(judge, len(headers))
         try:
-            template = start_template(headers, chain.state, rules, self._miner, self._get_time())
+            template = start_template(headers, chain.state, rules, self._miner, self.get_time())
         except NodeError as error:  # the clock; that of a database that cannot be written ends the node
             self._blame_clock(error)
             return
         expected = compute_quizzes(template.target)
         while chain.head is head and self._find_reason() is None:
-            now = self._get_time()
+            now = self.get_time()
             stamp = choose_timestamp(headers, rules, now)
             try:
                 check_clock(stamp, rules, now)
@@ -160,4 +161,4 @@ class Mining:
         if new:
             self.mined += 1
             self._importer.metrics.blocks_mined.inc()
-            await self._publish(data)
+            await self.publish(data)

@@ -198,7 +198,7 @@ class Database:
             return not store._is_empty()
 
     def _is_empty(self) -> bool:
-        return self._query("SELECT count(*) FROM sqlite_schema") == [(0,)]
+        return self.query("SELECT count(*) FROM sqlite_schema") == [(0,)]
 
     def _check_version(self) -> None:
         if self._is_empty():
@@ -253,7 +253,7 @@ class Database:
         )  # fmt: skip
 
     def _list_hashes_down(self, lowest: Height) -> list[Hash32]:
-        rows = self._query("SELECT hash FROM chain WHERE height >= ? ORDER BY height DESC", (min(lowest, MAX_INTEGER),))
+        rows = self.query("SELECT hash FROM chain WHERE height >= ? ORDER BY height DESC", (min(lowest, MAX_INTEGER),))
         return [self._blob(block_hash) for (block_hash,) in rows]
 
     def _initialise(self, network: Network, model: str) -> None:
@@ -278,7 +278,7 @@ class Database:
         Raises:
             NodeError: it is not there.
         """
-        rows = self._query("SELECT value FROM meta WHERE key = ?", (key,))
+        rows = self.query("SELECT value FROM meta WHERE key = ?", (key,))
         if not rows:
             raise NodeError(f"{self.path} has no {key!r}: it was not made by poaid, or is damaged; restore a copy")
         return self._blob(rows[0][0])
@@ -324,16 +324,16 @@ class Database:
 
     def read_height(self) -> Height:
         """Return the height of the last block; 0 when there is only genesis, which is not stored."""
-        return int(self._query("SELECT coalesce(max(height), 0) FROM chain")[0][0])
+        return int(self.query("SELECT coalesce(max(height), 0) FROM chain")[0][0])
 
     def read_headers(self) -> Iterator[StoredHeader]:
         """Yield the replayed headers of all branches, parents first."""
-        for block_hash, data, assumed in self._query("SELECT hash, data, assumed FROM headers ORDER BY height, rowid"):
+        for block_hash, data, assumed in self.query("SELECT hash, data, assumed FROM headers ORDER BY height, rowid"):
             yield StoredHeader(self._blob(block_hash), self._blob(data), bool(assumed))
 
     def read_head(self) -> Hash32 | None:
         """Return the hash of the chain's last block; None when there is only genesis."""
-        rows = self._query("SELECT hash FROM chain ORDER BY height DESC LIMIT 1")
+        rows = self.query("SELECT hash FROM chain ORDER BY height DESC LIMIT 1")
         return self._blob(rows[0][0]) if rows else None
 
     def read_chain(self) -> Iterator[ChainRow]:
@@ -346,7 +346,7 @@ class Database:
             "LEFT JOIN bodies USING (hash) WHERE chain.height >= ? ORDER BY chain.height LIMIT 1"
         )
         first = -(1 << 63)
-        while rows := self._query(sql, (first,)):
+        while rows := self.query(sql, (first,)):
             height, block_hash, header, body = rows[0]
             yield ChainRow(
                 height, self._blob(block_hash), self._blob(header), None if body is None else self._blob(body)
@@ -356,12 +356,12 @@ class Database:
     def read_block(self, block_hash: Hash32) -> bytes | None:
         """Return the encoding of a block; None if it is not stored, or pruned."""
         sql = "SELECT headers.data, bodies.data FROM headers JOIN bodies USING (hash) WHERE hash = ?"
-        rows = self._query(sql, (block_hash,))
+        rows = self.query(sql, (block_hash,))
         return self._blob(rows[0][0]) + self._blob(rows[0][1]) if rows else None
 
     def has_body(self, block_hash: Hash32) -> bool:
         """Tell whether a block is stored whole."""
-        return bool(self._query("SELECT 1 FROM bodies WHERE hash = ?", (block_hash,)))
+        return bool(self.query("SELECT 1 FROM bodies WHERE hash = ?", (block_hash,)))
 
     def read_changes(self, block_hash: Hash32) -> Changes | None:
         """Return a block's undo and redo record; None if it is not stored, or pruned.
@@ -369,7 +369,7 @@ class Database:
         Raises:
             NodeError: the record is damaged.
         """
-        rows = self._query("SELECT changes FROM bodies WHERE hash = ?", (block_hash,))
+        rows = self.query("SELECT changes FROM bodies WHERE hash = ?", (block_hash,))
         return _decode_changes(self._blob(rows[0][0]), self.path) if rows else None
 
     def read_bodies_from(self) -> Height:
@@ -381,7 +381,7 @@ class Database:
             "SELECT height FROM chain WHERE height < ? AND NOT EXISTS (SELECT 1 FROM bodies WHERE hash = chain.hash) "
             "ORDER BY height DESC LIMIT 1"
         )
-        rows = self._query(sql, (self._read_pruned_below(),))
+        rows = self.query(sql, (self._read_pruned_below(),))
         return self._integer(rows[0][0]) + 1 if rows else 1
 
     def _read_pruned_below(self) -> Height:
@@ -395,7 +395,7 @@ class Database:
         """
         return {
             self._blob(address): _decode_account(self._blob(data), self.path)
-            for address, data in self._query("SELECT address, data FROM accounts")
+            for address, data in self.query("SELECT address, data FROM accounts")
         }
 
     def commit(
@@ -417,7 +417,7 @@ class Database:
             NodeError: nothing was written, and nothing will be: a later block could stand on one that is missing.
         """
         headers = [(b.block_hash, b.height, split_block(b.data)[0], int(b.assumed)) for b in blocks]
-        bodies = [(b.block_hash, b.height, split_block(b.data)[1], _encode_changes(b.changes)) for b in blocks]
+        bodies = [(b.block_hash, b.height, split_block(b.data)[1], encode_changes(b.changes)) for b in blocks]
         kept = [(address, encode_account(account)) for address, account in accounts.items() if account is not None]
         with self._transaction() as transaction:
             transaction.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", headers)
@@ -435,7 +435,7 @@ class Database:
             How many; 0 when none is left.
         """
         lowest = "SELECT height FROM bodies WHERE height < ? ORDER BY height LIMIT ?"
-        rows = self._query(f"SELECT max(height) FROM ({lowest})", (below, MAX_PRUNED))  # noqa: S608  constants
+        rows = self.query(f"SELECT max(height) FROM ({lowest})", (below, MAX_PRUNED))  # noqa: S608  constants
         if rows[0][0] is None:
             return 0
         last = self._integer(rows[0][0])
@@ -446,7 +446,7 @@ class Database:
 
     def read_peers(self) -> list[StoredPeer]:
         """Return the address book, the peers seen last first."""
-        rows = self._query("SELECT id, address, seen, banned_until FROM peers ORDER BY seen DESC, id")
+        rows = self.query("SELECT id, address, seen, banned_until FROM peers ORDER BY seen DESC, id")
         return [StoredPeer(*row) for row in rows]
 
     def write_peers(self, peers: Sequence[StoredPeer]) -> None:
@@ -481,7 +481,8 @@ class Database:
             raise NodeError(f"{self.path}: a stored value is no number; the file is damaged: restore a copy")
         return value
 
-    def _query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement outside of a transaction; return its rows."""
         with _one_line(self.path):
             return self._connection.execute(sql, values).fetchall()
 
@@ -569,7 +570,7 @@ def _decode_account(data: bytes, path: Path) -> Account:
     return account
 
 
-def _encode_changes(changes: Changes) -> bytes:
+def encode_changes(changes: Changes) -> bytes:
     """Return `rlp([[address, before, after], ...])`; an account that is not there is the empty string."""
     return bytes(
         rlp.encode([[address, *(encode_account(a) if a else b"" for a in sides)] for address, *sides in changes])

@@ -12,6 +12,18 @@ export function computeQuizzes(target) {
   return 2n ** 256n / (target + 1n);
 }
 
+/** Refuse a manifest that claims another cost than its model's shape has; all numbers are BigInt. */
+export function checkCost(a, claimed) {
+  const queries = a.head_count * a.head_dim;
+  const keys = a.kv_head_count * a.head_dim;
+  const block = 2n * a.width * queries + 2n * a.width * keys + 3n * a.width * a.ffn_width;
+  const fits =
+    claimed.position_cost === a.layer_count * block &&
+    claimed.pair_cost === a.layer_count * 2n * queries &&
+    claimed.scored_cost === a.vocabulary_size * a.width;
+  if (!fits) throw invalid("difficulty/cost", "not what the model's shape takes");
+}
+
 /** The expected number of multiplications behind a block. */
 export function computeWork(target, rules) {
   return computeQuizzes(target) * getMultiplications(rules);

@@ -19,6 +19,8 @@ from poaid.view import StatusView
 
 BOUNDS = (0.01, 0.02, 0.05, math.inf)
 
+pytestmark = pytest.mark.sockets
+
 
 def run(*arguments: object) -> tuple[int, str]:
     result = CliRunner().invoke(cli.app, ["bench", *map(str, arguments)])

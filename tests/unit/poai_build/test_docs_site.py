@@ -39,6 +39,8 @@ LINKS = (
     "- [One](../specs/one.md)\n- [2](../specs/one.md#compute_two), [a file](../specs/data.json), [a folder](../specs)\n"
 )
 
+pytestmark = pytest.mark.sockets
+
 
 def build(folder: Path, home: str) -> tuple[subprocess.CompletedProcess[str], Path]:
     """Run Sphinx as `make docs` does on a small repository, whose first page ends with `home`."""

@@ -56,6 +56,8 @@ quick = settings(deadline=None)  # torch's first calls are slow
 int64s = st.integers(-(2**62), 2**62)
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
 
+pytestmark = pytest.mark.sockets
+
 
 def open_device(name: str) -> Device:
     """Return a device by its name in the tests; skip where torch has no GPU."""

@@ -26,6 +26,8 @@ def add(a, b):
     return a + b
 """
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -44,6 +44,8 @@ seeds = st.integers(0, 2**32 - 1)
 bases = st.sampled_from(equality.BASES)
 epsilons = st.sampled_from(equality.EPSILONS)
 
+pytestmark = pytest.mark.sockets
+
 
 def round_up(n: int, step: int) -> int:
     return -(-n // step) * step

@@ -49,7 +49,7 @@ PREFIX_DIGEST = "e6c677fd936ff1b301be90b5a47cf2739b94ec461f371384a56aea709df90a9
 TRACE = "c46e6d1d4fe58a942d153f9bf63aa69777f2ba2385ad73b4561ee6bed1124b96"
 BATCH, PREFIX = 16, 8
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.sockets, pytest.mark.model]
 
 
 def make_quiz(number: int) -> Quiz:

@@ -29,6 +29,8 @@ TOKENS, SCORED = [[5, 900, 17, 3, 260]], [[2, 4]]
 CONVERTING = re.compile("converting weights to integers: 0 of [0-9]+ tensors")
 ROOT = Path(__file__).parents[3]
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -14,6 +14,8 @@ from poai_tools import cli
 
 COMMAND = str(Path(sys.executable).with_name("poai"))
 
+pytestmark = pytest.mark.sockets
+
 
 def walk(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Yield the words of every command, groups too."""

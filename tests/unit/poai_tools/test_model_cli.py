@@ -76,7 +76,7 @@ def test_a_missing_model_and_wrong_usage(run: Run) -> None:
     status, out, err = run("model", "lexicon", "nowhere.gguf")
     assert (status, out) == (1, "")
     assert err == (
-        "error: no model 'nowhere.gguf': give the path of a GGUF file or one of mini, smollm2, tinyllama, "
+        "error: no model 'nowhere.gguf': give the path of a GGUF file or one of mini, micro, smollm2, tinyllama, "
         "tinyllama-shape\n"
     )
     assert run("model", "synthesize", "huge", "x.gguf")[0] == 2
@@ -144,12 +144,13 @@ def test_a_vocabulary_alone_keeps_the_digests_of_the_weights(mini_path: Path) ->
     assert made["vocabulary_size"] == read_manifest("mini")["vocabulary_size"] != known["vocabulary_size"]
 
 
-@pytest.mark.parametrize("name", ["mini", "smollm2-135m", "tinyllama-1.1b", "tinyllama-shape"])
+@pytest.mark.parametrize("name", ["mini", "micro", "smollm2-135m", "tinyllama-1.1b", "tinyllama-shape"])
 def test_manifests_are_complete_and_fit_their_lexicons(name: str) -> None:
     data = read_manifest(name)
     assert data["name"] == name
     assert json.loads(manifest.format_manifest(data)) == data
     keys = ["name", "title", "file", "sources", "gguf_bytes", "gguf_sha256", "integer_model_root", "layer_count",
+            "position_cost", "pair_cost", "scored_cost",
             "lexicon_digest", "vocabulary_size", "add_bos", "bos_id", "salt_ranges"]  # fmt: skip
     assert list(data) == keys
     if data["integer_model_root"] is not None:

@@ -110,7 +110,7 @@ def test_a_token_that_looks_like_mark_up(mini_path: Path) -> None:
     evaluation = ExactEngine(read_gguf(mini_path), 1).evaluate([quiz.tokens], [quiz.scored])[0]
     console = Console(width=100)
     for text in ("[/INST]", "[bold]", "[", "\\", "\n"):
-        table = quiz_cli._describe_tokens(quiz, evaluation, [text] * network.config.model.vocabulary_size)
+        table = quiz_cli.describe_tokens(quiz, evaluation, [text] * network.config.model.vocabulary_size)
         with console.capture() as output:
             console.print(table)
         assert output.get().count(repr(text)) == len(quiz.scored)

@@ -34,6 +34,8 @@ VECTORS = ROOT / "test_vectors"
 SERVE = f"{shlex.quote(sys.executable)} -m poai_tools.vectors.cli serve"
 Run = Callable[..., tuple[int, str, str]]
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:

@@ -30,6 +30,8 @@ def requests():
 """
 GOOD = "for r in requests(): answer(r, output=r['input'])"
 
+pytestmark = pytest.mark.sockets
+
 
 def make_command(body: str) -> list[str]:
     return [sys.executable, "-S", "-c", PRELUDE + body]

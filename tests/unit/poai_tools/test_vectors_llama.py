@@ -18,7 +18,7 @@ FILE = Path(__file__).parents[3] / "test_vectors" / "llama_profile" / "run.json"
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llama, "_get_own", lambda: llama.MADE_ON | {"libc": "musl 1.2", "machine": "riscv64"})
+    monkeypatch.setattr(llama, "get_own", lambda: llama.MADE_ON | {"libc": "musl 1.2", "machine": "riscv64"})
 
 
 def test_every_case_says_where_it_was_made() -> None:
@@ -50,7 +50,7 @@ def test_elsewhere_our_client_does_not_answer() -> None:
 
 def test_without_llama_cpp_they_are_skipped_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    monkeypatch.setattr(llama, "_get_own", llama._get_own.__wrapped__)
+    monkeypatch.setattr(llama, "get_own", llama.get_own.__wrapped__)
     reason = find_reason_to_skip(read_file(FILE)[0], slow=False, find_missing=find_missing)
     assert reason is not None
     assert "pip install 'poai[llama]'" in reason
@@ -76,4 +76,4 @@ def test_what_no_model_can_run_is_a_bad_request(changes: dict[str, Any]) -> None
 @pytest.mark.llama
 def test_a_pass_with_another_fingerprint_is_refused() -> None:
     with pytest.raises(ModelError, match="here differs: settings"):
-        llama.run("mini", [1, 2, 3], [2], llama._get_own() | {"settings": "threads 64"})  # type: ignore[operator]
+        llama.run("mini", [1, 2, 3], [2], llama.get_own() | {"settings": "threads 64"})  # type: ignore[operator]

@@ -89,7 +89,7 @@ def test_the_needs_are_found() -> None:
     assert {"ssz", "drbg", "lexicon"} <= find_needs("quiz").keys()
     assert "loss.compute_layer_entry" in find_needs("inference")["loss"]
     assert {"fork_choice", "block", "inference"} <= find_needs("chain").keys()
-    assert find_needs("networking").keys() == {"ssz"}
+    assert find_needs("networking").keys() == {"ssz", "block"}, "of block only the length of a trace"
 
 
 @pytest.mark.parametrize(
@@ -112,4 +112,5 @@ def test_who_needs_no_model_and_who_little_is_said() -> None:
     first, last = number["difficulty"], number["header"]
     for suite in NAMES[first - 1 : last]:
         assert {n for n in find_needs(suite) if 6 <= number[n] <= 10} <= {"loss"}
-    assert f"{first} to {last} need of 6 to 10 only `loss`, and {number['networking']} needs no more than 3" in text
+    least = f"{number['networking']} needs no more than 3 and the length of a trace"
+    assert f"{first} to {last} need of 6 to 10 only `loss`, and {least}" in text

@@ -32,6 +32,8 @@ METRICS = {
 }  # with the names that a query has
 CONTEXT = [line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line.startswith("!")]
 
+pytestmark = pytest.mark.sockets
+
 
 def read_yaml(name: str) -> Any:
     return yaml.safe_load((DEPLOY / name).read_text("utf-8"))

@@ -91,6 +91,8 @@ SCRYPT_VECTOR = {
     "version": 3,
 }
 
+pytestmark = pytest.mark.sockets
+
 
 def seal(kdf: str = "scrypt", secret: str = KEY_HEX, dklen: int = 32, iv: str = "ff" * 16) -> dict[str, Any]:
     """Return a keystore's document, made without the code under test, with a key derivation that costs nothing."""

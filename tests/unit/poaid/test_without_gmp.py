@@ -20,6 +20,8 @@ sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", sys.argv[3]]))
 """
 CALLS = ["keys.gen_private_key(1)", "keys.get_public_key(1, 2)", "sec1.SEC1Encoder.decode_public_key(b'')"]
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.mark.slow
 def test_two_nodes_agree_on_the_stand_in() -> None:

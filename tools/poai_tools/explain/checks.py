@@ -170,6 +170,12 @@ def _check_state_root(s: ExplainedBlock) -> None:
     check_state_root(process_header(_place(s).state, s.core), s.core)
 
 
+def _check_model(s: ExplainedBlock) -> None:
+    _place(s)
+    if s.evaluation is None:
+        raise _MissingError(s.no_replay)
+
+
 def _check_replay(s: ExplainedBlock) -> None:
     _place(s)
     if s.evaluation is None:
@@ -198,6 +204,7 @@ RULES: dict[str, Callable[[ExplainedBlock], None]] = {
     "fork-choice/parent-not-replayed": _ask_a_node,
     "state/root": _check_state_root,
     "fork-choice/lighter": _ask_a_node,
+    "block/model-missing": _check_model,
     "work/trace": _check_replay,
     "work/loss": _check_replay,
 }

@@ -27,7 +27,7 @@ FINGERPRINT = RecordKind(dict.fromkeys(MADE_ON, TEXT))
 
 
 @cache
-def _get_own() -> dict[str, str] | ModelError:
+def get_own() -> dict[str, str] | ModelError:
     try:
         return get_fingerprint(LlamaSettings())
     except ModelError as error:  # llama-cpp-python is not installed, or another version
@@ -36,7 +36,7 @@ def _get_own() -> dict[str, str] | ModelError:
 
 def find_difference(fingerprint: Mapping[str, str]) -> str | None:
     """Return why a pass with this fingerprint cannot be compared here, or None."""
-    own = _get_own()
+    own = get_own()
     if isinstance(own, ModelError):
         return str(own)
     changed = [key for key in own if own[key] != fingerprint.get(key)]

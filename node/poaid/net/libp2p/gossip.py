@@ -210,7 +210,12 @@ def make_router() -> GossipSub:
 
 
 class Pubsub(LibraryPubsub):
-    """Unsigned gossip that no peer can end, of the topics that are allowed."""
+    """Unsigned gossip that no peer can end, of the topics that are allowed.
+
+    Attributes:
+        scorer: what peers are worth to the mesh.
+        in_flight: who has forwarded each message that is being judged.
+    """
 
     def __init__(self, host: BasicHost, router: GossipSub, handlers: Handlers, owner: Owner, topics: Set[str]) -> None:
         super().__init__(
@@ -219,8 +224,8 @@ class Pubsub(LibraryPubsub):
             max_inbound_rpc_size=MAX_GOSSIP_BYTES, allowed_topics=topics,
         )  # fmt: skip
         assert router.scorer is not None, "`make_router` sets one"
-        self._handlers, self._owner, self._topics, self._scorer = handlers, owner, topics, router.scorer
-        self._in_flight: dict[bytes, list[ID]] = {}
+        self._handlers, self._owner, self._topics, self.scorer = handlers, owner, topics, router.scorer
+        self.in_flight: dict[bytes, list[ID]] = {}
         self._inbound: dict[ID, trio.CancelScope] = {}
 
     # Peers.
@@ -264,12 +269,12 @@ class Pubsub(LibraryPubsub):
         peer_id = stream.muxed_conn.peer_id
         while self.manager.is_running:
             try:
-                await self._read_rpc(stream, peer_id)
+                await self.read_rpc(stream, peer_id)
             except Malformed as error:
                 self._owner.tell(self._handlers.on_fault, str(peer_id), error)
                 return
 
-    async def _read_rpc(self, stream: INetStream, peer_id: ID) -> None:
+    async def read_rpc(self, stream: INetStream, peer_id: ID) -> None:
         """Read an RPC and do what it says.
 
         Raises:
@@ -314,30 +319,30 @@ class Pubsub(LibraryPubsub):
             fault = Malformed("encoding/undecodable", "a signed message where none is wanted")
             self._handlers.on_fault(str(msg_forwarder), fault)
             return
-        if message_id in self._in_flight:
-            forwarders = self._in_flight[message_id]
+        if message_id in self.in_flight:
+            forwarders = self.in_flight[message_id]
             if msg_forwarder not in forwarders and len(forwarders) < MAX_FORWARDERS:
                 forwarders.append(msg_forwarder)
             return
-        self._in_flight[message_id] = [msg_forwarder]
+        self.in_flight[message_id] = [msg_forwarder]
         try:
-            for forwarder in self._in_flight[message_id]:  # more may come while one is judged
+            for forwarder in self.in_flight[message_id]:  # more may come while one is judged
                 verdict = await self._handlers.on_gossip(str(forwarder), msg.topicIDs[0], msg.data)
                 if verdict is not Verdict.IGNORE:
                     self.seen_messages.add(message_id)
                     await self._follow(verdict, forwarder, msg)
                     return
         finally:
-            del self._in_flight[message_id]
+            del self.in_flight[message_id]
 
     async def _follow(self, verdict: Verdict, forwarder: ID, message: rpc_pb2.Message) -> None:
         """Count a message for or against its forwarder, and pass it on if it was accepted."""
         connected = forwarder in self.peers
         if verdict is Verdict.REJECT:
             if connected:
-                self._scorer.on_invalid_message(forwarder, message.topicIDs[0])
+                self.scorer.on_invalid_message(forwarder, message.topicIDs[0])
             return
         if connected:
-            self._scorer.on_first_delivery(forwarder, message.topicIDs[0])
+            self.scorer.on_first_delivery(forwarder, message.topicIDs[0])
         with contained(self._owner.see):
             await self.router.publish(forwarder, message)

@@ -178,8 +178,8 @@ class Swarm(LibrarySwarm):
         self.auto_connector = _NoAutoConnector(self, config.auto_connect_interval)
         self._inbound_limiter = trio.CapacityLimiter(MAX_HANDSHAKES)
         self._on_refused = on_refused
-        self._prefixes: Counter[str] = Counter()  # of all inbound connections
-        self._strangers: list[tuple[str, SwarmConn]] = []  # prefix and connection of those that may stay, oldest first
+        self.prefixes: Counter[str] = Counter()  # of all inbound connections
+        self.strangers: list[tuple[str, SwarmConn]] = []  # prefix and connection of those that may stay, oldest first
 
     def is_connected(self, peer_id: ID) -> bool:
         """Whether there is an open connection."""
@@ -202,17 +202,17 @@ class Swarm(LibrarySwarm):
         _end_when_silent(read_write_closer)
         address = _learn_address(read_write_closer)
         prefix, most = get_prefix(address), MAX_PER_PREFIX if is_public(address) else MAX_PER_LOCAL_PREFIX
-        if self._prefixes[prefix] >= most or not self._inbound_limiter.available_tokens:
-            self._on_refused("prefix" if self._prefixes[prefix] >= most else "full")
+        if self.prefixes[prefix] >= most or not self._inbound_limiter.available_tokens:
+            self._on_refused("prefix" if self.prefixes[prefix] >= most else "full")
             with suppress(*FAULTS), shielded():
                 await read_write_closer.close()
             return
-        self._prefixes[prefix] += 1
+        self.prefixes[prefix] += 1
         try:
             await super()._handle_inbound_connection(read_write_closer, maddr)
         finally:
-            self._prefixes[prefix] -= 1
-            self._prefixes += Counter()  # without those that have none
+            self.prefixes[prefix] -= 1
+            self.prefixes += Counter()  # without those that have none
 
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         """Take a connection into use, unless its other side has this node's own identity."""
@@ -235,51 +235,55 @@ class Swarm(LibrarySwarm):
         """Give a stranger a place, if need be another one's, until the connection ends."""
         address = next((str(a) for a in connection.get_transport_addresses()), "")
         place = (get_prefix(address), connection)
-        self._strangers.append(place)
+        self.strangers.append(place)
         try:
-            if len(self._strangers) > MAX_INBOUND:
+            if len(self.strangers) > MAX_INBOUND:
                 await self._displace_stranger()
             await connection.event_closed.wait()
         finally:
-            if place in self._strangers:
-                self._strangers.remove(place)
+            if place in self.strangers:
+                self.strangers.remove(place)
 
     async def _displace_stranger(self) -> None:
         """Close the newest connection of a prefix that has most of them; that may be the one that came last of all."""
-        counts = Counter(prefix for prefix, _ in self._strangers)
+        counts = Counter(prefix for prefix, _ in self.strangers)
         most = max(counts.values())
-        place = next(place for place in reversed(self._strangers) if counts[place[0]] == most)
-        self._on_refused("full" if place is self._strangers[-1] else "displaced")
-        self._strangers.remove(place)
+        place = next(place for place in reversed(self.strangers) if counts[place[0]] == most)
+        self._on_refused("full" if place is self.strangers[-1] else "displaced")
+        self.strangers.remove(place)
         with suppress(*FAULTS), trio.move_on_after(CLOSE_TIMEOUT_S):
             await place[1].close()
 
 
 class Host(BasicHost):
-    """Survives what peers do to streams, and does not ask them who they are: nothing of the answer would be used."""
+    """Survives what peers do to streams, and does not ask them who they are: nothing of the answer would be used.
+
+    Attributes:
+        open_streams: how many each peer has opened and not ended.
+    """
 
     def __init__(self, swarm: Swarm, owner: Owner) -> None:
         super().__init__(swarm, disable_identify_address_discovery=True)
         self.swarm, self._owner = swarm, owner
         self.multiselect.remove_handler(ID_PUSH)
         self.multiselect, self.multiselect_client = Listener(self.multiselect.handlers), Chooser()
-        self._open: Counter[ID] = Counter()
+        self.open_streams: Counter[ID] = Counter()
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None: ...
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve a stream of a peer's; one that ends badly is reset."""
         peer_id, served = net_stream.muxed_conn.peer_id, False
-        self._open[peer_id] += 1
+        self.open_streams[peer_id] += 1
         try:
             with contained(self._owner.see):
-                if self._open[peer_id] <= MAX_STREAMS_PER_PEER:
+                if self.open_streams[peer_id] <= MAX_STREAMS_PER_PEER:
                     await super()._swarm_stream_handler(net_stream)
                     served = True
         finally:
-            self._open[peer_id] -= 1
-            if not self._open[peer_id]:
-                del self._open[peer_id]
+            self.open_streams[peer_id] -= 1
+            if not self.open_streams[peer_id]:
+                del self.open_streams[peer_id]
         if not served:
             with contained(), shielded():
                 await net_stream.reset()

@@ -114,6 +114,11 @@ function makeChainOfStamps(timestamps) {
 
 export const DIFFICULTY = {
   compute_quizzes: ({ target }) => ({ quizzes: String(difficulty.computeQuizzes(BigInt(target))) }),
+  check_cost(input) {
+    const numbers = Object.fromEntries(Object.entries(input).map(([name, value]) => [name, BigInt(value)]));
+    difficulty.checkCost(numbers, numbers);
+    return {};
+  },
   is_retarget_height: (input) => ({
     changes: isRetargetHeight(BigInt(input.height), readNumbers(input)),
   }),

@@ -331,6 +331,9 @@ export const UPGRADES = {
     upgradePage.checkForkId(...place);
     return { unknown: String(upgradePage.getUnknownUpgrade(...place)) };
   },
+};
+
+export const UPGRADE_CHAINS = {
   compute_target(input) {
     const chain = input.chain.map(({ timestamp, target }) => ({
       core: { timestamp: BigInt(timestamp), target: BigInt(target) },

@@ -13,7 +13,7 @@ import {
   LOSS,
   QUIZ,
 } from "./basics.js";
-import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, PRODUCTION, SSZ, STATE, UPGRADES } from "./chain.js";
+import { BLOCK, CHAIN, FORK_CHOICE, HEADER, PARAMETERS, PRODUCTION, SSZ, STATE, UPGRADES, UPGRADE_CHAINS } from "./chain.js";
 import { RECEIPTS, TRANSACTION, TRIE } from "./execution.js";
 import { INFERENCE, WEIGHTS } from "./models.js";
 import { NETWORKING } from "./network.js";
@@ -43,6 +43,7 @@ const SUITES = {
   chain: CHAIN,
   production: PRODUCTION,
   upgrades: UPGRADES,
+  upgrade_chains: UPGRADE_CHAINS,
   networking: NETWORKING,
 };
 

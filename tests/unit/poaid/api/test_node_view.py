@@ -16,6 +16,8 @@ from tests.harness.importing import Made as MadeBlock
 from tests.harness.processes import Made, Maker
 from tests.unit.poaid.chain.test_tree import count_lines
 
+pytestmark = pytest.mark.sockets
+
 
 def make_node(folder: Path, blocks: list[MadeBlock]) -> tuple[Made, View]:
     """Return a node that does not run, with a chain, and its view."""

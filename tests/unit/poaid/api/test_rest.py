@@ -31,6 +31,8 @@ from tests.unit.poaid.conftest import MinedChain
 
 MINER_TEXT = "0x" + MINER.hex()
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture
 def view(mined: MinedChain, mini_path: Path) -> MemoryView:

@@ -68,7 +68,7 @@ class Watched:
 
 
 def read_metric(rig: Rig, name: str, **labels: str) -> float | None:
-    return rig.importer.metrics._registry.get_sample_value(f"poai_{name}", labels)
+    return rig.importer.metrics.registry.get_sample_value(f"poai_{name}", labels)
 
 
 # --- Who waits for whom ---
@@ -155,7 +155,7 @@ async def test_a_sender_that_gives_up_makes_way(paused: Rig) -> None:
         impatient.cancel()
         await wait_all_tasks_blocked()
         assert other.results == ["fork-choice/parent-not-replayed"]
-        assert (paused.importer._busy, paused.importer.verifier.count_waiting()) == ({}, 0)
+        assert (paused.importer.busy, paused.importer.verifier.count_waiting()) == ({}, 0)
     await run_until_done(paused, (other, line[0]), (other, line[1]))
     assert (first.results, other.results[1:], len(paused.asked)) == ([], [True, True], 2)
 
@@ -252,7 +252,7 @@ async def test_a_busy_sender_keeps_its_header_and_others_go_on(tmp_path: Path) -
         assert await spent.send(made.data) == "busy"
         assert rig.asked == []
         assert not rig.chain.tree.entries[made.hash].replayed
-        assert rig.importer._busy == {}
+        assert rig.importer.busy == {}
         assert await other.send(made.data) is True
         assert await spent.send(made.data) is False  # it counts already: no replay is asked for
 
@@ -344,11 +344,11 @@ async def test_a_full_disk_ends_the_node_and_the_folder_opens_again(tmp_path: Pa
         peer = Watched(rig)
         for made in line[:5]:
             await peer.send(made.data)
-        (pages,) = rig.store._query("PRAGMA page_count")[0]
-        rig.store._query(f"PRAGMA max_page_count = {pages}")
+        (pages,) = rig.store.query("PRAGMA page_count")[0]
+        rig.store.query(f"PRAGMA max_page_count = {pages}")
         with pytest.raises(NodeError, match="database or disk is full; check the disk's space"):
             await send_all(peer, line[5:])
-        rig.store._query(f"PRAGMA max_page_count = {100 * pages}")
+        rig.store.query(f"PRAGMA max_page_count = {100 * pages}")
         stored = rig.store.read_height()
         with pytest.raises(NodeError, match="database or disk is full; check the disk's space"):
             await peer.send(line[rig.store.read_height() + 1].data)

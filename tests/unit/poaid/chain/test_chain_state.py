@@ -32,7 +32,7 @@ from poaid.chain.tree import Entry, Hashes, find_fork
 from poaid.errors import NodeError
 from poaid.network_file import Network
 from poaid.store import database as store_module
-from poaid.store.database import Database, _encode_changes
+from poaid.store.database import Database, encode_changes
 from tests.harness.importing import (
     BACKWARDS,
     MINERS,
@@ -373,7 +373,7 @@ def test_a_light_block_far_from_the_head_costs_no_way_back(tmp_path: Path, monke
         async with running(tmp_path) as rig:
             await import_all(rig, line)
             reads = list[Hash32]()
-            monkeypatch.setattr(rig.chain._accounts, "_get_changes", reads.append)
+            monkeypatch.setattr(rig.chain.accounts, "_get_changes", reads.append)
             assert await get_code(rig, far.data) == "fork-choice/lighter"
             assert (reads, far.hash in rig.chain.tree.entries) == ([], True)
             monkeypatch.undo()
@@ -396,14 +396,14 @@ def test_forged_work_moves_the_accounts_a_few_blocks_at_most(tmp_path: Path, mon
     async def main() -> None:
         async with running(tmp_path) as rig:
             await import_all(rig, line)
-            steps, move_to = list[int](), rig.chain._accounts.move_to
+            steps, move_to = list[int](), rig.chain.accounts.move_to
 
             def count(target: Entry) -> object:
-                at = rig.chain._accounts.at
+                at = rig.chain.accounts.at
                 steps.append(at.height + target.height - 2 * find_fork(at, target).height)
                 return move_to(target)
 
-            monkeypatch.setattr(rig.chain._accounts, "move_to", count)
+            monkeypatch.setattr(rig.chain.accounts, "move_to", count)
             for _ in range(3):
                 assert [await get_code(rig, made.data) for made in light] == ["fork-choice/lighter"] * 2
             assert sum(steps) <= chain_module.MAX_WAY
@@ -469,7 +469,7 @@ def test_a_damaged_undo_record_ends_the_node_and_blames_nobody(tmp_path: Path) -
     async def main() -> None:
         async with running(tmp_path) as rig:
             await import_all(rig, line)
-        changes = _encode_changes(((MINERS[0], Account(balance=7), line[2].state[MINERS[0]]),))
+        changes = encode_changes(((MINERS[0], Account(balance=7), line[2].state[MINERS[0]]),))
         run_sql(tmp_path, "UPDATE bodies SET changes = ? WHERE height = 3", changes)
         async with running(tmp_path) as rig:
             with pytest.raises(NodeError, match="undo record on the way to block 2 is damaged: restore a copy"):

@@ -32,6 +32,8 @@ from tests.unit.poaid.conftest import MinedChain
 MINER_TEXT = format_address(MINER)
 ONE = "0x" + "00" * 19 + "01"
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture
 def view(mined: MinedChain, mini_path: Path) -> MemoryView:

@@ -28,6 +28,8 @@ from tests.unit.poaid.conftest import MinedChain
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 MINIMAL = ("--network", "minimal", "--model", "mini", "--target", "1000")
 
+pytestmark = pytest.mark.sockets
+
 
 def execute(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [COMMAND, *map(str, arguments)]

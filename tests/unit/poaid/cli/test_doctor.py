@@ -33,6 +33,8 @@ from tests.unit.poaid.conftest import MinedChain
 
 MINIMAL = ("--network", "minimal", "--model", "mini", "--threads", 1)
 
+pytestmark = pytest.mark.sockets
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ from tests.unit.poaid.net.test_transport import (
     until,
 )
 
-pytestmark = pytest.mark.trio
+pytestmark = [pytest.mark.sockets, pytest.mark.trio]
 
 WINDOW = 256 * 1024
 PEER = ID(b"peer")

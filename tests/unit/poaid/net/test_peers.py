@@ -131,7 +131,7 @@ def test_of_those_who_left_a_bounded_number_is_remembered() -> None:
         other = peers.connect(f"R{n}", f"/ip4/9.{n // 256}.{n % 256}.1/tcp/1", outbound=False, now=0.0)
         assert peers.take_request(other, 0.0)
         peers.disconnect(other.peer_id, 0.0)
-    assert len(peers._left) == len(peers._requests) == MAX_KNOWN
+    assert peers.count_kept()["conducts"] == peers.count_kept()["requests"] == MAX_KNOWN
     assert drain(peers, peers.connect("Q1", "/ip4/8.8.8.8/tcp/1", outbound=False, now=0.0), 0.0) == (0, 0)
 
 
@@ -255,7 +255,7 @@ def test_asking_makes_no_budget_and_the_emptiest_are_kept() -> None:
             peers.charge_replay(other, 0.0, 0.1)
     for n in range(MAX_KNOWN):
         peers.charge_replay(make_peer(f"/ip4/203.0.{n}.1/tcp/1"), 0.0, 0.2)
-    assert len(peers._budgets) == MAX_KNOWN
+    assert peers.count_kept()["budgets"] == MAX_KNOWN
     assert not peers.may_replay(spent, 0.0)
 
 
@@ -419,5 +419,5 @@ def test_addresses_and_bans_last_over_a_restart(network: Network, tmp_path: Path
 def test_what_is_read_from_the_store_is_bounded() -> None:
     rows = [StoredPeer(f"Q{n}", f"/{n}", NOW_MS - n, NOW_MS + 1) for n in range(3 * MAX_KNOWN)]
     peers = Peers(rows)
-    assert len(peers._known) == len(peers._records) == MAX_KNOWN
+    assert peers.count_kept()["addresses"] == peers.count_kept()["records"] == MAX_KNOWN
     assert "Q0" in peers._known

@@ -62,7 +62,7 @@ async def test_a_goal_that_gossip_brings_meanwhile_is_left(tmp_path: Path) -> No
         sync = Sync(rig.importer, peers, ask)
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as steps:
-                steps.start_soon(sync._step, nursery)
+                steps.start_soon(sync.step, nursery)
                 await wait_all_tasks_blocked()
                 assert sync.goal is not None
                 assert sync.goal.hash == heavy[-1].hash
@@ -103,7 +103,7 @@ class Fetching:
         self.sync = Sync(
             self.rig.importer, peers, Ask(self._answer, self._blame, self._make_sender, fail), assume_valid
         )
-        self.sync._batch = 8
+        self.sync.batch = 8
 
     async def _answer(self, _: Peer, __: str, payload: bytes, ___: int) -> bytes:
         wanted = decode(BlocksRequest, payload).hashes
@@ -120,7 +120,7 @@ class Fetching:
         """Let the sync do one thing, with a running verifier."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.rig.importer.verifier.run)
-            moved = await self.sync._step(nursery)
+            moved = await self.sync.step(nursery)
             nursery.cancel_scope.cancel()
         return moved
 
@@ -202,9 +202,9 @@ async def test_who_fails_to_make_good_on_a_claim_is_asked_last(tmp_path: Path) -
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
         sync = Sync(rig.importer, peers, Ask(refuse, fail, fail, fail))  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
-            assert not await sync._step(nursery)
+            assert not await sync.step(nursery)
             assert asked == ["honest", "liar", "other"]
-            assert not await sync._step(nursery), "all are left alone for a while"
+            assert not await sync.step(nursery), "all are left alone for a while"
         assert asked == ["honest", "liar", "other"]
         assert not any(peer.not_before <= trio.current_time() for peer in peers.connected.values())
 
@@ -216,10 +216,10 @@ async def test_strangers_are_asked_in_no_order_that_they_could_choose(tmp_path: 
     with Database.create_or_open(tmp_path, network, "mini") as store:
         rig = make_rig(store, judge, network.config.genesis_timestamp + 10**9)
         sync = Sync(rig.importer, peers, Ask(fail, fail, fail, fail))  # type: ignore[arg-type]
-        assert {sync._choose_for_headers()[0].peer_id for _ in range(100)} == {"a", "b", "c"}
+        assert {sync.choose_for_headers()[0].peer_id for _ in range(100)} == {"a", "b", "c"}
         peers.connected["a"].outrun = True
         peers.connected["b"].last_header = bytes(32)
-        assert [peer.peer_id for peer in sync._choose_for_headers()] == ["b", "c", "a"]
+        assert [peer.peer_id for peer in sync.choose_for_headers()] == ["b", "c", "a"]
 
 
 # Asking several.

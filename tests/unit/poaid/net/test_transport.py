@@ -46,7 +46,7 @@ from poaid.net.libp2p import streams as libp2p_streams
 from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.transport import Transport
 
-pytestmark = pytest.mark.trio
+pytestmark = [pytest.mark.sockets, pytest.mark.trio]
 
 TOPIC, ECHO, SINK = "/poai/abcd0123/blocks/1", "/test/echo/1", "/test/sink/1"
 LIMIT = 100
@@ -143,8 +143,8 @@ async def link(one: Transport, other: Transport) -> None:
     """Connect two networks, and wait until each sends the other what it accepts."""
     await one.connect(other.addresses[0])
     for here, there in ((one, other), (other, one)):
-        await here._router.wait_for_mesh(ID.from_string(there.peer_id), TOPIC, PATIENCE_S)
-        await here._pubsub.wait_for_peer(ID.from_string(there.peer_id), PATIENCE_S)
+        await here.router.wait_for_mesh(ID.from_string(there.peer_id), TOPIC, PATIENCE_S)
+        await here.pubsub.wait_for_peer(ID.from_string(there.peer_id), PATIENCE_S)
 
 
 class Stranger:
@@ -470,7 +470,7 @@ async def test_many_requests_leave_no_streams() -> None:
 
 def count_streams(net: Transport) -> int:
     """How many streams the muxer keeps; two each are for gossip."""
-    return sum(len(cast("Any", connection.muxed_conn).streams) for connection in net._swarm.get_connections())
+    return sum(len(cast("Any", connection.muxed_conn).streams) for connection in net.swarm.get_connections())
 
 
 async def test_streams_that_the_other_side_never_ends_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -628,7 +628,7 @@ async def test_a_peer_has_so_many_streams_and_no_more() -> None:
         assert await honest.request(victim.peer_id, ECHO, b"question", LIMIT) == b"question"
         for stream in streams:
             await stream.reset()
-        await until(lambda: victim._host._open[peer.host.get_id()] <= 1)
+        await until(lambda: victim.host.open_streams[peer.host.get_id()] <= 1)
         stream = await peer.open(victim, ECHO)
         await stream.write(encode_frame(b"still there"))
         await until(lambda: owner.requests == [b"question", b"still there"])
@@ -639,7 +639,7 @@ async def test_a_peer_has_so_many_streams_and_no_more() -> None:
 
 async def test_who_connects_and_never_speaks_is_dropped() -> None:
     async with networks(2) as [(victim, owner), (honest, _)], AsyncExitStack() as stack:
-        victim._swarm.connection_config.inbound_upgrade_timeout = 0.3
+        victim.swarm.connection_config.inbound_upgrade_timeout = 0.3
         port = int(victim.addresses[0].split("/")[4])
         silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(libp2p_host.MAX_CONNECTIONS + 1)]
         for stream in silent:
@@ -668,15 +668,15 @@ async def test_events_come_once_though_both_dial() -> None:
 async def test_gossip_survives_the_end_of_one_of_two_connections() -> None:
     async with networks(2) as [(here, owner), (there, other)]:
         await link(here, there)
-        await there._swarm.dial_addr(Multiaddr(here.addresses[0]), ID.from_string(here.peer_id))
-        first, _ = here._swarm.get_connections(ID.from_string(there.peer_id))
+        await there.swarm.dial_addr(Multiaddr(here.addresses[0]), ID.from_string(here.peer_id))
+        first, _ = here.swarm.get_connections(ID.from_string(there.peer_id))
         await first.close()
-        await until(lambda: len(there._swarm.get_connections()) == 1)
+        await until(lambda: len(there.swarm.get_connections()) == 1)
         for net in (here, there):
             await net.publish(TOPIC, b"lost: its stream has gone with the connection")
         for net, peer in ((here, there), (there, here)):
-            await net._pubsub.wait_for_peer(ID.from_string(peer.peer_id), PATIENCE_S)
-            await net._router.wait_for_mesh(ID.from_string(peer.peer_id), TOPIC, PATIENCE_S)
+            await net.pubsub.wait_for_peer(ID.from_string(peer.peer_id), PATIENCE_S)
+            await net.router.wait_for_mesh(ID.from_string(peer.peer_id), TOPIC, PATIENCE_S)
         await here.publish(TOPIC, b"here")
         await there.publish(TOPIC, b"there")
         await until(lambda: b"here" in other.gossip and b"there" in owner.gossip)
@@ -687,12 +687,12 @@ async def test_a_subscription_survives_the_end_of_the_stream_to_the_subscriber()
     async with networks(1) as [(here, _)], stranger() as peer:
         stream = await peer.open(here, MESHSUB[0])
         await stream.write(frame_rpc(subscriptions=[subscribe()]))
-        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await here.router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
         await until(lambda: peer.streams)
         await peer.streams[0].reset()
         await here.publish(TOPIC, b"lost")
         await until(lambda: len(peer.streams) == 2)
-        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await here.router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
         await here.publish(TOPIC, b"block")
         await until(lambda: b"block" in get_published(peer))
 
@@ -710,11 +710,11 @@ async def test_who_was_sent_away_is_not_dialled_again() -> None:
         await link(here, there)
         await there.disconnect(here.peer_id)
         await until(lambda: owner.disconnected and other.disconnected)
-        here._swarm.peerstore.add_addrs(ID.from_string(there.peer_id), [Multiaddr(there.addresses[0])], 60)
-        here._swarm.auto_connector._recent_disconnects.clear()
-        await here._swarm.auto_connector.maybe_connect()
-        await here._pubsub.ensure_peer_stream(ID.from_string(there.peer_id))
-        assert here._swarm.get_total_connections() == there._swarm.get_total_connections() == 0
+        here.swarm.peerstore.add_addrs(ID.from_string(there.peer_id), [Multiaddr(there.addresses[0])], 60)
+        here.swarm.auto_connector._recent_disconnects.clear()
+        await here.swarm.auto_connector.maybe_connect()
+        await here.pubsub.ensure_peer_stream(ID.from_string(there.peer_id))
+        assert here.swarm.get_total_connections() == there.swarm.get_total_connections() == 0
         assert (len(owner.connected), len(other.connected)) == (1, 1)
 
 
@@ -886,9 +886,9 @@ async def test_a_prefix_has_so_many_handshakes_and_no_more() -> None:
         assert await honest.request(victim.peer_id, ECHO, b"question", LIMIT) == b"question"
         for stream in silent[: libp2p_host.MAX_PER_PREFIX]:
             await stream.aclose()
-        await until(lambda: victim._swarm._prefixes == {"127.0.0.0/24": 1})
+        await until(lambda: victim.swarm.prefixes == {"127.0.0.0/24": 1})
         [stream] = await dial_raw(victim, "127.0.9.1", 1, stack)
-        await until(lambda: victim._swarm._prefixes["127.0.9.0/24"] == 1)
+        await until(lambda: victim.swarm.prefixes["127.0.9.0/24"] == 1)
         await stream.aclose()
 
 
@@ -906,7 +906,7 @@ async def test_a_prefix_has_so_many_connections_and_no_more() -> None:
             await late.connect(victim.addresses[0])
         assert owner.refused == ["prefix"]
         await crowd[0][0].disconnect(victim.peer_id)
-        await until(lambda: victim._swarm._prefixes["127.0.9.0/24"] < libp2p_host.MAX_PER_PREFIX)
+        await until(lambda: victim.swarm.prefixes["127.0.9.0/24"] < libp2p_host.MAX_PER_PREFIX)
         await late.connect(victim.addresses[0])
 
 
@@ -929,7 +929,7 @@ async def test_a_local_prefix_has_half_of_the_handshakes(monkeypatch: pytest.Mon
         for _ in range(12):
             stack.push_async_callback((await trio.open_tcp_stream("127.0.0.1", port)).aclose)
         await until(lambda: owner.refused == ["prefix"] * 2)
-        assert victim._swarm._prefixes == {"127.0.0.0/24": 10}
+        assert victim.swarm.prefixes == {"127.0.0.0/24": 10}
 
 
 @pytest.mark.usefixtures("public")
@@ -955,7 +955,7 @@ async def test_a_newcomer_from_elsewhere_displaces_the_newest_of_a_crowd(monkeyp
         await until(lambda: owner.refused == ["displaced", "full"])
         await until(lambda: other not in owner.connected or other in owner.disconnected)
         await until(lambda: set(owner.connected) - set(owner.disconnected) == {*first[:2], *first[3:], last})
-        assert len(victim._swarm._strangers) == 5
+        assert len(victim.swarm.strangers) == 5
 
 
 async def test_addresses_of_the_newer_ip_version_are_known() -> None:
@@ -968,7 +968,7 @@ async def test_addresses_of_the_newer_ip_version_are_known() -> None:
         await until(lambda: here.addresses and there.addresses)
         assert here.addresses == ["out " + other.addresses[0].partition("/p2p/")[0]]
         assert there.addresses[0].startswith("in /ip6/::1/tcp/")
-        assert other._swarm._prefixes == {"::/48": 1}
+        assert other.swarm.prefixes == {"::/48": 1}
 
 
 async def test_library_does_not_know_addresses_of_the_newer_ip_version() -> None:
@@ -1143,7 +1143,7 @@ async def test_rejected_messages_are_not_forwarded_and_not_judged_again() -> Non
             await first.publish(TOPIC, data)
         await until(lambda: last.gossip == [b"good"])
         assert middle.gossip == [b"bad", b"good"]
-        score = net._pubsub._scorer.score
+        score = net.pubsub.scorer.score
         assert score(ID.from_string(first.peer_id), [TOPIC]) < 0 <= score(ID.from_string(third.peer_id), [TOPIC])
 
 
@@ -1155,9 +1155,9 @@ async def test_equal_messages_are_judged_once_and_the_next_forwarders_after_igno
         owner.verdicts[b"early"] = Verdict.IGNORE
         for stream in streams:
             await stream.write(frame_rpc(message(b"block"), message(b"early"), message(b"block")))
-        await until(lambda: list(map(len, victim._pubsub._in_flight.values())) == [2, 2])
+        await until(lambda: list(map(len, victim.pubsub.in_flight.values())) == [2, 2])
         gate.set()
-        await until(lambda: not victim._pubsub._in_flight)
+        await until(lambda: not victim.pubsub.in_flight)
         assert Counter(owner.gossip) == {b"block": 1, b"early": 2}
         assert len({peer for peer, data in zip(owner.forwarders, owner.gossip, strict=True) if data == b"early"}) == 2
 
@@ -1184,7 +1184,7 @@ async def test_own_messages_travel_unsigned_and_are_not_judged_when_they_come_ba
     async with networks(1) as [(here, owner)], stranger() as peer:
         stream = await peer.open(here, MESHSUB[0])
         await stream.write(frame_rpc(subscriptions=[subscribe()]))
-        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await here.router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
         await here.publish(TOPIC, b"block")
         await until(lambda: any(rpc.publish for rpc in peer.received))
         [sent] = [sent for rpc in peer.received for sent in rpc.publish]
@@ -1239,7 +1239,7 @@ async def test_what_is_asked_for_is_sent_once() -> None:
     async with networks(1) as [(here, _)], stranger() as peer:
         stream = await peer.open(here, MESHSUB[0])
         await stream.write(frame_rpc(subscriptions=[subscribe()]))
-        await here._router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
+        await here.router.wait_for_mesh(peer.host.get_id(), TOPIC, PATIENCE_S)
         await here.publish(TOPIC, b"block")
         wanted = rpc_pb2.ControlIWant(messageIDs=[make_id(b"block"), make_id(b"unknown")] * 100)
         await stream.write(frame_rpc(message(b"theirs"), control=rpc_pb2.ControlMessage(iwant=[wanted] * 10)))
@@ -1358,10 +1358,10 @@ async def test_messages_leave_nothing_but_their_ids() -> None:
                     await until(lambda: len(owner.gossip) == number + 1)  # noqa: B023
             for net in (here, there):
                 for _ in range(5):
-                    net._router.mcache.shift()
-                net._router._periodic_security_cleanup()
-                net._router._prune_idontwant_entries()
-            return [count_items(net) - 2 * net._pubsub.seen_messages.length() for net in (here, there)]
+                    net.router.mcache.shift()
+                net.router._periodic_security_cleanup()
+                net.router._prune_idontwant_entries()
+            return [count_items(net) - 2 * net.pubsub.seen_messages.length() for net in (here, there)]
 
         before = await measure(0, 500)
         after = await measure(500, 2_000)
@@ -1384,12 +1384,12 @@ async def test_peers_leave_nothing() -> None:
                     await stream.write(frame_rpc(message(data), subscriptions=[subscribe()], control=control))
                     await until(lambda: owner.gossip[-1:] == [data])  # noqa: B023
             await until(lambda: len(owner.disconnected) == len(owner.connected))
-            await until(lambda: not victim._pubsub.peers)
-            for peers in victim._router.back_off.values():
+            await until(lambda: not victim.pubsub.peers)
+            for peers in victim.router.back_off.values():
                 for peer_id in peers:
                     peers[peer_id] = 0
-            victim._router._periodic_security_cleanup()
-            return count_items(victim) - 2 * victim._pubsub.seen_messages.length()
+            victim.router._periodic_security_cleanup()
+            return count_items(victim) - 2 * victim.pubsub.seen_messages.length()
 
         before = await measure(2)
         assert await measure(8) - before < 8

@@ -76,6 +76,8 @@ PEER = ID.from_string("12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp")
 LAYERS = 255
 """Of the model: one fewer than are allowed at most, so that blocks have 8,420 bytes."""
 
+pytestmark = pytest.mark.sockets
+
 
 class Turns(trio.abc.Instrument):
     """Measures the longest turn of any task, in seconds of CPU time."""
@@ -156,7 +158,7 @@ RPCS = ("ihave", "iwant", "idontwant", "graft", "prune", "all", "subscriptions",
 def make_reader(data: bytes) -> Callable[[], Awaitable[None]]:
     """Return what reads an RPC as the node does, from a peer that it knows."""
     network = make_network(Owner())
-    pubsub, router = network._pubsub, network._router
+    pubsub, router = network.pubsub, network.router
     pubsub._manager = TrioManager(pubsub)  # not started
     pubsub.peers[PEER] = cast("Any", Stream(b""))
     router.add_peer(PEER, MESHSUB[1])
@@ -164,8 +166,8 @@ def make_reader(data: bytes) -> Callable[[], Awaitable[None]]:
     stream = cast("Any", Stream(encode_varint_prefixed(data)))
 
     async def read() -> None:
-        async with network._owner.run():
-            await pubsub._read_rpc(stream, PEER)
+        async with network.owner.run():
+            await pubsub.read_rpc(stream, PEER)
             await trio.testing.wait_all_tasks_blocked()  # messages are judged
         pubsub.seen_messages.stop()
 
@@ -298,14 +300,14 @@ async def fetch(node: Node, line: list[Made], turns: dict[str, float]) -> None:
     status = replace(node.make_status(), head=line[-2].hash, height=MAX_HEADERS, work=1 << 200)
     peer.note_status(status, 0.0)
     sync._peers.connected[str(PEER)] = peer
-    sync._batch = MAX_BLOCKS
+    sync.batch = MAX_BLOCKS
 
     async def fetch_headers() -> bool:
-        return await sync._fetch_headers(peer)
+        return await sync.fetch_headers(peer)
 
     async def fetch_blocks() -> bool:
         sync.goal = node.chain.tree.entries[line[-2].hash]
-        return await sync._fetch_blocks(sync.goal)
+        return await sync.fetch_blocks(sync.goal)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(node.verifier.run)

@@ -38,6 +38,8 @@ from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
 
+pytestmark = pytest.mark.sockets
+
 
 def refuse(data_dir: Path, network: Network) -> list[str]:
     """Return what opening the folder for mining and for reading says; both fail with one line."""
@@ -119,8 +121,8 @@ def test_a_full_disk_keeps_what_is_stored(
 ) -> None:
     folder = copy_of()
     with Database.open(folder) as store:
-        pages = store._query("PRAGMA page_count")[0][0]
-        store._query(f"PRAGMA max_page_count = {pages}")  # what SQLite says then is what it says of a full disk
+        pages = store.query("PRAGMA page_count")[0][0]
+        store.query(f"PRAGMA max_page_count = {pages}")  # what SQLite says then is what it says of a full disk
         with pytest.raises(NodeError, match=r"database or disk is full; check the disk's space"):
             mine(store, judge, FakeClock(mined.now), [900] * 50)
         height = store.read_height()
@@ -283,10 +285,10 @@ def test_after_a_failure_nothing_is_written(tmp_path: Path) -> None:
     fill(tmp_path)
     with Database.open(tmp_path) as store:
         before = dump(store)
-        store._query("CREATE TEMP TRIGGER fault BEFORE INSERT ON accounts BEGIN SELECT RAISE(ABORT, 'fault'); END")
+        store.query("CREATE TEMP TRIGGER fault BEFORE INSERT ON accounts BEGIN SELECT RAISE(ABORT, 'fault'); END")
         with pytest.raises(NodeError, match="fault"):
             reorganise(store)
-        store._query("DROP TRIGGER fault")
+        store.query("DROP TRIGGER fault")
         writes: list[Callable[[], object]] = [
             partial(reorganise, store), partial(store.prune, 3), partial(store.write_peers, [])
         ]  # fmt: skip
@@ -430,7 +432,7 @@ def test_killed_at_every_statement_of_the_first_start(network: Network, judge: J
 def dump(store: Database) -> dict[str, list[tuple[object, ...]]]:
     """Return every row of every table."""
     tables = ("meta", "headers", "bodies", "chain", "accounts", "peers")
-    return {table: sorted(store._query(f"SELECT * FROM {table}")) for table in tables}  # noqa: S608  constants
+    return {table: sorted(store.query(f"SELECT * FROM {table}")) for table in tables}  # noqa: S608  constants
 
 
 def prune_to_three(store: Database) -> None:

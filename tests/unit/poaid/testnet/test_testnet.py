@@ -51,6 +51,8 @@ NETWORK_ID = "0x5ca1ab1e" + "00" * 28
 QUIZ = "6b98-0b91-822e-08fb-2259-5491-0c79-4286"
 START = 1_770_000_000_000
 
+pytestmark = pytest.mark.sockets
+
 
 def make_hash(text: str) -> str:
     return "0x" + text * 32

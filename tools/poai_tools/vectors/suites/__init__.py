@@ -39,13 +39,14 @@ NAMES = (
     "receipts",
     "evm",
     "parameters",
+    "upgrades",
     "corpus",
     "header",
     "block",
     "fork_choice",
     "chain",
     "production",
-    "upgrades",
+    "upgrade_chains",
     "networking",
 )
 """In the order in which a client is best built: each needs those before it at most."""

@@ -8,9 +8,13 @@ from poai_spec.basics.containers import Header
 from poai_spec.basics.parameters import Config
 from poai_spec.chain.header import make_genesis_header
 from poai_spec.chain.upgrades import get_rules, is_retarget_height
+from poai_spec.model.integer_model import Architecture
+from poai_spec.model.weights import Float32
 from poai_spec.proof.difficulty import (
+    check_cost,
     check_period_forward,
     check_target,
+    compute_cost,
     compute_median_time,
     compute_next_target,
     compute_quizzes,
@@ -71,11 +75,38 @@ COMPUTE_QUIZZES = register(
         run=lambda i: {"quizzes": compute_quizzes(i["target"])},
     )
 )
+COSTS: dict[str, Kind] = {"position_cost": UINT64, "pair_cost": UINT64, "scored_cost": UINT64}
+SHAPE: dict[str, Kind] = {
+    name: Integer(1, 2**24)
+    for name in ("layer_count", "width", "head_count", "kv_head_count", "head_dim", "ffn_width", "vocabulary_size")
+}
+
+
+def _read_shape(i: Mapping[str, Any]) -> Architecture:
+    return Architecture(**{name: i[name] for name in SHAPE}, rope_base=Float32(0), epsilon=Float32(0))
+
+
+def _check_cost(i: Mapping[str, Any]) -> dict[str, Any]:
+    check_cost(_read_shape(i), replace(make_network().model, **{name: i[name] for name in COSTS}))
+    return {}
+
+
+CHECK_COST = register(
+    Function(
+        suite="difficulty",
+        name="check_cost",
+        page="difficulty",
+        summary="refuse multiplications that are not those of a model's shape",
+        input=RecordKind({**SHAPE, **COSTS}),
+        output=RecordKind({}),
+        run=_check_cost,
+    )
+)
 IS_RETARGET_HEIGHT = register(
     Function(
         suite="difficulty",
         name="is_retarget_height",
-        page="difficulty",
+        page="upgrades",
         summary="whether the target may change at a height",
         input=RecordKind({"height": UINT64, "retarget_blocks": BLOCKS}),
         output=RecordKind({"changes": BOOLEAN}),
@@ -159,6 +190,7 @@ def make_files() -> list[CaseFile]:
     """Return the case files of the suite."""
     return [
         _compute_quizzes(),
+        _check_cost_file(),
         _is_retarget_height(),
         _compute_next_target(),
         _compute_target(),
@@ -170,6 +202,27 @@ def make_files() -> list[CaseFile]:
 
 def _pick(*names: str) -> dict[str, tuple[str, str]]:
     return {name: RULES[name] for name in names}
+
+
+def _check_cost_file() -> CaseFile:
+    shapes = {
+        "mini": (3, 64, 4, 2, 16, 256, 905),
+        "micro": (2, 32, 2, 1, 16, 96, 905),
+        "smollm2": (30, 576, 9, 3, 64, 1536, 49_152),
+        "tinyllama": (22, 2048, 32, 4, 64, 5632, 32_000),
+        "wide-heads": (1, 8, 2, 1, 16, 16, 16),
+    }
+    cases = []
+    for name, numbers in shapes.items():
+        shape = dict(zip(SHAPE, numbers, strict=True))
+        values = shape | vars(compute_cost(_read_shape(shape)))
+        cases.append(Case(name, "its shape", values))
+    for name in COSTS:
+        for more in (-1, 1):
+            case_id = f"{name.replace('_', '-')}-{'less' if more < 0 else 'more'}"
+            values = {name: cases[0].input[name] + more}
+            cases.append(make_negative(CHECK_COST, cases[0], case_id, "one too few or too many", values))
+    return CaseFile(CHECK_COST, "Shapes of the pinned models, and one whose heads are wider than it.", tuple(cases))
 
 
 def _compute_quizzes() -> CaseFile:

@@ -241,6 +241,7 @@ GOSSIP_CODES = {
     "NotYet": (
         "fork-choice/unknown-parent", "header/future", "fork-choice/too-many-headers",
         "fork-choice/parent-not-replayed", "fork-choice/lighter",
+        "block/model-missing",
     ),
 }  # fmt: skip
 OTHER_CODES = {

@@ -139,7 +139,9 @@ def _network_id() -> CaseFile:
     return CaseFile(COMPUTE_NETWORK_ID, "The network of the vectors, changed in one field.", tuple(cases))
 
 
+FREE = {"model_position_cost": 0, "model_pair_cost": 0, "model_scored_cost": 0}
 GOOD: dict[str, dict[str, Any]] = {
+    "cheapest": {**FREE, "model_scored_cost": 1},
     "network": {},
     "llama-cpp": {"profile": b"llama.cpp"},
     "shortest-period": {"retarget_blocks": 1, "spacing": 4, "max_future": 0},
@@ -187,6 +189,8 @@ BAD: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
     ("no-bos-most-scored", "no-bos-one-more-scored", "the same without BOS", {"scored_tokens": 26}),
     ("network", "none-scored", "nothing is scored", {"scored_tokens": 0}),
     ("network", "all-salt", "no room for questions", {"salt_tokens": 40}),
+    ("one-layer", "no-cost", "a quiz without multiplications", FREE),
+    ("one-layer", "cost-too-large", "2^64 multiplications", {**FREE, "model_pair_cost": 2**64 - 1}),
     ("one-layer", "no-layer", "a model without layers", {"model_layer_count": 0}),
     ("layers-256", "layers-257", "more than a trace holds", {"model_layer_count": 257}),
     ("layers-256", "layers-most", "2^32 - 1 layers", {"model_layer_count": 2**32 - 1}),

@@ -325,7 +325,7 @@ def _bad_changes() -> list[Bad]:
     assert spacing == moved + (1_500).to_bytes(8, "little")
     twice = b"".join(uint32_le(fixed + (16 if n > 3 else 0)) for n in range(8))
     return [
-        *cut("all", ALL_CHANGES, 1, 4, 40),
+        *cut("all", ALL_CHANGES, 1, 2, 40),
         *extend("none", make_change(), b"\0"),
         ("spacing", "two-values", "a list of two items", "limit", twice + spacing[fixed:] * 2),
         ("none", "offsets-falling", "the second field before the first", "offset", _set_offset(none, 4, fixed - 1)),
@@ -344,11 +344,12 @@ def _bad_configs(config: Config) -> list[Bad]:
     first, second = int.from_bytes(data[4:8], "little"), int.from_bytes(data[8:12], "little")
     assert data[first : first + len(config.profile)] == config.profile
     assert data[second:] == model
-    longer = data[: first + 5] + b"x" * 28 + data[first + 5 :]
+    end, more = first + len(config.profile), 33 - len(config.profile)
+    longer = data[:end] + b"x" * more + data[end:]
     return [
         *cut("network", config, 1, 4, len(data) - 12),
         *extend("network", config, b"\0"),
-        ("network", "profile-33", "a profile of 33 bytes", "limit", _set_offset(longer, 8, second + 28)),
+        ("network", "profile-33", "a profile of 33 bytes", "limit", _set_offset(longer, 8, second + more)),
         ("network", "first-offset-zero", "points at the start", "offset", _set_offset(data, 4, 0)),
         ("network", "first-offset-less", "points into the fixed part", "offset", _set_offset(data, 4, first - 1)),
         ("network", "first-offset-more", "leaves out a byte", "offset", _set_offset(data, 4, first + 1)),
