@@ -141,7 +141,7 @@ def read_log(node: Process, event: str) -> list[dict[str, Any]]:
 
 def count_blocks(node: Process, source: str) -> int:
     """Return how many blocks have come to a node by `gossip`, by `sync`, or were `mined` there."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{node.http_port}/metrics", timeout=PATIENCE_S) as answer:
         text = answer.read().decode("utf-8")
     found = re.search(rf'^poai_blocks_imported_total{{source="{source}"}} (\d+)', text, re.MULTILINE)
     return int(found[1]) if found else 0

@@ -49,7 +49,8 @@ from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.libp2p.host import MAX_CONNECTIONS, MAX_STREAMS_PER_PEER
 from poaid.net.peers import MAX_KNOWN
 from poaid.node import MAX_QUEUED
-from tests.harness.liars import CountingEngine, Forger, Liar, lying, reset
+from tests.harness.engines import CountingEngine
+from tests.harness.liars import Forger, Liar, lying, reset
 from tests.harness.processes import Made, Maker, read_chain, running, until
 from tests.unit.poaid.net.test_transport import ends
 
@@ -160,7 +161,7 @@ async def test_garbage_and_wrong_lengths_ban(maker: Maker) -> None:
 
 async def test_slow_and_many_streams_do_not_stop_a_sync(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three hundred streams, each of which begins a frame and never ends it: 32 are served, and cut off in time."""
-    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 5_000)
     old = maker.make(blocks=read_chain()[:60])
     new = maker.make()
     async with running(old, new), liars(new, 1) as [liar]:
@@ -502,7 +503,7 @@ async def test_who_claims_most_and_gives_nothing_does_not_stop_a_sync(
     maker: Maker, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of six peers claim most work and do not answer for headers, or give one true header at a time."""
-    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 5_000)
     blocks = read_chain()[:120]
     old = [maker.make(blocks=blocks) for _ in range(4)]
     new = maker.make()
@@ -553,7 +554,7 @@ async def test_silent_strangers_in_numbers_do_not_stop_a_sync(maker: Maker, monk
 
 async def test_a_true_branch_without_blocks_does_not_stop_mining(maker: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A liar keeps the blocks of a heavier branch back and does not even answer."""
-    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 2_000)
+    monkeypatch.setattr(network, "RESPONSE_TIMEOUT_MS", 5_000)
     blocks = read_chain()[:60]
     victim = maker.make(blocks=blocks[:50], miner=MINER)
     victim.node.mining.stop_height = 50

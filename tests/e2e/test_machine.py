@@ -220,7 +220,7 @@ def wait_for_height(process: subprocess.Popen[str], port: int, height: int) -> N
     deadline, status = time.monotonic() + PATIENCE_S, None
     while time.monotonic() < deadline:
         assert process.poll() is None, "it ended"
-        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5) as answer:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=PATIENCE_S) as answer:
             status = json.load(answer)
             if status["height"] >= height:
                 return

@@ -26,8 +26,9 @@ from poai_spec.chain.upgrades import get_rules
 from poaid.models import load_engine
 from poaid.store.database import Database
 from poaid.view import Event, PeerView
+from tests.harness.engines import Remembering
 from tests.harness.memory_view import PEERS, MemoryView
-from tests.harness.node import MINER, PACES, FakeClock, Remembering, make_quick_network, mine, read_data
+from tests.harness.node import MINER, PACES, FakeClock, make_quick_network, mine, read_data
 from tests.harness.shown_node import ShownNode
 
 TIMEOUT_MS = 15_000

@@ -45,7 +45,7 @@ class Process:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=PATIENCE_S) as answer:
             return json.load(answer)
 
     def wait_for(self, path: str, key: str, least: int) -> Any:
@@ -164,7 +164,7 @@ def test_a_taken_port_and_a_bad_peer_are_said_in_one_line(tmp_path: Path, networ
             ([str(get_free_port()), "--http-port", str(first.http_port)], 1, "give another --http-port"),
             ([str(get_free_port()), "--peer-multiaddr", "/ip4/127.0.0.1"], 2, "cannot be dialled"),
         ):
-            done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, timeout=60)
+            done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False, timeout=PATIENCE_S)
             last = json.loads(done.stderr.splitlines()[-1])  # the log's format, to the last line
             assert (done.returncode, last["level"], message in last["event"]) == (status, "critical", True), done.stderr
             assert "Traceback" not in done.stderr

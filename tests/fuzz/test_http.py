@@ -15,9 +15,10 @@ from poaid.api.rest import MAX_BLOCKS, make_app
 from poaid.metrics import Metrics
 from poaid.models import load_engine
 from tests.harness.driving import ACCEPTED, drive
+from tests.harness.engines import Remembering
 from tests.harness.memory_view import MemoryView
 from tests.harness.mutation import NUMBERS, broken, make_text
-from tests.harness.node import MINER, Remembering
+from tests.harness.node import MINER
 from tests.harness.processes import make_vector_network, read_chain
 
 HEIGHT = 6

@@ -1,6 +1,6 @@
 """Peers of the plain library that lie: what a node's own network code would never send, on real sockets."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -30,7 +30,6 @@ from poai_spec.chain.networking import (
 )
 from poai_spec.chain.upgrades import get_fork_hash
 from poai_spec.execution.state import State, process_header
-from poai_spec.model.engine import Engine, Evaluation
 from poai_tools.vectors.chains import MINER, make_core, seal_header
 from poaid.net.libp2p.gossip import MESHSUB
 from poaid.net.libp2p.streams import FAULTS
@@ -41,28 +40,6 @@ Answer = Callable[[bytes], Awaitable[bytes | None]]
 """What a liar says to a request; with None it resets the stream."""
 MUCH_WORK = 2**200
 """More than any chain here has."""
-
-
-class CountingEngine:
-    """An engine that counts how often it is asked.
-
-    Attributes:
-        passes: quizzes that were run, step by step or in a batch.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self.profile, self.layer_count = engine.profile, engine.layer_count
-        self.integer_model_root = engine.integer_model_root
-        self.passes = 0
-
-    def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        self.passes += len(tokens)
-        return self._engine.evaluate(tokens, scored)
-
-    def steps(self, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
-        self.passes += 1
-        return self._engine.steps(tokens, scored)
 
 
 @dataclass

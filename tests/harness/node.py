@@ -11,7 +11,6 @@ import pytest
 from poai_spec.basics.notation import Address, Hash32, Height
 from poai_spec.basics.parameters import compute_network_id, get_preset
 from poai_spec.chain.block import Judge
-from poai_spec.model.engine import Engine, Evaluation
 from poaid.chain.chain_state import ChainState
 from poaid.layout import HEADER_BYTES
 from poaid.network_file import Network, check_network, get_network
@@ -52,27 +51,6 @@ class FakeClock:
     def perf_counter(self) -> float:
         self.watch += self.seconds
         return self.watch
-
-
-class Remembering:
-    """The real engine, asked only once for each quiz: tests verify the same blocks again and again."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.profile, self.integer_model_root = engine.profile, engine.integer_model_root
-        self.layer_count = engine.layer_count
-        self.known: dict[tuple[tuple[int, ...], tuple[int, ...]], Evaluation] = {}
-
-    def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        quizzes = [(tuple(ids), tuple(positions)) for ids, positions in zip(tokens, scored, strict=True)]
-        new = [quiz for quiz in quizzes if quiz not in self.known]
-        self.known |= zip(new, self.engine.evaluate([q[0] for q in new], [q[1] for q in new]), strict=True)
-        return [self.known[quiz] for quiz in quizzes]
-
-    def steps(self, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
-        evaluation = self.evaluate([tokens], [scored])[0]
-        yield from evaluation.trace[:-1]
-        yield evaluation
 
 
 def make_quick_network() -> Network:

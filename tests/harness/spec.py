@@ -1,6 +1,6 @@
 """A real network small enough for consensus tests: a model of two layers and width 4, and a miner for it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -8,14 +8,13 @@ from Crypto.Hash import SHAKE128
 
 from poai_engine.engines.reference import ReferenceEngine
 from poai_spec.basics.containers import Block, Header, HeaderCore
-from poai_spec.basics.notation import Address, Hash32, Milliseconds
+from poai_spec.basics.notation import Address, Milliseconds
 from poai_spec.basics.parameters import Config, ModelManifest, TokenRange, check_config, make_config
 from poai_spec.chain.block import Judge, check_block, make_genesis, make_judge
 from poai_spec.chain.body import EMPTY_BODY
 from poai_spec.chain.production import make_template
 from poai_spec.chain.upgrades import get_rules
 from poai_spec.execution.state import State, process_header
-from poai_spec.model.engine import Engine, Evaluation
 from poai_spec.model.loss import compute_l_hat, compute_trace_digest, is_below_target
 from poai_spec.model.weights import Float32, GgufFile, GgufTensor
 from poai_spec.proof.difficulty import Chain
@@ -95,35 +94,6 @@ def get_config() -> Config:
 def get_judge() -> Judge:
     """Return what the tests' node judges with."""
     return make_judge(get_config(), LEXICON, get_engine())
-
-
-@dataclass
-class CountingEngine:
-    """An engine that counts the trace entries it was made to compute."""
-
-    inner: Engine
-    steps_taken: int = 0
-
-    @property
-    def profile(self) -> bytes:
-        return self.inner.profile
-
-    @property
-    def integer_model_root(self) -> Hash32:
-        return self.inner.integer_model_root
-
-    @property
-    def layer_count(self) -> int:
-        return self.inner.layer_count
-
-    def evaluate(self, tokens: Sequence[Sequence[int]], scored: Sequence[Sequence[int]]) -> list[Evaluation]:
-        self.steps_taken += len(tokens) * (self.layer_count + 1)
-        return self.inner.evaluate(tokens, scored)
-
-    def steps(self, tokens: Sequence[int], scored: Sequence[int]) -> Iterator[Hash32 | Evaluation]:
-        for step in self.inner.steps(tokens, scored):
-            self.steps_taken += 1
-            yield step
 
 
 def make_core(

@@ -238,6 +238,7 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Less of everything: a look, not a figure to quote.")]
 NoLlama = Annotated[bool, typer.Option("--no-llama", help="Leave llama.cpp out.")]
 SPEED_BENCHES = {
+    "execution": "execution_bench",
     "engine": "engine_bench",
     "start": "start_bench",
     "headers": "header_bench",
@@ -361,6 +362,19 @@ def spec_command(quick: Quick = False, file: Json = None) -> None:
         seconds, rounds = spec_bench.QUICK_SECONDS, spec_bench.QUICK_ROUNDS
     warn_if_busy(say)
     publish(spec_bench.run(seconds, rounds, say), file)
+
+
+@app.command("execution")
+def execution_command(quick: Quick = False, file: Json = None) -> None:
+    """Run the EVM's pages: loops, transfers, tries, and what each instruction costs for its gas, on one core."""
+    from poai_bench import execution_bench as bench
+    from poai_bench.measure import warn_if_busy
+
+    sizes = (bench.GAS, bench.TRANSFERS, bench.KEYS, bench.ROUNDS)
+    if quick:
+        sizes = (bench.QUICK_GAS, bench.QUICK_TRANSFERS, bench.QUICK_KEYS, bench.QUICK_ROUNDS)
+    warn_if_busy(say)
+    publish(bench.run(*sizes), file)
 
 
 @app.command("network")

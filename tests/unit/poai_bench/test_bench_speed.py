@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from poai_bench import engine_bench, header_bench, replay_bench, spec_bench
+from poai_bench import engine_bench, execution_bench, header_bench, replay_bench, spec_bench
 from poai_bench.measure import Spread, Worker
 from poai_bench.plots.registry import MEASURED
 from poai_engine.errors import ModelError
@@ -22,6 +22,9 @@ from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import Invalid
 from poai_spec.basics.parameters import get_preset
 from poai_spec.chain.upgrades import get_rules
+from poai_spec.execution.evm import NO_INPUT, OUT_OF_GAS, Frame
+from poai_spec.execution.interpreter import run_call
+from poai_spec.execution.world import World
 from poai_spec.model.integer_model import read_architecture
 from poai_tools import cli
 from poaid.chain.header_check import check_encoded_header
@@ -155,6 +158,31 @@ def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         check_spread(row["spread"], header_bench.QUICK_ROUNDS)
 
 
+def test_execution(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every loop ends by its gas, every transfer succeeds, and each instruction is listed once, the worst first."""
+    for name, value in {"QUICK_GAS": 20_000, "QUICK_TRANSFERS": 12, "QUICK_KEYS": 20}.items():
+        monkeypatch.setattr(execution_bench, name, value)
+    result = run_to_json(tmp_path / "r", "execution", "--quick")
+    assert len(result["results"]) == len(execution_bench.LOOPS) + 3
+    assert {row["instruction"] for row in result["instructions"]} == execution_bench.INSTRUCTIONS.keys()
+    costs = [row["ns_per_gas"] for row in result["instructions"]]
+    assert costs == sorted(costs, reverse=True)
+
+
+@pytest.mark.parametrize("name", execution_bench.INSTRUCTIONS)
+def test_an_instructions_loop_ends_by_its_gas_and_by_nothing_else(name: str) -> None:
+    body, setup = execution_bench.INSTRUCTIONS[name]
+    code = setup + b"\x5b" + body * 2 + execution_bench.push(len(setup)) + b"\x56"
+    world = World(execution_bench.BenchState({execution_bench.CONTRACT: code, execution_bench.OTHER: b"\x00"}))
+    environment = execution_bench.make_environment(execution_bench.RICH)
+    frame = Frame(
+        world, environment, execution_bench.CONTRACT, execution_bench.RICH, 0, NO_INPUT, code, 300_000,
+        code_address=execution_bench.CONTRACT,
+    )  # fmt: skip
+    run_call(frame)
+    assert frame.halted == OUT_OF_GAS
+
+
 def test_the_chain_of_the_header_bench_passes_but_for_the_header_without_work() -> None:
     config = get_preset("testnet")
     chain = header_bench.make_chain(config, 25)
@@ -237,7 +265,7 @@ def test_wrong_usage(arguments: tuple[str, ...]) -> None:
     assert run(*arguments)[0] == 2
 
 
-@pytest.mark.parametrize("command", ["engine", "start", "headers", "replay", "spec"])
+@pytest.mark.parametrize("command", ["engine", "start", "headers", "replay", "spec", "execution"])
 def test_a_bad_place_for_the_result_is_refused_at_once(command: str, tmp_path: Path) -> None:
     assert run(command, "--json", tmp_path / "absent" / "file")[0] == 2
 

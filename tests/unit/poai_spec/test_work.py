@@ -14,17 +14,8 @@ from poai_spec.model.loss import compute_l_hat, compute_trace_digest
 from poai_spec.basics.notation import Invalid
 from poai_spec.chain.upgrades import get_rules
 from poai_spec.proof.work import MemoEngine, check_engine, check_l_hat, get_epoch_key, get_quiz, get_quiz_seed, verify_work
-from tests.harness.spec import (
-    LAYERS,
-    LEXICON,
-    Branch,
-    CountingEngine,
-    complete,
-    get_config,
-    get_engine,
-    make_core,
-    mine,
-)
+from tests.harness.engines import CountingEngine
+from tests.harness.spec import (LAYERS, LEXICON, Branch, complete, get_config, get_engine, make_core, mine)
 
 START = get_config().genesis_timestamp
 CHAIN = [make_genesis(get_config()).header]

@@ -30,7 +30,8 @@ from poaid.chain.chain_file import export_chain
 from poaid.errors import NodeError
 from poaid.models import load_engine
 from poaid.store.database import Database
-from tests.harness.node import FakeClock, Remembering, change, make_quick_network, mine, read_data
+from tests.harness.engines import Remembering
+from tests.harness.node import FakeClock, change, make_quick_network, mine, read_data
 
 Run = Callable[..., tuple[int, str, str]]
 ROOT = Path(__file__).parents[3]

@@ -15,7 +15,6 @@ CLIENT = ROOT / "test_vectors" / "clients" / "javascript"
 
 pytestmark = [
     pytest.mark.sockets,
-    pytest.mark.slow,
     pytest.mark.skipif(not (shutil.which("node") and shutil.which("npm")), reason="Node 20 and npm are not installed"),
 ]
 
@@ -38,11 +37,19 @@ def check(vectors: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
 
 
+@pytest.mark.parametrize("suite", ["drbg", "header", "weights"])
+def test_the_client_passes_a_suite(vectors: Path, suite: str) -> None:
+    done = check(vectors, "--suite", suite)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
 def test_the_client_passes_every_vector(vectors: Path) -> None:
     done = check(vectors)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_a_client_broken_in_one_step_is_located(vectors: Path) -> None:
     source = vectors / "clients" / "javascript" / "inference.js"
     text = source.read_text("utf-8")

@@ -19,7 +19,8 @@ from poaid.cli import main as cli
 from poaid.models import load_engine
 from poaid.network_file import Network
 from poaid.store.database import Database
-from tests.harness.node import BLOCKS, PACES, FakeClock, Remembering, Run, make_quick_network, mine, read_data
+from tests.harness.engines import Remembering
+from tests.harness.node import BLOCKS, PACES, FakeClock, Run, make_quick_network, mine, read_data
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from poaid.network_file import Network
 from poaid.produce import attempts as miner
 from poaid.produce.attempts import MAX_BATCH, Attempt, mine_block, run_attempts, start_template
 from poaid.store.database import Database
-from tests.harness.node import MINER, PACES, START, FakeClock, Remembering, ignore, mine
+from tests.harness.engines import Remembering
+from tests.harness.node import MINER, PACES, START, FakeClock, ignore, mine
 from tests.unit.poaid.conftest import MinedChain
 
 SUBSIDY = 5 * 10**18
