@@ -12,8 +12,9 @@ SOAK_S ?= inf
 NEWS ?= --draft
 ETHEREUM_TESTS := 4c87ebb
 SAMPLE ?=
-# A file stays with one worker: what its fixtures make, a model's weights or a wheel, is made once.
-TWO_WORKERS := -n 2 --dist loadfile
+# A file stays with one worker: what its fixtures make, a model's weights or a wheel, is made once. In the order of
+# names: else files of few tests, which are the slowest, would come last, and one worker would wait for the other.
+TWO_WORKERS := -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -39,7 +40,7 @@ help: ## list the targets
 
 venv: $(VENV)/.dev ## .venv with the project (editable) and its development tools
 
-test: $(VENV)/.dev model ## the tests a change needs, five minutes on two cores; a part, slow ones too: TESTS="tests/e2e -x"
+test: $(VENV)/.dev model ## the tests a change needs, all but the slow ones; a part, slow ones too: TESTS="tests/e2e -x"
 	$(BIN)/python -m pytest $(or $(TESTS),$(TWO_WORKERS) -m "not slow")
 
 test-all: $(VENV)/.llama model ## all tests; builds llama-cpp-python the first time

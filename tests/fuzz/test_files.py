@@ -19,6 +19,7 @@ from poai_engine.models.lexicon_maker import format_lexicon
 from poai_spec.basics.encoding import encode
 from poai_spec.basics.notation import keccak256
 from poai_spec.chain.block import make_judge
+from poai_spec.chain.upgrades import UpgradeList
 from poai_spec.proof.corpus import MIN_CORPUS_ITEMS, Corpus, CorpusItem
 from poai_spec.proof.lexicon import PIECES, Lexicon, check_lexicon, parse_lexicon
 from poaid import keys
@@ -48,14 +49,14 @@ def make_chain_file(rng: Random) -> bytes:
     """Draw a chain file: some records are broken, one is gone or comes twice; trailer and checksum may be right."""
     network = make_easy_network()
     assert isinstance(network.questions, Lexicon)
-    lexicon = format_lexicon("mini", network.questions).encode()
-    records = [encode(network.config), b"lexicon", b"mini", lexicon, *make_blocks()[: rng.randint(0, 5)]]
+    lexicon, upgrades = format_lexicon("mini", network.questions).encode(), encode(UpgradeList(()))
+    records = [encode(network.config), b"lexicon", b"mini", lexicon, upgrades, *make_blocks()[: rng.randint(0, 5)]]
     for _ in range(rng.randrange(3)):
         at = rng.randrange(len(records))
         records[at : at + 1] = [broken(rng, records[at], 2)] if rng.randrange(4) else [records[at]] * rng.choice((0, 2))
         if not records:
             break
-    whole = MAGIC + b"".join(map(record, records)) + struct.pack("<IQ", 0, max(0, len(records) - 4))
+    whole = MAGIC + b"".join(map(record, records)) + struct.pack("<IQ", 0, max(0, len(records) - 5))
     whole += keccak256(whole)
     return broken(rng, whole, 2) if rng.randrange(3) == 0 else whole
 

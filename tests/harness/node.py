@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from poai_spec.basics.notation import Address, Hash32, Height
+from poai_spec.basics.parameters import compute_network_id, get_preset
 from poai_spec.chain.block import Judge
 from poaid.chain.chain_state import ChainState
 from poaid.layout import HEADER_BYTES
@@ -20,6 +21,8 @@ Run = Callable[..., tuple[int, str, str]]
 """What the fixture `run` gives: the arguments of `poaid` to exit status, standard output and standard error."""
 
 MINER: Address = bytes.fromhex("22" * 20)
+MINIMAL_ID = compute_network_id(get_preset("minimal")).hex()[:8]
+"""Of the network `minimal`, as logs and messages show it."""
 BLOCKS = 8
 START = 1_770_000_000_000
 PACES = (200, 200, 200, 100, 100, 400, 400, 900)

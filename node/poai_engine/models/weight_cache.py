@@ -227,7 +227,8 @@ def _map(kept: Path) -> tuple[PackedModel, str, bool]:
         own = _is_own(file)
         view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         arrays = {info.filename.removesuffix(".npy"): _get_array(view, info) for info in archive.infolist()}
-    layers, width, heads, kv_heads, head_dim, ffn, vocabulary, base, epsilon = arrays.pop("architecture").tolist()
+    numbers = arrays.pop("architecture").reshape(-1)
+    layers, width, heads, kv_heads, head_dim, ffn, vocabulary, base, epsilon = numbers.tolist()
     floats = Float32(base), Float32(epsilon)
     architecture = Architecture(layers, width, heads, kv_heads, head_dim, ffn, vocabulary, *floats)
     return PackedModel(architecture, arrays), hashlib.sha256(view).hexdigest(), own

@@ -3,7 +3,9 @@
 REPEAT_S = 60.0
 """Between two lines of one kind: enough to notice, and too few to fill a disk."""
 MAX_KINDS = 64
-"""That are told apart; kinds are places in our code, so there are a few."""
+"""That are told apart in that time. Kinds are places in our code, but some name a peer or what it has said: whoever
+chooses ever new ones gets one line a minute for all of them."""
+_OTHERS = ""
 
 
 class Seldom:
@@ -18,13 +20,18 @@ class Seldom:
         import trio  # noqa: PLC0415 - only when there is something to say: every command imports this module
 
         now = trio.current_time()
+        if kind not in self._due and len(self._due) >= MAX_KINDS:
+            self._forget(now)
+            if len(self._due) >= MAX_KINDS:
+                kind = _OTHERS
         self._held[kind] = self._held.get(kind, 0) + 1
         if now < self._due.get(kind, now):
             return None
-        self._due.pop(kind, None)
-        self._due[kind] = now + REPEAT_S  # the newest comes last
-        while len(self._due) > MAX_KINDS:
-            forgotten = next(iter(self._due))
-            del self._due[forgotten]
-            self._held.pop(forgotten, None)
+        self._due[kind] = now + REPEAT_S
         return self._held.pop(kind)
+
+    def _forget(self, now: float) -> None:
+        """Forget the kinds of which a line may be written again."""
+        for kind in [kind for kind, due in self._due.items() if due <= now]:
+            del self._due[kind]
+            self._held.pop(kind, None)

@@ -109,6 +109,6 @@ def test_a_reader_of_the_text_alone_finds_the_tensors() -> None:
 
 @pytest.mark.parametrize("word", ["general.", "tokenizer.", "quantize."])
 def test_the_lists_that_are_left_out_are_those_of_the_nodes_reader(word: str) -> None:
-    source = (ROOT / "node" / "poai_engine" / "gguf_file.py").read_text("utf-8")
+    source = (ROOT / "node" / "poai_engine" / "models" / "gguf_file.py").read_text("utf-8")
     assert '("general.", "tokenizer.", "quantize.")' in source
     assert f"`{word}`" in TEXT

@@ -158,6 +158,8 @@ def test_the_verdict_on_every_changed_byte_is_the_pages(mined: Mined) -> None:
             wanted = None
         except SpecError as error:
             wanted = error.code
+        if wanted in ("work/trace", "work/loss"):  # a nonce that wins with the old trace: only a pass tells
+            continue
         subject = ExplainedBlock(block.header, block, place, mined.now)
         assert find_verdict(subject) == wanted, position
         codes.add(wanted)
@@ -242,7 +244,7 @@ def test_a_block_of_a_data_directory(run: Run, mined: Mined) -> None:
         "balance       15 POAI",
         *(question.text for question in quiz.questions),
         *(f"{nll / 65536:.3f}" for nll in evaluation.nlls),
-        "No rule is broken: 17 hold, 5 were not applied.",
+        "No rule is broken: 18 hold, 5 were not applied.",
     ):
         assert text in out
     assert status == 0
@@ -286,7 +288,7 @@ def test_a_header_alone(run: Run, mined: Mined, tmp_path: Path) -> None:
     (tmp_path / "header").write_bytes(mined.data[1][:216])
     status, out, _ = run(tmp_path / "header", "--data-dir", mined.folder)
     assert (status, "header of 216 bytes" in out, "15 not applied body/root" in out) == (0, True, True)
-    assert "No rule is broken: 11 hold, 11 were not applied." in out
+    assert "No rule is broken: 11 hold, 12 were not applied." in out
     assert (out.count("as claimed"), "is claimed" in out) == (2, False)
     false = change(mined.data[1][:216], 176, 1)
     (tmp_path / "header").write_bytes(false)
@@ -323,11 +325,11 @@ def test_a_header_of_genesis_with_another_trace(run: Run, mined: Mined, tmp_path
 def test_a_false_trace_entry_is_shown_beside_the_true_one(run: Run) -> None:
     status, out, _ = run("--vector", "block/check_block/trace")
     assert (status, "0x" + "00" * 32 + " is claimed" in out) == (1, True)
-    assert "Refused for ever by rule 21, work/trace: a trace entry is not what the model gives." in out
+    assert "Refused for ever by rule 22, work/trace: a trace entry is not what the model gives." in out
 
 
 def test_a_question_that_is_cut_off(run: Run) -> None:
-    for height, cut in ((1, [False, False, True]), (8, [False, False])):
+    for height, cut in ((1, [False, False, True]), (11, [False, False])):
         found = json.loads(run(height, "--vector", "chain/verify_chain/minimal", "--no-replay", "--json")[1])
         assert [row["cut"] for row in found["quiz"]["questions"]] == cut
 

@@ -7,6 +7,7 @@ length and count is compared before what it announces is read.
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import trio
@@ -33,6 +34,7 @@ from libp2p.stream_muxer.yamux.yamux import (
     FLAG_FIN,
     FLAG_RST,
     FLAG_SYN,
+    GO_AWAY_NORMAL,
     HEADER_SIZE,
     TYPE_DATA,
     TYPE_GO_AWAY,
@@ -48,7 +50,7 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 from noise.connection import Keypair, NoiseConnection  # type: ignore[import-untyped]
 
 from poai_spec.basics.notation import Malformed
-from poaid.net.libp2p.streams import BROKEN
+from poaid.net.libp2p.streams import BROKEN, shielded
 
 MAX_NEGOTIATION_BYTES = 1_024
 """One message of multistream-select, as in go-multistream: names of protocols have some thirty."""
@@ -64,6 +66,8 @@ MAX_UNREAD_BYTES = 4 * WINDOW_BYTES
 """Of all streams of a session together: gossip and three answers, all of them unread. 64 peers fill 64 MiB."""
 MAX_SESSION_STREAMS = 256
 """That a session keeps, with those that are about to be reset: eight times what a peer may have open."""
+GO_AWAY_S = 1.0
+"""What saying that a session ends may take; less than `CLOSE_TIMEOUT_S`, after which closing is given up."""
 
 Report = Callable[[ID, Malformed], None]
 
@@ -230,6 +234,19 @@ class Session(Yamux):
         except BROKEN:
             pass
         await self._cleanup_on_error()
+
+    async def close(self, error_code: int = GO_AWAY_NORMAL) -> None:
+        """End the session, also of a peer that reads nothing: the library waits for it, and until then all stays open.
+
+        Whoever closes stops waiting before, and believes it closed: such a peer would outlive its ban, in no count.
+        """
+        try:
+            with suppress(*BROKEN), trio.move_on_after(GO_AWAY_S):
+                if not self.event_shutting_down.is_set():
+                    await self._send(TYPE_GO_AWAY, 0, 0, error_code)
+        finally:
+            with shielded():
+                await self._cleanup_on_error()
 
     async def _take_frame(self, version: int, kind: int, flags: int, stream_id: int, length: int) -> None:
         """Do what one frame says.

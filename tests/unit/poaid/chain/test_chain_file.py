@@ -28,7 +28,7 @@ from poaid.chain.verify import BlockError, verify_store
 from poaid.errors import NodeError
 from poaid.network_file import Network
 from poaid.store.database import FILE_NAME, Database
-from tests.harness.node import BLOCKS, START, FakeClock, Run, change, ignore, mine, read_data
+from tests.harness.node import BLOCKS, MINIMAL_ID, START, FakeClock, Run, change, ignore, mine, read_data
 from tests.unit.poaid.chain.test_verify import MIDDLE, false_traces, forge
 from tests.unit.poaid.conftest import MinedChain
 
@@ -474,7 +474,7 @@ def test_import_of_another_network_than_the_one_named(exported: bytes, run: Run,
     named = ("--network", "minimal", "--model", "mini")
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file", *named)
     assert (status, out, err.count("\n")) == (1, "", 1)
-    assert ", and --network minimal is 9fdb2c7d: give another file" in err
+    assert f", and --network minimal is {MINIMAL_ID}: give another file" in err
     assert not (tmp_path / "new").exists()
 
 
@@ -496,7 +496,7 @@ def test_an_interrupt_keeps_what_was_accepted(
             return super().evaluate(tokens, scored)
 
     (tmp_path / "file").write_bytes(exported)
-    monkeypatch.setattr(judges, "load_engine", lambda *_: Interrupted(mined, None))
+    monkeypatch.setattr(judges, "load_engine", lambda *_, **__: Interrupted(mined, None))
     status, out, err = run("import", "--data-dir", tmp_path / "new", tmp_path / "file")
     assert (status, out, err) == (130, "", "stopped; 5 new blocks are stored\n")
     assert read_stored(tmp_path / "new") == mined.data[:5]

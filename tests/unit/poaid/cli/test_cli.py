@@ -22,7 +22,7 @@ import poaid.cli.main
 from poaid.amounts import format_poai
 from poaid.keys import MINER_KEY_NAME, compute_address, read_plain_key
 from poaid.store.database import FILE_NAME, Database
-from tests.harness.node import Run, change, read_data, run_sql
+from tests.harness.node import MINIMAL_ID, Run, change, read_data, run_sql
 from tests.unit.poaid.conftest import MinedChain
 
 COMMAND = str(Path(sys.executable).with_name("poaid"))
@@ -55,7 +55,7 @@ def test_mine_verify_and_a_flipped_byte(tmp_path: Path) -> None:
 
     done = execute("verify", "--data-dir", folder)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "3 blocks of network 9fdb2c7d are valid, every one replayed; 1 account\n"
+    assert done.stdout == f"3 blocks of network {MINIMAL_ID} are valid, every one replayed; 1 account\n"
 
     with Database.open(folder) as store:
         data = read_data(store)[1]

@@ -27,7 +27,7 @@ from poaid.network_file import NETWORK_FILE, write_network
 from poaid.ports import RUNNING_FILE
 from poaid.store.database import FILE_NAME, Database
 from tests.harness.memory_view import MemoryView
-from tests.harness.node import MINER, FakeClock, Run, change
+from tests.harness.node import MINER, MINIMAL_ID, FakeClock, Run, change
 from tests.unit.poaid.api.test_rest import serving
 from tests.unit.poaid.conftest import MinedChain
 
@@ -200,7 +200,7 @@ def test_a_damaged_data_directory(run: Run, copy_of: Callable[[], Path], ports: 
 def test_a_data_directory_of_another_network(copy_of: Callable[[], Path], ports: tuple[int, int]) -> None:
     findings = examine(ports, copy_of(), "minimal", "mini")
     assert get_failed(findings) == ["network"]
-    assert "the flags name 9fdb2c7d (epoch_blocks " in findings["network"].text
+    assert f"the flags name {MINIMAL_ID} (epoch_blocks " in findings["network"].text
 
 
 @pytest.mark.trio

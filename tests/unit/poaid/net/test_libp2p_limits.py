@@ -45,8 +45,8 @@ from poaid.net.libp2p import gossip as libp2p_gossip
 from poaid.net.libp2p import session as libp2p_session
 from poaid.net.libp2p.gossip import MESHSUB, check_counts
 from poaid.net.libp2p.host import get_peer_id
-from poaid.net.libp2p.session import Communicator, Listener, Session, Stream, check_handshake
-from poaid.net.libp2p.streams import BROKEN
+from poaid.net.libp2p.session import GO_AWAY_S, Communicator, Listener, Session, Stream, check_handshake
+from poaid.net.libp2p.streams import BROKEN, CLOSE_TIMEOUT_S
 from poaid.net.transport import Transport, keep_nothing
 from tests.unit.poaid.net.test_transport import (
     ECHO,
@@ -220,6 +220,41 @@ async def test_library_keeps_what_is_unread_of_a_stream_that_is_reset() -> None:
 async def test_nothing_is_kept_of_a_stream_that_is_reset() -> None:
     session = Session(cast("Any", Wire()), PEER, lambda _, __: None)
     assert await reset_unread(session, Stream(1, session, is_initiator=False)) == 0
+
+
+class FullWire(Wire):
+    """One whose other side reads nothing."""
+
+    async def write(self, _: bytes) -> None:
+        await trio.sleep_forever()
+
+
+async def close_in_time(kind: type[Yamux]) -> bool:
+    """Close a session as its owner does; return whether its connection is closed then."""
+    wire = FullWire()
+    wired = cast(Any, wire)
+    session = Session(wired, PEER, lambda *_: None) if kind is Session else Yamux(wired, PEER, is_initiator=False)
+    with trio.move_on_after(CLOSE_TIMEOUT_S):
+        await session.close()
+    return wire.closed
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_library_leaves_a_connection_open_whose_other_side_does_not_read() -> None:
+    assert not await close_in_time(Yamux)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_session_ends_though_the_other_side_does_not_read() -> None:
+    assert await close_in_time(Session)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_a_session_ends_though_its_closing_is_given_up() -> None:
+    wire = FullWire()
+    with trio.move_on_after(GO_AWAY_S / 2):
+        await Session(cast(Any, wire), PEER, lambda *_: None).close()
+    assert wire.closed
 
 
 async def overrun(peer: Stranger, victim: Transport | IHost) -> trio.Event:

@@ -268,6 +268,6 @@ def test_mining_is_deterministic(mined: MinedChain, network: Network, judge: Jud
 def test_a_clock_set_back_is_said_in_one_line(mined: MinedChain, copy_of: Callable[[], Path]) -> None:
     """A stamp above the median may be too far ahead of a clock that was set back: the block is not mined."""
     with Database.open(copy_of()) as store:
-        with pytest.raises(NodeError, match=r"the clock is 12 s behind"):
+        with pytest.raises(NodeError, match=r"the clock is \d+ s behind"):
             mine(store, mined.judge, FakeClock(mined.headers[1].core.timestamp), [1])
         assert store.read_height() == len(mined.blocks)
