@@ -388,10 +388,11 @@ class Node:
         """Remember what a peer says; return why it cannot be on the same chain, or None."""
         if status.network_id != self.network_id:
             theirs, ours = status.network_id.hex()[:8], self.network_id.hex()[:8]
-            log.warning(
-                f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
-                "--target and --test-corpus", peer=peer.peer_id, peer_network_id="0x" + status.network_id.hex()
-            )  # fmt: skip
+            if self._seldom.count(f"{peer.peer_id} network") is not None:
+                log.warning(
+                    f"Peer refused: it is on network {theirs}, this is {ours}; both need the same --network, --model, "
+                    "--target and --test-corpus", peer=peer.peer_id, peer_network_id="0x" + status.network_id.hex()
+                )  # fmt: skip
             return Reason.OTHER_NETWORK
         if not self._fits_rules(peer, status):
             return Reason.OTHER_RULES

@@ -21,7 +21,7 @@ or loses messages; `tests/unit/poaid/net/test_transport.py` shows each of them, 
   years it is not to be asked: `trim` cuts them. `GossipSub` forgets what grows, and takes no addresses from peers.
 - It knows no addresses of peers that come over IPv6: `Swarm` learns them, since false work is counted by prefix.
 - The defaults are made for other uses: a heartbeat every 120 s, queues of 32, no scores: see `make_router`.
-- Lengths and counts that peers choose are compared after what they announce was read, or never: `libp2p_session.py`,
+- Lengths and counts that peers choose are compared after what they announce was read, or never: `libp2p/session.py`,
   and `check_counts` for gossip.
 
 Where an exception goes: what the library raises is in `FAULTS` and ends that peer's task. The owner's handlers run as

@@ -542,12 +542,12 @@ def _inline_runs() -> CaseFile:
     outputs = _draw_f16s("values-saturate", 8 * 8, 10)
     changes = {
         "values-saturate": ("weights of v near 2^10: v is cut to 25 bits", {"attn_v": values, "attn_output": outputs}),
-        "attention-saturates": ("weights of attn_output near 2^13: the residual is cut to int32 after the attention",
-                                {"attn_v": values, "attn_output": _draw_f16s("attention-saturates", 8 * 8, 28)}),
-        "ffn-saturates": ("gate and up near 2^10, down near 2^13: the residual is cut to int32 after the feed-forward",
+        "attention-saturates": ("weights of attn_output near 2^9: the residual is cut to int32 after the attention",
+                                {"attn_v": values, "attn_output": _draw_f16s("attention-saturates", 8 * 8, 24)}),
+        "ffn-saturates": ("gate and up near 2^10, down near 2^9: the residual is cut to int32 after the feed-forward",
                           {"ffn_gate": _draw_f16s("ffn-saturates/gate", 16 * 8, 25),
                            "ffn_up": _draw_f16s("ffn-saturates/up", 16 * 8, 25),
-                           "ffn_down": _draw_f16s("ffn-saturates", 8 * 16, 28)}),
+                           "ffn_down": _draw_f16s("ffn-saturates", 8 * 16, 24)}),
     }  # fmt: skip
     cases = [_inline("nano", "nano as it is", nano, ())]
     for case_id, (comment, datas) in changes.items():

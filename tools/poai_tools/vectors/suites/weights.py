@@ -378,7 +378,7 @@ def _decode_tensor() -> CaseFile:
 
 
 def _quantise_matrix() -> CaseFile:
-    top = 2**38 - 1
+    half = 2**37
     one = 1 << 24
     cases = [
         Case("unit", "1, a half, a quarter", {"weights": [[one, -one // 2, one // 4]]}),
@@ -386,15 +386,16 @@ def _quantise_matrix() -> CaseFile:
         Case("zero-row", "a row of zeros among others", {"weights": [[0, 0], [5, -7]]}, ("zero-row",)),
         Case("zero-matrix", "k = 26", {"weights": [[0, 0], [0, 0]]}, ("zero-row",)),
         Case("one", "the smallest weight", {"weights": [[1], [-1], [0]]}, ("zero-row",)),
-        Case("largest", "rows at the bound, k = -12", {"weights": [[top, -top], [-top, 1], [1, 0]]}, ("extreme",)),
+        Case("largest", "sums at the bound, k = -12", {"weights": [[half, half - 1], [-half, half - 1], [1, 0]]},
+             ("extreme",)),
         Case("k-0", "the largest maximum has 26 bits: the shift is 0", {"weights": [[2**26 - 1], [2**25], [128]]},
              ("extreme",)),
         Case("k-minus-1", "27 bits: the divisor is shifted", {"weights": [[2**26], [127], [381]]},
              ("extreme", "halves")),
-        Case("too-large", "2^14 and more is refused", {"weights": [[top + 1, -top], [-top, 1], [1, 0]]}, (), "largest",
-             ("/weights/0/0",)),
-        Case("too-low", "and so is -2^14", {"weights": [[top, -top], [-top - 1, 1], [1, 0]]}, (), "largest",
-             ("/weights/1/0",)),
+        Case("too-large", "a sum of 2^14 is refused", {"weights": [[half, half], [-half, half - 1], [1, 0]]}, (), "largest",
+             ("/weights/0/1",)),
+        Case("too-low", "and so is -2^14", {"weights": [[half, half - 1], [-half, half], [1, 0]]}, (), "largest",
+             ("/weights/1/1",)),
     ]  # fmt: skip
     for bits in (8, 20, 26, 34):
         case_id = f"random-{bits}-bits"
