@@ -392,8 +392,8 @@ def _quantise_matrix() -> CaseFile:
              ("extreme",)),
         Case("k-minus-1", "27 bits: the divisor is shifted", {"weights": [[2**26], [127], [381]]},
              ("extreme", "halves")),
-        Case("too-large", "a sum of 2^14 is refused", {"weights": [[half, half], [-half, half - 1], [1, 0]]}, (), "largest",
-             ("/weights/0/1",)),
+        Case("too-large", "a sum of 2^14 is refused", {"weights": [[half, half], [-half, half - 1], [1, 0]]}, (),
+             "largest", ("/weights/0/1",)),
         Case("too-low", "and so is -2^14", {"weights": [[half, half - 1], [-half, half], [1, 0]]}, (), "largest",
              ("/weights/1/1",)),
     ]  # fmt: skip
