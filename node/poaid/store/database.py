@@ -206,8 +206,8 @@ class Database:
         version = self.read_meta("schema_version")
         if version != str(SCHEMA_VERSION).encode():
             raise NodeError(
-                f"{self.path} has schema version {version!r}, this program writes {SCHEMA_VERSION}: use its version, or take "
-                "the chain along: `poaid export` with that version, `poaid import` with this one"
+                f"{self.path} has schema version {version!r}, this program writes {SCHEMA_VERSION}: use its version, "
+                "or take the chain along: `poaid export` with that version, `poaid import` with this one"
             )
 
     def _check_network(self, network: Network) -> None:
