@@ -17,6 +17,8 @@ CODE = {
     "poai_spec": "poai_spec",
     "node/poai_engine": "poai_engine",
     "node/poaid": "poaid",
+    "tools/poai_bench": "poai_bench",
+    "tools/poai_build": "poai_build",
     "tools/poai_tools": "poai_tools",
 }
 """Folder in the repository -> package in the wheel."""

@@ -86,7 +86,10 @@ def find_instructions() -> dict[str, list[str]]:
     """Return the vector registers and the VEX-coded instructions in everything that this process has compiled."""
     functions = [function for function in vars(kernels).values() if hasattr(function, "inspect_asm")]
     code = "\n".join(text for function in functions for text in function.inspect_asm().values())
-    registers, vex = re.findall(r"%([xyz]mm)\d", code), re.findall(r"^\s+(v\w+)\s.*%", code, re.MULTILINE)
+    registers, vex = (
+        re.findall(r"%([xyz]mm)\d", code),
+        re.findall(r"^\s+(?:\{vex\}\s+)?(v\w+)\s.*%", code, re.MULTILINE),
+    )
     return {"registers": sorted(set(registers)), "vex": sorted(set(vex))}
 
 

@@ -81,7 +81,7 @@ def test_the_other_profile(run: Run) -> None:
     assert read_network(Path("a.toml")).config == config
     assert run("new", "--from", "a.toml", "--profile", "w8a8", "b.toml")[0] == 0
     assert read_network(Path("b.toml")).config == get_network("minimal").config
-    assert run("new", "--profile", "w8a8", "c.toml")[0] == 2
+    assert run("new", "--profile", "w8a12", "c.toml")[0] == 2
 
 
 @pytest.mark.llama
