@@ -230,7 +230,7 @@ def test_wrong_doubles_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(tiny_models(), st.booleans(), st.data())
-@settings(relaxed, max_examples=25)
+@settings(relaxed, max_examples=12)
 def test_every_layer_of_random_models(device: Device, gguf: GgufFile, packed: bool, data: st.DataObject) -> None:
     vocabulary = gguf.tensors["token_embd.weight"].shape[0]
     tokens = data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=1, max_size=12))

@@ -41,7 +41,8 @@ def read(path: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    "suite", [pytest.param(suite, marks=pytest.mark.slow if suite == "inference" else ()) for suite in SUITES]
+    "suite",
+    [pytest.param(suite, marks=pytest.mark.slow if suite in ("inference", "weights") else ()) for suite in SUITES],
 )
 def test_committed_files_are_the_generated_ones(suite: str) -> None:
     made = dict(files.make_suite(VECTORS, suite, slow=False, find_missing=find_missing))

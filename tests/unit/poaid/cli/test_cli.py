@@ -109,7 +109,9 @@ def test_help_fits_80_columns_and_shows_no_mark_up(program: str, monkeypatch: py
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize("program", ["poai", "poaid"])
 def test_completion_can_be_installed(program: str, shell: str, tmp_path: Path) -> None:
-    tool, settings = Path(sys.executable).with_name(program), {**os.environ, "HOME": str(tmp_path), "SHELL": shell}
+    named = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}  # else the shell that runs these tests is taken
+    settings = {**os.environ, **named, "HOME": str(tmp_path), "SHELL": shell}
+    tool = Path(sys.executable).with_name(program)
     done = subprocess.run(
         [tool, "--install-completion", shell], env=settings, capture_output=True, text=True, check=False
     )
