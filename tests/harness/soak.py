@@ -22,7 +22,9 @@ from poaid.cli import main as cli
 from tests.harness.processes import PATIENCE_S, get_free_port
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["poaid.cli.main"])
+# What the commands import when they run: a process that has read it by itself has threads of NumPy's, and may then not
+# enter a namespace of its own.
+_SERVER.set_forkserver_preload(["poaid.cli.main", "poaid.cli.run", "poaid.models", "poaid.chain.verify", "poaid.node"])
 LOOK_S = 0.01
 """How often a log is looked at."""
 

@@ -103,7 +103,7 @@ class SlowEngine:
 def prepare(node: int, port: Connection, ahead_ms: int) -> None:
     """Make a process that is to be a node one of its own network, clock and speed."""
     enter(node, port, ahead_ms)
-    pytest.MonkeyPatch().setattr(judges, "load_engine", lambda *args: SlowEngine(load_engine(*args)))
+    pytest.MonkeyPatch().setattr(judges, "load_engine", lambda *args, **named: SlowEngine(load_engine(*args, **named)))
 
 
 @dataclass
