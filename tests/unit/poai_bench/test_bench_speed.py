@@ -99,6 +99,7 @@ def test_engine_without_llama(tmp_path: Path) -> None:
         assert (tmp_path / "plots" / picture.file).read_text("utf-8").startswith("<?xml")
 
 
+@pytest.mark.slow
 @pytest.mark.llama
 def test_engine_beside_llama_does_the_same_work(tmp_path: Path) -> None:
     file = tmp_path / "r"

@@ -246,7 +246,7 @@ def test_every_layer_of_random_models(device: Device, gguf: GgufFile, packed: bo
 
 
 @given(tiny_models(), st.data())
-@settings(relaxed, max_examples=25)
+@settings(relaxed, max_examples=10)
 def test_evaluations_alone_in_batches_and_stepwise(device: Device, gguf: GgufFile, data: st.DataObject) -> None:
     tokens, scored = data.draw(batches(gguf))
     spec, ours = ReferenceEngine(gguf), ArrayEngine(gguf, 1, device=device)
