@@ -27,6 +27,15 @@ class Profile(StrEnum):
     llama_cpp = "llama.cpp"
 
 
+# Flags of a new network that an upgrade may change, too.
+RetargetBlocks = Annotated[int | None, typer.Option(min=1, max=UINT64, help="Blocks in a difficulty period.")]
+Spacing = Annotated[int | None, typer.Option(min=1, max=UINT64, help="Intended time between blocks, ms.")]
+MaxFuture = Annotated[int | None, typer.Option(min=0, max=UINT64, help="How far a stamp may lie ahead, ms.")]
+QuizTokens = Annotated[int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Tokens of a quiz.")]
+SaltTokens = Annotated[int | None, typer.Option(min=0, max=MAX_QUIZ_TOKENS, help="Random tokens at its start.")]
+ScoredTokens = Annotated[int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Positions whose loss counts.")]
+
+
 @app.command()
 def new(
     output: Annotated[Path, typer.Argument(help="The TOML file to write.", metavar="FILE")] = Path("network.toml"),
@@ -40,20 +49,12 @@ def new(
         Path | None, typer.Option(help="Folder of *.txt files, a line question<TAB>answer each: the quizzes' source.")
     ] = None,
     epoch_blocks: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Blocks in an epoch.")] = None,
-    retarget_blocks: Annotated[
-        int | None, typer.Option(min=1, max=UINT64, help="Blocks in a difficulty period.")
-    ] = None,
-    spacing: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Intended time between blocks, ms.")] = None,
-    max_future: Annotated[
-        int | None, typer.Option(min=0, max=UINT64, help="How far a stamp may lie ahead, ms.")
-    ] = None,
-    quiz_tokens: Annotated[int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Tokens of a quiz.")] = None,
-    salt_tokens: Annotated[
-        int | None, typer.Option(min=0, max=MAX_QUIZ_TOKENS, help="Random tokens at its start.")
-    ] = None,
-    scored_tokens: Annotated[
-        int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Positions whose loss counts.")
-    ] = None,
+    retarget_blocks: RetargetBlocks = None,
+    spacing: Spacing = None,
+    max_future: MaxFuture = None,
+    quiz_tokens: QuizTokens = None,
+    salt_tokens: SaltTokens = None,
+    scored_tokens: ScoredTokens = None,
     genesis_timestamp: Annotated[
         int | None, typer.Option(min=0, max=UINT64, help="Stamp of genesis, ms since 1970.")
     ] = None,
@@ -126,20 +127,12 @@ def upgrade(
     at: Annotated[int, typer.Option(min=1, max=UINT64, help="Height of the first block that the change holds for.")],
     model: Annotated[str | None, typer.Option(help="mini, smollm2, tinyllama, or the path of a GGUF file.")] = None,
     profile: Annotated[Profile | None, typer.Option(help="How logits are computed.")] = None,
-    retarget_blocks: Annotated[
-        int | None, typer.Option(min=1, max=UINT64, help="Blocks in a difficulty period.")
-    ] = None,
-    spacing: Annotated[int | None, typer.Option(min=1, max=UINT64, help="Intended time between blocks, ms.")] = None,
-    max_future: Annotated[
-        int | None, typer.Option(min=0, max=UINT64, help="How far a stamp may lie ahead, ms.")
-    ] = None,
-    quiz_tokens: Annotated[int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Tokens of a quiz.")] = None,
-    salt_tokens: Annotated[
-        int | None, typer.Option(min=0, max=MAX_QUIZ_TOKENS, help="Random tokens at its start.")
-    ] = None,
-    scored_tokens: Annotated[
-        int | None, typer.Option(min=1, max=MAX_QUIZ_TOKENS, help="Positions whose loss counts.")
-    ] = None,
+    retarget_blocks: RetargetBlocks = None,
+    spacing: Spacing = None,
+    max_future: MaxFuture = None,
+    quiz_tokens: QuizTokens = None,
+    salt_tokens: SaltTokens = None,
+    scored_tokens: ScoredTokens = None,
 ) -> None:
     """Add an upgrade to the end of a network file's list: what changes, and from which height on.
 
